@@ -1,0 +1,40 @@
+# Sets MINICNN_HAS_CXX, and where it is False MINICNN_CXX_WHY. The language is enabled only once its compiler has
+# proved to work: a machine without one still gets the NumPy path.
+include(CheckLanguage)
+find_package(Python REQUIRED COMPONENTS Interpreter OPTIONAL_COMPONENTS Development.Module)
+
+set(MINICNN_CXX_WHY "")
+if(MINICNN_CXX STREQUAL "off")
+  set(MINICNN_CXX_WHY "built with MINICNN_CXX=off")
+elseif(NOT Python_Development.Module_FOUND)
+  set(MINICNN_CXX_WHY "Python.h was not found (Debian and Ubuntu: apt install python3-dev)")
+else()
+  check_language(CXX)
+  if(CMAKE_CXX_COMPILER)
+    enable_language(CXX)
+    include(CheckCXXSourceCompiles)
+    set(CMAKE_CXX_STANDARD 20)
+    check_cxx_source_compiles("
+      #include <concepts>
+      #include <source_location>
+      template <std::integral T> T line(T, std::source_location where = std::source_location::current()) {
+        return static_cast<T>(where.line());
+      }
+      int main() { return line(0) < 0; }" MINICNN_CXX20_WORKS)
+    if(NOT MINICNN_CXX20_WORKS)
+      set(MINICNN_CXX_WHY "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} is too old: C++20 is needed (g++ 11, clang 15)")
+    endif()
+  else()
+    set(MINICNN_CXX_WHY "no C++ compiler was found (Debian and Ubuntu: apt install g++)")
+  endif()
+endif()
+
+if(MINICNN_CXX_WHY)
+  set(MINICNN_HAS_CXX False)
+  if(MINICNN_MUST_COMPILE AND NOT MINICNN_CXX STREQUAL "off")
+    message(FATAL_ERROR "minicnn: nothing can be compiled: ${MINICNN_CXX_WHY}")
+  endif()
+else()
+  set(MINICNN_HAS_CXX True)
+endif()
+message(STATUS "minicnn: C++ ${MINICNN_HAS_CXX} ${MINICNN_CXX_WHY}")

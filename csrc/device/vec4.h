@@ -1,0 +1,40 @@
+// Four consecutive floats a thread: the 16-byte accesses of every element-wise kernel, and their tails.
+#pragma once
+#include <cstdint>
+
+#include "device/cuda.h"
+
+namespace minicnn {
+
+struct alignas(16) Vec4 {
+  float values[4];
+};
+
+// The thread of a one-dimensional grid owns elements [4 * thread, 4 * thread + 4).
+__device__ inline int64_t vec4_begin() { return 4 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x); }
+
+// True where the four elements exist and may be moved by one 16-byte access; false at the tail of an array and
+// everywhere in one that starts off a 16-byte boundary (a view into an arena may), for all threads alike.
+__device__ inline bool is_whole(const float* array, int64_t begin, int64_t count) {
+  return begin + 4 <= count && reinterpret_cast<uintptr_t>(array) % alignof(Vec4) == 0;
+}
+
+// array[begin .. begin + 4); elements at and past `count` are not read and come back as 0.
+__device__ inline Vec4 load_vec4(const float* array, int64_t begin, int64_t count) {
+  if (is_whole(array, begin, count)) return *reinterpret_cast<const Vec4*>(array + begin);
+  Vec4 result;
+  for (int i = 0; i < 4; ++i) result.values[i] = begin + i < count ? array[begin + i] : 0.0f;
+  return result;
+}
+
+// array[begin .. begin + 4) = value; elements at and past `count` are not written.
+__device__ inline void store_vec4(float* array, int64_t begin, int64_t count, const Vec4& value) {
+  if (is_whole(array, begin, count)) {
+    *reinterpret_cast<Vec4*>(array + begin) = value;
+    return;
+  }
+  for (int i = 0; i < 4; ++i)
+    if (begin + i < count) array[begin + i] = value.values[i];
+}
+
+}  // namespace minicnn

@@ -1,0 +1,74 @@
+"""Parameters live in one flat array, their gradients in another: an optimizer's step is one launch over both."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicnn.backend import Device
+from minicnn.tensor import GradSlot, Tensor
+
+ALIGNMENT = 64  # elements; a segment starts on a 256-byte boundary, so that 16-byte accesses never straddle two
+
+
+class Parameter(Tensor):
+    """A tensor that is learned. Once packed, `data` and the gradient are permanent views of its arena's arrays."""
+
+    __slots__ = ("arena",)
+
+    def __init__(self, data, device: Device):
+        super().__init__(data, device, requires_grad=True)
+        self.arena: Arena | None = None
+
+
+class Arena:
+    """The flat arrays `data` and `grad` (elements,), and where each parameter lies in them.
+
+    segments  [(parameter, start, stop)], in order; the gaps between them hold zeros and stay so
+    """
+
+    def __init__(self, parameters: list[Parameter], device: Device):
+        self.parameters = parameters
+        self.place(device)
+
+    @classmethod
+    def of(cls, parameters, device: Device | None = None) -> Arena:
+        """The arena that holds all of `parameters`: the one they share already, or a new one into which they move."""
+        parameters = list(dict.fromkeys(parameters))
+        if not parameters:
+            raise ValueError("an arena needs at least one parameter, got none")
+        shared = parameters[0].arena
+        if shared is None or any(p.arena is not shared for p in parameters):
+            shared = cls(parameters, device or parameters[0].device)
+        elif device is not None and shared.device is not device:
+            shared.place(device)
+        return shared
+
+    def place(self, device: Device) -> None:
+        """Move the parameters into fresh flat arrays on `device`; values travel, gradients are forgotten."""
+        dtypes = {p.dtype for p in self.parameters}
+        if len(dtypes) != 1:
+            raise TypeError(f"the parameters of one arena share one dtype, got {sorted(d.name for d in dtypes)}")
+        self.segments, stop = [], 0
+        for parameter in self.parameters:
+            start = -(-stop // ALIGNMENT) * ALIGNMENT
+            stop = start + parameter.size
+            self.segments.append((parameter, start, stop))
+        elements = -(-stop // ALIGNMENT) * ALIGNMENT
+        self.device, dtype = device, dtypes.pop()
+        self.data, self.grad = device.empty((elements,), dtype), device.empty((elements,), dtype)
+        device.zero(self.data)
+        device.zero(self.grad)
+        for parameter, start, stop in self.segments:
+            values = parameter.numpy()
+            parameter.data = self.data[start:stop].reshape(values.shape)
+            device.write(parameter.data, values)
+            parameter.slot = GradSlot(
+                device, values.shape, np.dtype(dtype), self.grad[start:stop].reshape(values.shape)
+            )
+            parameter.device, parameter.arena = device, self
+
+    def gather_gradients(self):
+        """The flat gradient array, complete: zeros where backward wrote nothing since `zero_grad`."""
+        for parameter, _, _ in self.segments:
+            parameter.slot.read()
+        return self.grad

@@ -1,0 +1,193 @@
+"""Op: a step of the graph and its gradient. backward(): the walk from a result to the leaves."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+
+import numpy as np
+
+from minicnn.errors import GraphError, OpError
+from minicnn.tensor import Accumulate, GradSlot, Tensor
+
+_state = threading.local()
+_numbers = itertools.count()
+
+
+class no_grad:
+    """Within `with no_grad():`, or under `@no_grad()`, ops record nothing: results are leaves that need no gradient."""
+
+    def __enter__(self):
+        self.before = grad_enabled()
+        _state.enabled = False
+
+    def __exit__(self, *_):
+        _state.enabled = self.before
+
+    def __call__(self, function):
+        def without_grad(*arguments, **keywords):
+            with no_grad():
+                return function(*arguments, **keywords)
+
+        return without_grad
+
+
+def grad_enabled() -> bool:
+    return getattr(_state, "enabled", True)
+
+
+class Op:
+    """One application of one operation: `MaxPool2d(3, 2, 0)(x)` computes, and stays in the graph as its own record.
+
+    An op of the framework is a subclass with six short methods:
+
+        check(*inputs)             refuse what does not fit (raise OpError), return the shape of y
+        forward_numpy(*arrays, y)  write y with NumPy; remember what backward needs as attributes of self
+        backward_numpy(dy)         for each input i: write self.grad_array(i), unless it is None
+        forward_kernel(*arrays, y), backward_kernel(dy)
+                                   the same through self.kernels, whose gradients go to self.grad_out(i)
+
+    Nothing is returned and nothing copied: the engine allocates y, gradients are written where they belong.
+    """
+
+    name: str  # as users call it: minicnn.functional.<name>
+    number = -1  # of its record in the graph, in order of creation
+    released = False
+
+    def check(self, *inputs: Tensor) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        self._agree(inputs)
+        out_shape = self.check(*inputs)
+        recorded = grad_enabled() and any(x.requires_grad for x in inputs)
+        if recorded:
+            self.number = next(_numbers)
+            self.slots = [x.slot if x.requires_grad else None for x in inputs]
+            self.parents = [x.op for x in inputs if x.op is not None]
+            self.leaves = [(x, x.version) for x in inputs if x.op is None]
+            self.slot = GradSlot(self.device, out_shape, self.dtype)
+        y = self.forward(out_shape, *(x.data for x in inputs))
+        return Tensor(y, self.device, requires_grad=recorded, op=self if recorded else None)
+
+    def _agree(self, inputs) -> None:
+        """One device for all inputs, one dtype for the floating-point ones, and one that the device can compute."""
+        strangers = [x for x in inputs if not isinstance(x, Tensor)]
+        if strangers:
+            raise OpError(
+                f"{self.name}: inputs must be tensors, got {type(strangers[0]).__name__}; use minicnn.tensor(...)"
+            )
+        devices = list(dict.fromkeys(x.device.name for x in inputs))
+        if len(devices) > 1:
+            raise OpError(
+                f"{self.name}: inputs are on different devices ({', '.join(devices)}); move them with .to(device)"
+            )
+        dtypes = list(dict.fromkeys(x.dtype.name for x in inputs if x.dtype.kind == "f"))
+        if len(dtypes) != 1:
+            raise OpError(
+                f"{self.name}: inputs must share one floating-point dtype, got {', '.join(x.dtype.name for x in inputs)}"
+            )
+        self.device, self.dtype = inputs[0].device, np.dtype(dtypes[0])
+        if self.device.kernels is not None and self.dtype != np.float32:
+            raise OpError(
+                f"{self.name}: the kernels of {self.device.name!r} compute in float32, x is {self.dtype.name}"
+            )
+
+    def forward(self, out_shape, *arrays):
+        y = self.empty(out_shape)
+        forward = self.forward_numpy if self.device.kernels is None else self.forward_kernel
+        forward(*arrays, y)
+        return y
+
+    def backward(self, dy) -> None:
+        if self.device.kernels is not None:
+            return self.backward_kernel(dy)
+        self.meeting = []  # (where a gradient already stood, what must be added to it)
+        self.backward_numpy(dy)
+        for array, addend in self.meeting:
+            array += addend
+
+    def empty(self, shape, dtype=None):
+        """Memory for results and scratch, on this op's device."""
+        return self.device.empty(shape, self.dtype if dtype is None else np.dtype(dtype))
+
+    @property
+    def kernels(self):
+        return self.device.kernels
+
+    def needs_grad(self, i: int) -> bool:
+        return self.slots[i] is not None
+
+    def grad_out(self, i: int) -> tuple[object, Accumulate]:
+        """For kernels: (array of input i's gradient, overwrite or add); (None, overwrite) where none is wanted."""
+        return self.slots[i].open() if self.needs_grad(i) else (None, Accumulate.overwrite)
+
+    def grad_array(self, i: int):
+        """For NumPy: the array that backward_numpy must overwrite with input i's gradient; None where none is wanted."""
+        array, accumulate = self.grad_out(i)
+        if accumulate is Accumulate.add:
+            self.meeting.append((array, self.empty(array.shape, array.dtype)))
+            return self.meeting[-1][1]
+        return array
+
+    def _run_backward(self) -> None:
+        if self.released:
+            raise GraphError(
+                f"backward: a second walk through {self.name}, whose saved arrays were freed by the first; "
+                "compute the forward pass again"
+            )
+        for leaf, version in self.leaves:
+            if leaf.version != version:
+                raise GraphError(
+                    f"backward: an input of {self.name} of shape {leaf.shape} was changed in place after the forward pass "
+                    f"(version {leaf.version}, forward saw {version}); call backward before the optimizer's step"
+                )
+        dy, self.slot.array = self.slot.read(), None
+        self.backward(dy)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of all saved arrays; what remains is enough to refuse a second backward."""
+        vars(self).clear()
+        self.released = True
+
+
+def backward(tensor: Tensor, grad=None) -> None:
+    """Add d(sum(tensor * grad))/d(leaf) to the gradient of every leaf that requires one.
+
+    `grad` (array-like or Tensor of tensor's shape) may be left out for a tensor of one element. Ops run in reverse order
+    of their creation, each once, when all that used its result have run; its saved arrays are then freed.
+
+    Raises GraphError for a tensor outside the graph, a missing `grad`, a second walk, or a leaf changed in place.
+    """
+    if tensor.op is None:
+        raise GraphError("backward: this tensor was made by no op from anything that requires a gradient")
+    if tensor.op.released:
+        raise GraphError(
+            f"backward: a second walk through the graph of this tensor (shape {tensor.shape}); compute it again"
+        )
+    if grad is None:
+        if tensor.size != 1:
+            raise GraphError(
+                f"backward: a tensor of shape {tensor.shape} needs grad=..., only one element has gradient 1"
+            )
+        grad = np.ones(tensor.shape, tensor.dtype)
+    grad = grad.numpy() if isinstance(grad, Tensor) else np.asarray(grad, tensor.dtype)
+    if grad.shape != tensor.shape:
+        raise GraphError(f"backward: grad is {grad.shape}, the tensor {tensor.shape}")
+    array, _ = tensor.op.slot.open()
+    tensor.device.write(array, grad)
+
+    waiting, seen = [(-tensor.op.number, tensor.op)], {tensor.op}
+    while waiting:
+        _, op = heapq.heappop(waiting)
+        parents = op.parents if not op.released else []
+        op._run_backward()
+        for parent in parents:
+            if parent not in seen:
+                seen.add(parent)
+                heapq.heappush(waiting, (-parent.number, parent))
+
+
+Tensor.backward = backward

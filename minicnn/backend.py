@@ -1,0 +1,299 @@
+"""Devices: who owns memory and who computes. The only importer of CuPy and of the compiled kernel modules.
+
+"numpy"     the reference: every op's forward_numpy / backward_numpy
+"cpu"       what is fastest on this processor (the reference, until native kernels stand beside it)
+"emulated"  the CUDA kernels, run on the CPU
+"cuda"      the CUDA kernels, run on a GPU; "cuda:1" is the second one
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import threading
+
+import numpy as np
+
+from minicnn import cuda
+from minicnn.errors import DeviceError
+
+PAGE = 4096
+
+
+class Pool:
+    """Host memory that is handed out again after its last array has gone: fresh pages cost more than most ops.
+
+    Free blocks are kept by size. A request that finds none lets go of all of them once they hold more than what is in
+    use, so that a change of batch size does not pile up memory.
+    """
+
+    def __init__(self, allocate, release):
+        self.allocate, self.release = allocate, release  # (bytes) -> address; (address)
+        self.free: dict[int, list[int]] = {}
+        self.free_bytes = self.used_bytes = 0
+        self.lock = threading.Lock()
+
+    def take(self, nbytes: int) -> int:
+        with self.lock:
+            addresses = self.free.get(nbytes)
+            if addresses:
+                self.free_bytes -= nbytes
+                address = addresses.pop()
+            else:
+                if self.free_bytes > self.used_bytes:
+                    self.trim()
+                address = self.allocate(nbytes)
+            self.used_bytes += nbytes
+            return address
+
+    def give_back(self, address: int, nbytes: int) -> None:
+        with self.lock:
+            self.used_bytes -= nbytes
+            self.free_bytes += nbytes
+            self.free.setdefault(nbytes, []).append(address)
+
+    def trim(self) -> None:
+        for addresses in self.free.values():
+            for address in addresses:
+                self.release(address)
+        self.free.clear()
+        self.free_bytes = 0
+
+
+class Block:
+    """A lease on pool memory: the base of a NumPy array, given back when the last view of it has gone."""
+
+    __slots__ = ("__array_interface__", "address", "nbytes", "pool")
+
+    def __init__(self, pool: Pool, nbytes: int):
+        self.pool, self.nbytes = pool, nbytes
+        self.address = pool.take(nbytes)
+        self.__array_interface__ = {"data": (self.address, False), "shape": (nbytes,), "typestr": "|u1", "version": 3}
+
+    def __del__(self):
+        if hasattr(self, "address"):
+            self.pool.give_back(self.address, self.nbytes)
+
+
+class Kernels:
+    """A compiled module, called with arrays: `kernels.relu_forward(x, y, count)`.
+
+    Each array becomes its address once its dtype and contiguity are what the C++ signature says; the stream is added.
+    """
+
+    def __init__(self, module, device):
+        self._module, self._device = module, device
+        self._synchronize = os.environ.get("MINICNN_SYNC") == "1"
+
+    def __getattr__(self, name: str):
+        function, signature, device = getattr(self._module, name), self._module.signatures[name], self._device
+
+        def launch(*arguments):
+            converted = [
+                self._address(name, i, argument, kind) if kind in _POINTERS else argument
+                for i, (argument, kind) in enumerate(zip(arguments, signature, strict=False))
+            ]
+            result = function(*converted, *arguments[len(converted) :], *device.stream_argument(signature))
+            if self._synchronize:
+                device.synchronize(after=name)
+            return result
+
+        setattr(self, name, launch)
+        return launch
+
+    def _address(self, name, i, array, kind) -> int:
+        if array is None:
+            return 0
+        if array.dtype != kind or not array.flags.c_contiguous:
+            layout = "" if array.flags.c_contiguous else "strided "
+            raise DeviceError(
+                f"{name}: argument {i} must be a contiguous {kind} array, got a {layout}{array.dtype} one"
+            )
+        return self._device.address(array)
+
+
+_POINTERS = {"float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+
+
+class Device:
+    """What ops and tensors ask of the place where arrays live. `kernels` is None where NumPy computes."""
+
+    name: str
+    kernels: Kernels | None = None
+
+    def empty(self, shape, dtype):
+        """The only allocator: a C-contiguous array whose contents are anything."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<device {self.name}>"
+
+
+class HostDevice(Device):
+    """A device whose arrays are NumPy's, in pooled memory."""
+
+    def __init__(self, name: str, pool: Pool):
+        self.name, self.pool = name, pool
+
+    def empty(self, shape, dtype=np.float32) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        count = int(np.prod(shape, dtype=np.int64))
+        nbytes = count * dtype.itemsize
+        if nbytes < PAGE and self.kernels is None:
+            return np.empty(shape, dtype)
+        block = Block(self.pool, self.block_size(nbytes))
+        return np.asarray(block)[:nbytes].view(dtype).reshape(shape)
+
+    def block_size(self, nbytes: int) -> int:
+        return -(-nbytes // PAGE) * PAGE
+
+    def array(self, values) -> np.ndarray:
+        """A copy of a host array, on this device."""
+        values = np.asarray(values)
+        array = self.empty(values.shape, values.dtype)
+        array[...] = values
+        return array
+
+    def to_numpy(self, array) -> np.ndarray:
+        return np.array(array)
+
+    def write(self, array, values) -> None:
+        """Overwrite `array` with host values of its shape."""
+        array[...] = values
+
+    def copy(self, source, target) -> None:
+        """target[...] = source, both on this device, of one shape."""
+        target[...] = source
+
+    def zero(self, array) -> None:
+        array[...] = 0
+
+    def synchronize(self, after: str = "") -> None:
+        """Nothing runs behind the caller's back here."""
+
+
+class EmulatedDevice(HostDevice):
+    """The CUDA kernels on the CPU, each array alone between guard pages (csrc/emulation)."""
+
+    def __init__(self, module):
+        super().__init__("emulated", Pool(module.allocate, module.release))
+        self.module = module
+        self.kernels = Kernels(module, self)
+
+    def block_size(self, nbytes: int) -> int:
+        return max(nbytes, 1)  # exact: one byte past the end is somebody's bug
+
+    def address(self, array) -> int:
+        return array.__array_interface__["data"][0]
+
+    def stream_argument(self, signature) -> tuple:
+        return (0,) if signature[-1:] == ("stream",) else ()
+
+
+class CudaDevice(Device):
+    """One GPU; arrays, streams and copies are CuPy's, the kernels ours."""
+
+    def __init__(self, index: int, module):
+        self.name, self.index = f"cuda:{index}", index
+        self.cupy = importlib.import_module("cupy")
+        self.cupy.cuda.Device(index).use()
+        self.kernels = Kernels(module, self)
+
+    def empty(self, shape, dtype=np.float32):
+        return self.cupy.empty(shape, dtype)
+
+    def array(self, values):
+        return self.cupy.asarray(np.ascontiguousarray(values))
+
+    def to_numpy(self, array) -> np.ndarray:
+        return self.cupy.asnumpy(array)
+
+    def write(self, array, values) -> None:
+        array.set(np.ascontiguousarray(values, dtype=array.dtype).reshape(array.shape))
+
+    def copy(self, source, target) -> None:
+        target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
+
+    def zero(self, array) -> None:
+        array.data.memset_async(0, array.nbytes, self.stream)
+
+    @property
+    def stream(self):
+        return self.cupy.cuda.get_current_stream()
+
+    def address(self, array) -> int:
+        return array.data.ptr
+
+    def stream_argument(self, signature) -> tuple:
+        return (self.stream.ptr,) if signature[-1:] == ("stream",) else ()
+
+    def synchronize(self, after: str = "") -> None:
+        try:
+            self.cupy.cuda.runtime.deviceSynchronize()
+        except self.cupy.cuda.runtime.CUDARuntimeError as error:
+            raise DeviceError(f"{after or 'cuda'}: {error}") from error
+
+
+def _host_pool() -> Pool:
+    kept: dict[int, np.ndarray] = {}
+
+    def allocate(nbytes: int) -> int:
+        array = np.empty(nbytes, np.uint8)
+        kept[array.ctypes.data] = array
+        return array.ctypes.data
+
+    return Pool(allocate, kept.pop)
+
+
+def available() -> dict[str, str]:
+    """Every device's name -> "" where it can be used, else the reason why not."""
+    return {
+        "numpy": "",
+        "cpu": "",
+        "emulated": "" if _module("_emulated") else _why_no_module("_emulated"),
+        "cuda": cuda.why_unavailable(),
+    }
+
+
+def _module(name: str):
+    try:
+        return importlib.import_module(f"minicnn.{name}")
+    except ImportError:
+        return None
+
+
+def _why_no_module(name: str) -> str:
+    return f"this install has no compiled module minicnn.{name}: no C++ compiler was found when it was built"
+
+
+def device(name: str | Device = "cpu") -> Device:
+    """The device of that name, one object each. "auto": "cuda" where a GPU answers, else "cpu".
+
+    Raises DeviceError with the reason where the device is not there, ValueError for a name that is none.
+    """
+    if isinstance(name, Device):
+        return name
+    if name == "auto":
+        name = "cuda" if cuda.is_available() else "cpu"
+    return _device("cuda:0" if name == "cuda" else name)
+
+
+@functools.cache
+def _device(name: str) -> Device:
+    if name in ("numpy", "cpu"):
+        return HostDevice(name, _host_pool())
+    if name == "emulated":
+        module = _module("_emulated")
+        if module is None:
+            raise DeviceError(f"device 'emulated' cannot be used: {_why_no_module('_emulated')}")
+        return EmulatedDevice(module)
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and index.isdigit():
+        why = cuda.why_unavailable()
+        if why:
+            raise DeviceError(f"device 'cuda' cannot be used: {why}; device='cpu' trains here")
+        return CudaDevice(int(index), _module("_cuda"))
+    raise ValueError(
+        f"unknown device {name!r}: choose one of 'numpy', 'cpu', 'emulated', 'cuda', 'cuda:<index>', 'auto'"
+    )

@@ -1,0 +1,35 @@
+"""ReLU, the worked example: every other op file has this form."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicnn.autograd import Op
+
+
+class ReLU(Op):
+    """y = max(x, 0), any shape; NaN stays NaN.
+
+    dx = dy where y is not 0: the gradient at x = 0 is 0, and y alone tells where, so x need not be kept.
+    Source: Krizhevsky et al. 2012, section 3.1.
+    """
+
+    name = "relu"
+
+    def check(self, x):
+        return x.shape
+
+    def forward_numpy(self, x, y):
+        np.maximum(x, 0, out=y)
+        self.y = y
+
+    def backward_numpy(self, dy):
+        np.multiply(dy, self.y != 0, out=self.grad_array(0))
+
+    def forward_kernel(self, x, y):
+        self.kernels.relu_forward(x, y, x.size)
+        self.y = y
+
+    def backward_kernel(self, dy):
+        dx, accumulate = self.grad_out(0)
+        self.kernels.relu_backward(dy, self.y, dx, accumulate, dy.size)

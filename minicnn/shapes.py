@@ -1,0 +1,131 @@
+"""Extents of convolution and pooling: the twins of csrc/shapes.h, and the only place where output sizes are computed.
+
+Letters: input N H W C, filter K R S C, output N P Q K.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minicnn.errors import OpError
+
+IntOrPair = int | tuple[int, int]
+
+
+def pair(value: IntOrPair, what: str, least: int) -> tuple[int, int]:
+    """An integer or a (height, width) pair -> the pair; OpError unless both are integers of at least `least`."""
+    both = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(both) != 2 or not all(isinstance(v, int) and v >= least for v in both):
+        raise OpError(f"{what} must be an integer of at least {least} or a pair of them, got {value!r}")
+    return both
+
+
+def window_count(
+    op: str, axis: str, extent: int, size: int, stride: int, padding: int, dilation=1, ceil_mode=False
+) -> int:
+    """How many windows fit: floor((extent + 2*padding - dilation*(size - 1) - 1) / stride) + 1.
+
+    With `ceil_mode` the division rounds up, but no window may start in the padding behind the input.
+    """
+    span = dilation * (size - 1) + 1
+    room = extent + 2 * padding - span
+    if room < 0:
+        raise OpError(
+            f"{op}: a window of {span} does not fit into {axis} {extent} + 2*{padding} padding; "
+            "use a larger image, a smaller kernel_size or more padding"
+        )
+    count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (count - 1) * stride >= extent + padding:
+        count -= 1
+    return count
+
+
+class ConvShape(NamedTuple):
+    """One convolution: x (N, H, W, C), weight (K, R, S, C/groups), y (N, P, Q, K)."""
+
+    n: int
+    h: int
+    w: int
+    c: int
+    k: int
+    r: int
+    s: int
+    p: int
+    q: int
+    stride_h: int
+    stride_w: int
+    padding_h: int
+    padding_w: int
+    dilation_h: int
+    dilation_w: int
+    groups: int
+
+    @classmethod
+    def of(
+        cls, op: str, x, weight, stride: IntOrPair, padding: IntOrPair, dilation: IntOrPair, groups: int
+    ) -> ConvShape:
+        """From the shapes of x and weight; OpError that says what does not fit."""
+        if len(x) != 4 or len(weight) != 4:
+            raise OpError(f"{op}: x must be (N, H, W, C) and weight (K, R, S, C/groups), got {x} and {weight}")
+        (n, h, w, c), (k, r, s, c_group) = x, weight
+        stride_h, stride_w = pair(stride, f"{op}: stride", 1)
+        padding_h, padding_w = pair(padding, f"{op}: padding", 0)
+        dilation_h, dilation_w = pair(dilation, f"{op}: dilation", 1)
+        if not isinstance(groups, int) or groups < 1 or c % groups or k % groups:
+            raise OpError(f"{op}: groups={groups!r} must divide the {c} input and the {k} output channels")
+        if c_group * groups != c:
+            raise OpError(
+                f"{op}: weight expects {c_group * groups} input channels but x has {c} (x is {x}, weight {weight})"
+            )
+        p = window_count(op, "height", h, r, stride_h, padding_h, dilation_h)
+        q = window_count(op, "width", w, s, stride_w, padding_w, dilation_w)
+        strides = (stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w)
+        return cls(n, h, w, c, k, r, s, p, q, *strides, groups)
+
+    @property
+    def out(self) -> tuple[int, int, int, int]:
+        return self.n, self.p, self.q, self.k
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one pass; its FLOPs are twice that."""
+        return self.n * self.p * self.q * self.k * self.r * self.s * (self.c // self.groups)
+
+
+class PoolShape(NamedTuple):
+    """One pooling: x (N, H, W, C), windows of R x S, y (N, P, Q, C)."""
+
+    n: int
+    h: int
+    w: int
+    c: int
+    r: int
+    s: int
+    p: int
+    q: int
+    stride_h: int
+    stride_w: int
+    padding_h: int
+    padding_w: int
+
+    @classmethod
+    def of(
+        cls, op: str, x, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, ceil_mode=False
+    ) -> PoolShape:
+        """From the shape of x; `stride` None means kernel_size. OpError that says what does not fit.
+
+        Any padding is allowed, also one that leaves whole windows outside the input.
+        """
+        if len(x) != 4:
+            raise OpError(f"{op}: x must be (N, H, W, C), got {x}")
+        n, h, w, c = x
+        r, s = pair(kernel_size, f"{op}: kernel_size", 1)
+        stride_h, stride_w = (r, s) if stride is None else pair(stride, f"{op}: stride", 1)
+        padding_h, padding_w = pair(padding, f"{op}: padding", 0)
+        p = window_count(op, "height", h, r, stride_h, padding_h, ceil_mode=ceil_mode)
+        q = window_count(op, "width", w, s, stride_w, padding_w, ceil_mode=ceil_mode)
+        return cls(n, h, w, c, r, s, p, q, stride_h, stride_w, padding_h, padding_w)
+
+    @property
+    def out(self) -> tuple[int, int, int, int]:
+        return self.n, self.p, self.q, self.c

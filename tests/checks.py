@@ -1,0 +1,66 @@
+"""What every op's test asks, in the order of trust: naive loops < NumPy in float64 < kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from tolerances import assert_close
+
+import minicnn
+from minicnn import backend
+
+
+def leaf(values, device, requires_grad=True):
+    """A fresh leaf with these values."""
+    return minicnn.tensor(
+        np.asarray(values), device=device, requires_grad=requires_grad and np.asarray(values).dtype.kind == "f"
+    )
+
+
+def run(function, inputs, device, dy=None):
+    """(y, gradients of the floating-point inputs) on `device`, as host arrays; dy defaults to ones."""
+    leaves = [leaf(x, device) for x in inputs]
+    y = function(*leaves)
+    y.backward(np.ones(y.shape, y.dtype) if dy is None else dy.astype(y.dtype))
+    return y.numpy(), [x.grad.numpy() if x.requires_grad and x.grad is not None else None for x in leaves]
+
+
+def check_kernels(function, inputs, device, rng, **tolerance):
+    """The kernels' y and gradients, in float32, against the reference in float64 at the same inputs and dy."""
+    inputs = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in map(np.asarray, inputs)]
+    doubles = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in inputs]
+    shape = function(*(leaf(x, "numpy") for x in doubles)).shape
+    dy = rng.standard_normal(shape).astype(np.float32)
+    expected, expected_grads = run(function, doubles, "numpy", dy)
+    got, grads = run(function, inputs, device, dy)
+    assert_close(got, expected, what="y", **tolerance)
+    for i, (grad, expected_grad) in enumerate(zip(grads, expected_grads, strict=True)):
+        assert (grad is None) == (expected_grad is None), f"gradient of input {i} is missing on one device"
+        if grad is not None:
+            assert_close(grad, expected_grad, what=f"gradient of input {i}", **tolerance)
+
+
+def check_exact(function, inputs, device, dy):
+    """Integer-valued inputs small enough for exact float32 sums: kernels and reference agree bit for bit."""
+    inputs = [np.asarray(x, np.float32) for x in inputs]
+    expected, expected_grads = run(function, inputs, "numpy", dy)
+    got, grads = run(function, inputs, device, dy)
+    np.testing.assert_array_equal(got, expected)
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        np.testing.assert_array_equal(grad, expected_grad)
+
+
+def check_accumulates(function, inputs, device):
+    """Two backward passes into the same leaves double the gradient (Accumulate.add), on kernels and reference alike."""
+    leaves = [leaf(np.asarray(x, np.float32), device) for x in inputs]
+    gradients = []
+    for _ in range(2):
+        y = function(*leaves)
+        y.backward(np.ones(y.shape, np.float32))
+        gradients.append([x.grad.numpy() for x in leaves])
+    for once, twice in zip(*gradients, strict=True):
+        assert_close(twice, 2 * once, what="accumulated gradient")
+
+
+def emulated():
+    """The emulated module, for tests that turn its schedule."""
+    return backend.device("emulated").module

@@ -1,0 +1,73 @@
+"""Fixtures of the whole suite: the devices that are there, and the count of what could not be run."""
+
+import os
+
+import numpy as np
+import pytest
+
+import minicnn
+from minicnn import backend
+
+REQUIRED = set(
+    filter(None, os.environ.get("MINICNN_REQUIRE", "").split(","))
+)  # what may not be skipped: torch, emulated, cuda
+
+
+def unavailable(what: str, why: str):
+    """Skip for want of `what`, or fail where this run must have it."""
+    if what in REQUIRED:
+        pytest.fail(f"{what} is required by MINICNN_REQUIRE, but: {why}")
+    pytest.skip(f"{what}: {why}")
+
+
+def _device(name: str):
+    why = backend.available()[name]
+    return unavailable(name, why) if why else backend.device(name)
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
+def kernel_device(request):
+    """Each device that runs the CUDA kernels. On the emulated one every buffer's guard bands are looked at afterwards."""
+    device = _device(request.param)
+    yield device
+    if request.param == "emulated":
+        device.module.check_guards()
+
+
+@pytest.fixture(params=["numpy", "emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    """Every device: the reference and those that run the kernels."""
+    device = _device(request.param)
+    yield device
+    if request.param == "emulated":
+        device.module.check_guards()
+
+
+@pytest.fixture
+def torch():
+    """PyTorch's CPU build, the second opinion."""
+    try:
+        import torch
+    except ImportError as error:
+        return unavailable("torch", str(error))
+    return torch
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20121203)
+
+
+@pytest.fixture(autouse=True)
+def _same_seed():
+    minicnn.random.manual_seed(0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons: dict[str, int] = {}
+    for report in skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason.removeprefix("Skipped: ")] = reasons.get(reason.removeprefix("Skipped: "), 0) + 1
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"not run: {count} tests ({reason})")
