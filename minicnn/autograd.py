@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
 
@@ -131,7 +130,8 @@ class Op:
             return self.meeting[-1][1]
         return array
 
-    def _run_backward(self) -> None:
+    def _check_intact(self) -> None:
+        """Refuse a walk through this op if its saved arrays are gone or no longer what forward saw."""
         if self.released:
             raise GraphError(
                 f"backward: a second walk through {self.name}, whose saved arrays were freed by the first; "
@@ -143,6 +143,8 @@ class Op:
                     f"backward: an input of {self.name} of shape {leaf.shape} was changed in place after the forward pass "
                     f"(version {leaf.version}, forward saw {version}); call backward before the optimizer's step"
                 )
+
+    def _run_backward(self) -> None:
         dy, self.slot.array = self.slot.read(), None
         self.backward(dy)
         self.release()
@@ -159,14 +161,12 @@ def backward(tensor: Tensor, grad=None) -> None:
     `grad` (array-like or Tensor of tensor's shape) may be left out for a tensor of one element. Ops run in reverse order
     of their creation, each once, when all that used its result have run; its saved arrays are then freed.
 
-    Raises GraphError for a tensor outside the graph, a missing `grad`, a second walk, or a leaf changed in place.
+    Raises GraphError for a tensor outside the graph, a missing `grad`, a second walk, or a leaf changed in place; then no
+    gradient has been written.
     """
     if tensor.op is None:
         raise GraphError("backward: this tensor was made by no op from anything that requires a gradient")
-    if tensor.op.released:
-        raise GraphError(
-            f"backward: a second walk through the graph of this tensor (shape {tensor.shape}); compute it again"
-        )
+    order = _ops_behind(tensor.op)
     if grad is None:
         if tensor.size != 1:
             raise GraphError(
@@ -178,16 +178,23 @@ def backward(tensor: Tensor, grad=None) -> None:
         raise GraphError(f"backward: grad is {grad.shape}, the tensor {tensor.shape}")
     array, _ = tensor.op.slot.open()
     tensor.device.write(array, grad)
-
-    waiting, seen = [(-tensor.op.number, tensor.op)], {tensor.op}
-    while waiting:
-        _, op = heapq.heappop(waiting)
-        parents = op.parents if not op.released else []
+    for op in order:
         op._run_backward()
-        for parent in parents:
-            if parent not in seen:
-                seen.add(parent)
-                heapq.heappush(waiting, (-parent.number, parent))
+
+
+def _ops_behind(last: Op) -> list[Op]:
+    """Every op that the result of `last` comes from, `last` itself first: each before all whose results it used.
+
+    The whole graph is looked at before any of it runs, so that a walk that is refused has written no gradient.
+    """
+    found, waiting = {last}, [last]
+    while waiting:
+        op = waiting.pop()
+        op._check_intact()
+        new = set(op.parents) - found
+        found |= new
+        waiting.extend(new)
+    return sorted(found, key=lambda op: op.number, reverse=True)
 
 
 Tensor.backward = backward
