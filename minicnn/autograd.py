@@ -53,6 +53,7 @@ class Op:
     name: str  # as users call it: minicnn.functional.<name>
     number = -1  # of its record in the graph, in order of creation
     released = False
+    is_view = False  # whether y is the array of the first input in another shape
 
     def check(self, *inputs: Tensor) -> tuple[int, ...]:
         raise NotImplementedError
@@ -65,10 +66,12 @@ class Op:
             self.number = next(_numbers)
             self.slots = [x.slot if x.requires_grad else None for x in inputs]
             self.parents = [x.op for x in inputs if x.op is not None]
-            self.leaves = [(x, x.version) for x in inputs if x.op is None]
             self.slot = GradSlot(self.device, out_shape, self.dtype)
         y = self.forward(out_shape, *(x.data for x in inputs))
-        return Tensor(y, self.device, requires_grad=recorded, op=self if recorded else None)
+        y = Tensor(y, self.device, recorded, self if recorded else None, alias_of=inputs[0] if self.is_view else None)
+        if recorded:
+            self.seen = [(x.writes, x.version, x.shape) for x in (*inputs, y)]
+        return y
 
     def _agree(self, inputs) -> None:
         """One device for all inputs, one dtype for the floating-point ones, and one that the device can compute."""
@@ -137,11 +140,11 @@ class Op:
                 f"backward: a second walk through {self.name}, whose saved arrays were freed by the first; "
                 "compute the forward pass again"
             )
-        for leaf, version in self.leaves:
-            if leaf.version != version:
+        for writes, version, shape in self.seen:
+            if writes.count != version:
                 raise GraphError(
-                    f"backward: an input of {self.name} of shape {leaf.shape} was changed in place after the forward pass "
-                    f"(version {leaf.version}, forward saw {version}); call backward before the optimizer's step"
+                    f"backward: a tensor of shape {shape} that {self.name} uses was changed in place or moved after the "
+                    f"forward pass (version {writes.count}, forward saw {version}); call backward before that"
                 )
 
     def _run_backward(self) -> None:
@@ -161,8 +164,8 @@ def backward(tensor: Tensor, grad=None) -> None:
     `grad` (array-like or Tensor of tensor's shape) may be left out for a tensor of one element. Ops run in reverse order
     of their creation, each once, when all that used its result have run; its saved arrays are then freed.
 
-    Raises GraphError for a tensor outside the graph, a missing `grad`, a second walk, or a leaf changed in place; then no
-    gradient has been written.
+    Raises GraphError for a tensor outside the graph, a missing `grad`, a second walk, or a tensor changed in place; then
+    no gradient has been written.
     """
     if tensor.op is None:
         raise GraphError("backward: this tensor was made by no op from anything that requires a gradient")
