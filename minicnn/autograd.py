@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 
@@ -17,14 +18,18 @@ _numbers = itertools.count()
 class no_grad:
     """Within `with no_grad():`, or under `@no_grad()`, ops record nothing: results are leaves that need no gradient."""
 
+    def __init__(self):
+        self.before: list[bool] = []  # a stack: the same object may be entered again inside itself
+
     def __enter__(self):
-        self.before = grad_enabled()
+        self.before.append(grad_enabled())
         _state.enabled = False
 
     def __exit__(self, *_):
-        _state.enabled = self.before
+        _state.enabled = self.before.pop()
 
     def __call__(self, function):
+        @functools.wraps(function)
         def without_grad(*arguments, **keywords):
             with no_grad():
                 return function(*arguments, **keywords)
