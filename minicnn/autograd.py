@@ -103,17 +103,21 @@ class Op:
 
     def forward(self, out_shape, *arrays):
         y = self.empty(out_shape)
-        forward = self.forward_numpy if self.device.kernels is None else self.forward_kernel
-        forward(*arrays, y)
+        if self.kernels is not None:
+            self.forward_kernel(*arrays, y)
+        else:
+            with np.errstate(all="ignore"):  # infinities and NaN are values here, as in the kernels
+                self.forward_numpy(*arrays, y)
         return y
 
     def backward(self, dy) -> None:
-        if self.device.kernels is not None:
+        if self.kernels is not None:
             return self.backward_kernel(dy)
         self.meeting = []  # (where a gradient already stood, what must be added to it)
-        self.backward_numpy(dy)
-        for array, addend in self.meeting:
-            array += addend
+        with np.errstate(all="ignore"):
+            self.backward_numpy(dy)
+            for array, addend in self.meeting:
+                array += addend
 
     def empty(self, shape, dtype=None):
         """Memory for results and scratch, on this op's device."""
