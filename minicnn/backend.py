@@ -32,7 +32,7 @@ class Pool:
         self.allocate, self.release = allocate, release  # (bytes) -> address; (address)
         self.free: dict[int, list[int]] = {}
         self.free_bytes = self.used_bytes = 0
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # the collector may run within a method, and give blocks back
 
     def take(self, nbytes: int) -> int:
         with self.lock:
@@ -54,11 +54,10 @@ class Pool:
             self.free.setdefault(nbytes, []).append(address)
 
     def trim(self) -> None:
-        for addresses in self.free.values():
+        free, self.free, self.free_bytes = self.free, {}, 0
+        for addresses in free.values():
             for address in addresses:
                 self.release(address)
-        self.free.clear()
-        self.free_bytes = 0
 
 
 class Block:
