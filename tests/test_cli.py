@@ -13,7 +13,9 @@ from minicnn import data
 
 def minicnn(*arguments, cwd):
     """Run `minicnn ...` as its own process."""
-    command = [sys.executable, "-P", "-m", "minicnn"] if sys.version_info >= (3, 11) else [sys.executable, "-m", "minicnn"]
+    command = (
+        [sys.executable, "-P", "-m", "minicnn"] if sys.version_info >= (3, 11) else [sys.executable, "-m", "minicnn"]
+    )
     return subprocess.run([*command, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
@@ -35,7 +37,20 @@ def run(images, tmp_path_factory):
     """A network trained on them by the command."""
     cwd = tmp_path_factory.mktemp("work")
     done = minicnn(
-        *("train", "alexnet", "--data", images, "--image-size", 28, "--epochs", 4, "--batch-size", 9, "--warmup-steps", 3),
+        *(
+            "train",
+            "alexnet",
+            "--data",
+            images,
+            "--image-size",
+            28,
+            "--epochs",
+            4,
+            "--batch-size",
+            9,
+            "--warmup-steps",
+            3,
+        ),
         *("--device", "cpu", "--seed", 1),
         cwd=cwd,
     )
@@ -78,13 +93,21 @@ def test_resume_of_a_finished_run_reports_again(run, images):
     ("arguments", "code", "message"),
     [
         (["train", "alexnt"], 2, "minicnn: unknown model 'alexnt'; did you mean alexnet"),
-        (["train", "alexnet", "--data", "fashon-mnist"], 2, "minicnn: unknown data 'fashon-mnist': did you mean fashion-mnist"),
+        (
+            ["train", "alexnet", "--data", "fashon-mnist"],
+            2,
+            "minicnn: unknown data 'fashon-mnist': did you mean fashion-mnist",
+        ),
         (["train", "alexnet", "--data", "./nothing"], 2, "minicnn: "),
         (["train", "alexnet", "--device", "gpu"], 2, "minicnn: unknown device 'gpu': choose one of "),
         (["train", "alexnet", "--epochs", "0"], 2, "minicnn: epochs must be at least 1, got 0"),
         (["evaluate", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["predict", "x.png", "--run", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
-        (["summary", "alexnet", "--image-size", "9"], 2, "minicnn: alexnet: image_size must be an integer of at least 28, got 9"),
+        (
+            ["summary", "alexnet", "--image-size", "9"],
+            2,
+            "minicnn: alexnet: image_size must be an integer of at least 28, got 9",
+        ),
         (["fly"], 2, "minicnn: error: argument COMMAND: invalid choice: 'fly'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

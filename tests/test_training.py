@@ -99,7 +99,9 @@ def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, 
         np.testing.assert_array_equal(array, stopped[0][name], err_msg=name)
     assert rows(tmp_path / "straight/steps.jsonl") == rows(tmp_path / "stopped/steps.jsonl")
     times = {"images_per_second", "data_wait", "seconds"}
-    for one, other in zip(rows(tmp_path / "straight/metrics.jsonl"), rows(tmp_path / "stopped/metrics.jsonl"), strict=True):
+    for one, other in zip(
+        rows(tmp_path / "straight/metrics.jsonl"), rows(tmp_path / "stopped/metrics.jsonl"), strict=True
+    ):
         assert {k: v for k, v in one.items() if k not in times} == {k: v for k, v in other.items() if k not in times}
 
 
@@ -115,7 +117,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_advice(splits, tmp_path):
 
 
 def test_a_network_at_chance_is_a_failure(splits, tmp_path):
-    with pytest.raises(TrainingError, match=r"^test accuracy 0\.\d+ is no better than always naming one class \(0\.1000\)"):
+    with pytest.raises(
+        TrainingError, match=r"^test accuracy 0\.\d+ is no better than always naming one class \(0\.1000\)"
+    ):
         train(small_network, splits, out=tmp_path / "run", lr=0.0, **(QUICK | {"epochs": 1}))
 
 
@@ -130,8 +134,12 @@ def test_arrays_are_data_too(tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
     images = np.where(labels[:, None, None], np.arange(28) * 9, np.arange(28)[::-1] * 9).astype(np.uint8)
-    images = np.broadcast_to(images.reshape(200, -1, 28)[:, :1], (200, 28, 28)) + rng.integers(0, 3, (200, 28, 28), np.uint8)
-    history = train(small_network, (images, labels), out=tmp_path / "run", augment="none", **(QUICK | {"batch_size": 20}))
+    images = np.broadcast_to(images.reshape(200, -1, 28)[:, :1], (200, 28, 28)) + rng.integers(
+        0, 3, (200, 28, 28), np.uint8
+    )
+    history = train(
+        small_network, (images, labels), out=tmp_path / "run", augment="none", **(QUICK | {"batch_size": 20})
+    )
     assert history.test.top1 > 0.9
 
 
@@ -162,7 +170,9 @@ def test_settings_that_mean_nothing_are_refused_before_anything_is_written(split
 
 
 def test_an_unknown_setting_is_named(splits):
-    with pytest.raises(TypeError, match=r"^train\(\) has no setting 'learning_rate': there are epochs, batch_size, lr, "):
+    with pytest.raises(
+        TypeError, match=r"^train\(\) has no setting 'learning_rate': there are epochs, batch_size, lr, "
+    ):
         train(small_network, splits, learning_rate=0.1)
 
 
