@@ -166,7 +166,8 @@ class Totals:
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss is {value} at step {step} (learning rate {lr:.3g}): lower lr, lengthen warmup_steps or set clip_norm"
+                    f"the loss is {value} at step {step} (learning rate {lr:.3g}): "
+                    "lower lr, lengthen warmup_steps or set clip_norm"
                 )
             self.images += len(labels)
             self.loss += value * len(labels)
@@ -365,8 +366,8 @@ class Trainer:
         chance = np.bincount(split.labels).max() / len(split)
         if score.top1 <= 1.1 * chance:
             raise TrainingError(
-                f"{what} accuracy {score.top1:.4f} is no better than always naming one class ({chance:.4f}): the network has learned "
-                "nothing. Try initialize='he', another lr or more epochs"
+                f"{what} accuracy {score.top1:.4f} is no better than always naming one class ({chance:.4f}): "
+                "the network has learned nothing. Try initialize='he', another lr or more epochs"
             )
         self.history.linear_test_top1 = evaluation.linear_classifier(self.splits, split)
         self.progress.say(
