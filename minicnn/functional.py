@@ -16,6 +16,11 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     return ops.Concatenate(axis)(*tensors)
 
 
+def flatten(x: Tensor, start_dim: int = 1) -> Tensor:
+    """x with the axes from start_dim on made one: (N, H, W, C) -> (N, H*W*C). Nothing is copied."""
+    return x.flatten(start_dim)
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias: x (N, in), weight (out, in), bias (out,) -> (N, out). Raises OpError where they do not fit."""
     return ops.Linear()(x, weight) if bias is None else ops.Linear()(x, weight, bias)
