@@ -1,18 +1,28 @@
 """minicnn: hand-written CUDA kernels for convolutional networks, a tiny autograd engine, AlexNet and VGG."""
 
-from minicnn import cuda, functional, nn, optim, random
-from minicnn.autograd import backward, no_grad
-from minicnn.creation import tensor
-from minicnn.errors import DeviceError, GraphError, OpError
-from minicnn.gradcheck import gradcheck
-from minicnn.random import manual_seed
-from minicnn.tensor import Tensor
+import importlib.util
+
+if importlib.util.find_spec("minicnn._build_info"):  # which every installation has
+    from minicnn import cuda, functional, nn, optim, random
+    from minicnn._build_info import version as __version__
+    from minicnn.autograd import backward, no_grad
+    from minicnn.creation import tensor
+    from minicnn.errors import DeviceError, GraphError, OpError
+    from minicnn.gradcheck import gradcheck
+    from minicnn.random import manual_seed
+    from minicnn.tensor import Tensor
+else:  # a bare checkout: `python3 -m minicnn` passes here on its way to install it (bootstrap.py)
+
+    def __getattr__(name):
+        raise AttributeError(f"no minicnn.{name}: this is the source folder; `python3 -m minicnn install` installs it")
+
 
 __all__ = [
     "DeviceError",
     "GraphError",
     "OpError",
     "Tensor",
+    "__version__",
     "backward",
     "cuda",
     "functional",

@@ -66,6 +66,7 @@ class Arena:
                 device, values.shape, np.dtype(dtype), self.grad[start:stop].reshape(values.shape)
             )
             parameter.device, parameter.arena = device, self
+            parameter.version += 1  # a graph recorded before holds the old array and the old slot
 
     def gather_gradients(self):
         """The flat gradient array, complete: zeros where backward wrote nothing since `zero_grad`."""

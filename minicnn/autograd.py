@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+import functools
 import itertools
 import threading
 
@@ -18,14 +18,18 @@ _numbers = itertools.count()
 class no_grad:
     """Within `with no_grad():`, or under `@no_grad()`, ops record nothing: results are leaves that need no gradient."""
 
+    def __init__(self):
+        self.before: list[bool] = []  # a stack: the same object may be entered again inside itself
+
     def __enter__(self):
-        self.before = grad_enabled()
+        self.before.append(grad_enabled())
         _state.enabled = False
 
     def __exit__(self, *_):
-        _state.enabled = self.before
+        _state.enabled = self.before.pop()
 
     def __call__(self, function):
+        @functools.wraps(function)
         def without_grad(*arguments, **keywords):
             with no_grad():
                 return function(*arguments, **keywords)
@@ -54,6 +58,7 @@ class Op:
     name: str  # as users call it: minicnn.functional.<name>
     number = -1  # of its record in the graph, in order of creation
     released = False
+    is_view = False  # whether y is the array of the first input in another shape
 
     def check(self, *inputs: Tensor) -> tuple[int, ...]:
         raise NotImplementedError
@@ -66,10 +71,12 @@ class Op:
             self.number = next(_numbers)
             self.slots = [x.slot if x.requires_grad else None for x in inputs]
             self.parents = [x.op for x in inputs if x.op is not None]
-            self.leaves = [(x, x.version) for x in inputs if x.op is None]
             self.slot = GradSlot(self.device, out_shape, self.dtype)
         y = self.forward(out_shape, *(x.data for x in inputs))
-        return Tensor(y, self.device, requires_grad=recorded, op=self if recorded else None)
+        y = Tensor(y, self.device, recorded, self if recorded else None, alias_of=inputs[0] if self.is_view else None)
+        if recorded:
+            self.seen = [(x.writes, x.version, x.shape) for x in (*inputs, y)]
+        return y
 
     def _agree(self, inputs) -> None:
         """One device for all inputs, one dtype for the floating-point ones, and one that the device can compute."""
@@ -96,17 +103,21 @@ class Op:
 
     def forward(self, out_shape, *arrays):
         y = self.empty(out_shape)
-        forward = self.forward_numpy if self.device.kernels is None else self.forward_kernel
-        forward(*arrays, y)
+        if self.kernels is not None:
+            self.forward_kernel(*arrays, y)
+        else:
+            with np.errstate(all="ignore"):  # infinities and NaN are values here, as in the kernels
+                self.forward_numpy(*arrays, y)
         return y
 
     def backward(self, dy) -> None:
-        if self.device.kernels is not None:
+        if self.kernels is not None:
             return self.backward_kernel(dy)
         self.meeting = []  # (where a gradient already stood, what must be added to it)
-        self.backward_numpy(dy)
-        for array, addend in self.meeting:
-            array += addend
+        with np.errstate(all="ignore"):
+            self.backward_numpy(dy)
+            for array, addend in self.meeting:
+                array += addend
 
     def empty(self, shape, dtype=None):
         """Memory for results and scratch, on this op's device."""
@@ -131,18 +142,21 @@ class Op:
             return self.meeting[-1][1]
         return array
 
-    def _run_backward(self) -> None:
+    def _check_intact(self) -> None:
+        """Refuse a walk through this op if its saved arrays are gone or no longer what forward saw."""
         if self.released:
             raise GraphError(
                 f"backward: a second walk through {self.name}, whose saved arrays were freed by the first; "
                 "compute the forward pass again"
             )
-        for leaf, version in self.leaves:
-            if leaf.version != version:
+        for writes, version, shape in self.seen:
+            if writes.count != version:
                 raise GraphError(
-                    f"backward: an input of {self.name} of shape {leaf.shape} was changed in place after the forward pass "
-                    f"(version {leaf.version}, forward saw {version}); call backward before the optimizer's step"
+                    f"backward: a tensor of shape {shape} that {self.name} uses was changed in place or moved after the "
+                    f"forward pass (version {writes.count}, forward saw {version}); call backward before that"
                 )
+
+    def _run_backward(self) -> None:
         dy, self.slot.array = self.slot.read(), None
         self.backward(dy)
         self.release()
@@ -159,14 +173,12 @@ def backward(tensor: Tensor, grad=None) -> None:
     `grad` (array-like or Tensor of tensor's shape) may be left out for a tensor of one element. Ops run in reverse order
     of their creation, each once, when all that used its result have run; its saved arrays are then freed.
 
-    Raises GraphError for a tensor outside the graph, a missing `grad`, a second walk, or a leaf changed in place.
+    Raises GraphError for a tensor outside the graph, a missing `grad`, a second walk, or a tensor changed in place; then
+    no gradient has been written.
     """
     if tensor.op is None:
         raise GraphError("backward: this tensor was made by no op from anything that requires a gradient")
-    if tensor.op.released:
-        raise GraphError(
-            f"backward: a second walk through the graph of this tensor (shape {tensor.shape}); compute it again"
-        )
+    order = _ops_behind(tensor.op)
     if grad is None:
         if tensor.size != 1:
             raise GraphError(
@@ -178,16 +190,23 @@ def backward(tensor: Tensor, grad=None) -> None:
         raise GraphError(f"backward: grad is {grad.shape}, the tensor {tensor.shape}")
     array, _ = tensor.op.slot.open()
     tensor.device.write(array, grad)
-
-    waiting, seen = [(-tensor.op.number, tensor.op)], {tensor.op}
-    while waiting:
-        _, op = heapq.heappop(waiting)
-        parents = op.parents if not op.released else []
+    for op in order:
         op._run_backward()
-        for parent in parents:
-            if parent not in seen:
-                seen.add(parent)
-                heapq.heappush(waiting, (-parent.number, parent))
+
+
+def _ops_behind(last: Op) -> list[Op]:
+    """Every op that the result of `last` comes from, `last` itself first: each before all whose results it used.
+
+    The whole graph is looked at before any of it runs, so that a walk that is refused has written no gradient.
+    """
+    found, waiting = {last}, [last]
+    while waiting:
+        op = waiting.pop()
+        op._check_intact()
+        new = set(op.parents) - found
+        found |= new
+        waiting.extend(new)
+    return sorted(found, key=lambda op: op.number, reverse=True)
 
 
 Tensor.backward = backward

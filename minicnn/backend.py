@@ -32,7 +32,7 @@ class Pool:
         self.allocate, self.release = allocate, release  # (bytes) -> address; (address)
         self.free: dict[int, list[int]] = {}
         self.free_bytes = self.used_bytes = 0
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # the collector may run within a method, and give blocks back
 
     def take(self, nbytes: int) -> int:
         with self.lock:
@@ -54,11 +54,25 @@ class Pool:
             self.free.setdefault(nbytes, []).append(address)
 
     def trim(self) -> None:
-        for addresses in self.free.values():
+        free, self.free, self.free_bytes = self.free, {}, 0
+        for addresses in free.values():
             for address in addresses:
                 self.release(address)
-        self.free.clear()
-        self.free_bytes = 0
+
+
+class GuardedMemory:
+    """The emulated device's memory. Nothing is kept for the next array behind its back: the emulation poisons what is
+    given back, finds what is written there later, and itself hands out the block last released first, at its address.
+    """
+
+    def __init__(self, module):
+        self.module = module
+
+    def take(self, nbytes: int) -> int:
+        return self.module.allocate(nbytes)
+
+    def give_back(self, address: int, nbytes: int) -> None:
+        self.module.release(address)
 
 
 class Block:
@@ -66,7 +80,7 @@ class Block:
 
     __slots__ = ("__array_interface__", "address", "nbytes", "pool")
 
-    def __init__(self, pool: Pool, nbytes: int):
+    def __init__(self, pool: Pool | GuardedMemory, nbytes: int):
         self.pool, self.nbytes = pool, nbytes
         self.address = pool.take(nbytes)
         self.__array_interface__ = {"data": (self.address, False), "shape": (nbytes,), "typestr": "|u1", "version": 3}
@@ -133,7 +147,7 @@ class Device:
 class HostDevice(Device):
     """A device whose arrays are NumPy's, in pooled memory."""
 
-    def __init__(self, name: str, pool: Pool):
+    def __init__(self, name: str, pool: Pool | GuardedMemory):
         self.name, self.pool = name, pool
 
     def empty(self, shape, dtype=np.float32) -> np.ndarray:
@@ -177,7 +191,7 @@ class EmulatedDevice(HostDevice):
     """The CUDA kernels on the CPU, each array alone between guard pages (csrc/emulation)."""
 
     def __init__(self, module):
-        super().__init__("emulated", Pool(module.allocate, module.release))
+        super().__init__("emulated", GuardedMemory(module))
         self.module = module
         self.kernels = Kernels(module, self)
 

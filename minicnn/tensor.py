@@ -44,6 +44,15 @@ class GradSlot:
         return self.array
 
 
+class Writes:
+    """Counts the writes in place to one array; the tensors that share the array share the count."""
+
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 0
+
+
 class Tensor:
     """An n-dimensional array of one dtype on one device. Made by `minicnn.tensor`, by ops and by nn.
 
@@ -53,13 +62,13 @@ class Tensor:
     version        counts the writes in place, so that backward can refuse values that changed since forward
     """
 
-    __slots__ = ("__weakref__", "data", "device", "op", "requires_grad", "slot", "version")
+    __slots__ = ("__weakref__", "data", "device", "op", "requires_grad", "slot", "writes")
     __array_ufunc__ = None  # numpy_array * tensor is refused instead of making an array of tensors
 
-    def __init__(self, data, device, requires_grad: bool = False, op=None):
+    def __init__(self, data, device, requires_grad: bool = False, op=None, alias_of: Tensor | None = None):
         self.data, self.device, self.op = data, device, op
         self.requires_grad = requires_grad
-        self.version = 0
+        self.writes = Writes() if alias_of is None else alias_of.writes
         self.slot = op.slot if op is not None else GradSlot(device, data.shape, data.dtype)
 
     @property
@@ -77,6 +86,14 @@ class Tensor:
     @property
     def dtype(self) -> np.dtype:
         return self.data.dtype
+
+    @property
+    def version(self) -> int:
+        return self.writes.count
+
+    @version.setter
+    def version(self, count: int) -> None:
+        self.writes.count = count
 
     @property
     def grad(self) -> Tensor | None:
@@ -100,7 +117,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same array, outside the graph."""
-        return Tensor(self.data, self.device)
+        return Tensor(self.data, self.device, alias_of=self)
 
     def copy_(self, values) -> None:
         """Write `values` (array-like or Tensor, same shape) in place: what an optimizer or a checkpoint does."""

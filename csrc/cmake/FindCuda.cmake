@@ -5,8 +5,8 @@ set(MINICNN_HAS_CUDA False)
 
 function(minicnn_ask_toolchain)
   execute_process(
-    COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/minicnn/toolchain.py"
-      "${MINICNN_CUDA}" "${MINICNN_CUDA_ARCHITECTURES}"
+    COMMAND "${Python_EXECUTABLE}" -c "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+      "${PROJECT_SOURCE_DIR}/minicnn/toolchain.py" "${MINICNN_CUDA}" "${MINICNN_CUDA_ARCHITECTURES}"
     OUTPUT_VARIABLE answer COMMAND_ERROR_IS_FATAL ANY)
   string(REPLACE ";" "," answer "${answer}")
   string(REPLACE "\n" ";" answer "${answer}")
@@ -17,6 +17,9 @@ function(minicnn_ask_toolchain)
   set(MINICNN_NVCC "${nvcc}" PARENT_SCOPE)
   set(MINICNN_NVCC_LIBRARIES "${libraries}" PARENT_SCOPE)
   set(MINICNN_CUDA_ARCHITECTURE_LIST "${architectures}" PARENT_SCOPE)
+  if(MINICNN_FALLBACK AND MINICNN_CUDA STREQUAL "off")
+    set(why "${MINICNN_FALLBACK_REASON}")
+  endif()
   set(MINICNN_CUDA_WHY "${why}" PARENT_SCOPE)
 endfunction()
 
@@ -27,14 +30,14 @@ else()
 endif()
 
 if(NOT MINICNN_CUDA_WHY)
-  set(CMAKE_CUDA_COMPILER "${MINICNN_NVCC}")
+  set(ENV{CUDACXX} "${MINICNN_NVCC}")
   string(REPLACE "," ";" CMAKE_CUDA_ARCHITECTURES "${MINICNN_CUDA_ARCHITECTURE_LIST}")
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   if(MINICNN_NVCC_LIBRARIES)  # the wheels have lib where nvcc looks for lib64
     set(CMAKE_CUDA_FLAGS_INIT "-L${MINICNN_NVCC_LIBRARIES}")
     set(ENV{CUDAFLAGS} "$ENV{CUDAFLAGS} ${CMAKE_CUDA_FLAGS_INIT}")
   endif()
-  check_language(CUDA)  # in a project of its own: a broken nvcc does not end this one
+  minicnn_check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
     set(MINICNN_HAS_CUDA True)

@@ -3,12 +3,16 @@
 #include <cstdint>
 
 #include "device/cuda.h"
+#include "device/host_device.h"
 
 namespace minicnn {
 
 struct alignas(16) Vec4 {
   float values[4];
 };
+
+// Blocks of `threads` threads that cover `count` elements.
+inline unsigned vec4_blocks(int64_t count, int threads) { return unsigned(ceil_div<int64_t>(count, 4 * threads)); }
 
 // The thread of a one-dimensional grid owns elements [4 * thread, 4 * thread + 4).
 __device__ inline int64_t vec4_begin() { return 4 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x); }

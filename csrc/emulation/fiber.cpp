@@ -1,7 +1,6 @@
 #include "emulation/fiber.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <new>
 
@@ -72,29 +71,38 @@ asm(SWITCH_FIBER_HEADER R"(
 
 namespace minicnn::emulation {
 
-size_t page_bytes() {
-  static const size_t bytes = size_t(sysconf(_SC_PAGESIZE));
-  return bytes;
-}
-
-Stack::Stack() {
-  // twice the size always holds one aligned stack; pages that are never touched cost nothing
-  mapping_ = mmap(nullptr, 2 * STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+Stacks::Stacks(size_t capacity) : capacity_(capacity) {
+  mapping_ = mmap(nullptr, (capacity_ + 1) * STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
   if (mapping_ == MAP_FAILED) throw std::bad_alloc();
-  base_ = (reinterpret_cast<uintptr_t>(mapping_) + STACK_BYTES - 1) / STACK_BYTES * STACK_BYTES;
-  mprotect(reinterpret_cast<void*>(base_), page_bytes(), PROT_NONE);
+  first_ = (reinterpret_cast<uintptr_t>(mapping_) + STACK_BYTES - 1) / STACK_BYTES * STACK_BYTES;
+  free_.reserve(capacity_);
 }
 
-Stack::~Stack() {
-  if (mapping_) munmap(mapping_, 2 * STACK_BYTES);
+Stacks::~Stacks() { munmap(mapping_, (capacity_ + 1) * STACK_BYTES); }
+
+uintptr_t Stacks::take() {
+  if (free_.empty()) {
+    const uintptr_t base = first_ + guarded_++ * STACK_BYTES;
+    mprotect(reinterpret_cast<void*>(base), STACK_GUARD_BYTES, PROT_NONE);
+    return base;
+  }
+  const uintptr_t base = free_.back();
+  free_.pop_back();
+  return base;
 }
 
-bool Stack::overflowed_at(const void* address) const {
-  return reinterpret_cast<uintptr_t>(address) - base_ < page_bytes();
+void Stacks::give_back_all() {
+  free_.clear();
+  for (size_t i = guarded_; i-- > 0;) free_.push_back(first_ + i * STACK_BYTES);
 }
 
-void* Stack::fresh_context() const {
-  auto* context = reinterpret_cast<uintptr_t*>(top());
+bool Stacks::overflowed_at(const void* address) const {
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(address) - first_;
+  return offset < guarded_ * STACK_BYTES && offset % STACK_BYTES < STACK_GUARD_BYTES;
+}
+
+void* fresh_context(uintptr_t base) {
+  auto* context = reinterpret_cast<uintptr_t*>(stack_top(base));
 #if defined(__x86_64__)
   constexpr int REGISTERS = 6;
   *--context = 0;  // the return address of the entry: ends backtraces, and aligns the stack as a call would

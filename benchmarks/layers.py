@@ -1,0 +1,51 @@
+"""The layers of the networks with the shapes that they see: benchmarks compute their cases, nobody types them in."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+import minicnn
+from minicnn import models
+from minicnn.nn import Module
+
+NETWORKS = ("alexnet", "alexnet_owt", "vgg_a", "vgg_d")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of one network: `features.3` of `alexnet`, and the input (N, ...) that it sees."""
+
+    network: str
+    path: str
+    module: Module
+    input_shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.network} {self.path}"
+
+
+@functools.cache
+def _walk(network: str) -> list[tuple[str, Module, tuple[int, ...]]]:
+    model = models.NETWORKS[network]().to("cpu").eval()
+    seen: list[tuple[str, Module, tuple[int, ...]]] = []
+    for path, module in model.named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda m, inputs, _, path=path: seen.append((path, m, inputs[0].shape)))
+    with minicnn.no_grad():
+        model(minicnn.tensor(np.zeros((1, 224, 224, 3), np.float32)))
+    return seen
+
+
+def layers(kind: type, batch: int, networks=NETWORKS) -> list[Layer]:
+    """Every layer of that class, each distinct configuration once, at this batch size."""
+    found: dict[tuple, Layer] = {}
+    for network in networks:
+        for path, module, shape in _walk(network):
+            if type(module) is kind:
+                layer = Layer(network, path, module, (batch, *shape[1:]))
+                found.setdefault((repr(module), shape), layer)
+    return list(found.values())

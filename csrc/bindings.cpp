@@ -1,0 +1,231 @@
+// The only file that knows Python: one line a launch function.
+//
+// A module has the attributes
+//   signatures     {"relu_forward": ("float32", "float32", "int", "stream"), ...}: one name a parameter. An array has the
+//                  name of its dtype and arrives as an address; "int" and "float" are numbers; a shape is a sequence
+//   shape_fields   {"ConvShape": ("n", "h", ...), ...}
+//   architectures  the GPU architectures that the kernels were compiled for; empty in the emulated module
+//   cuda_version   of the toolkit, as CUDART_VERSION has it; 0 in the emulated module
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "kernels.h"
+#include "shapes.h"
+
+#ifdef MINICNN_EMULATED
+#include "emulation/memory.h"
+#include "emulation/options.h"
+#include "emulation/probes.h"
+#endif
+
+#ifndef MINICNN_ARCHITECTURES
+#define MINICNN_ARCHITECTURES ""
+#endif
+#ifndef MINICNN_CUDA_VERSION
+#define MINICNN_CUDA_VERSION 0
+#endif
+
+namespace py = pybind11;
+
+namespace minicnn {
+namespace {
+
+template <class T>
+constexpr const char* dtype_name() {
+  if constexpr (std::is_same_v<T, float>) return "float32";
+  if constexpr (std::is_same_v<T, double>) return "float64";
+  if constexpr (std::is_same_v<T, uint8_t>) return "uint8";
+  if constexpr (std::is_same_v<T, uint16_t>) return "uint16";
+  if constexpr (std::is_same_v<T, uint32_t>) return "uint32";
+  if constexpr (std::is_same_v<T, uint64_t>) return "uint64";
+  if constexpr (std::is_same_v<T, int32_t>) return "int32";
+  if constexpr (std::is_same_v<T, int64_t>) return "int64";
+}
+
+// How a parameter of type T arrives from Python, and what `signatures` calls it: numbers as they are.
+template <class T, class Enable = void>
+struct Parameter {
+  static_assert(std::is_arithmetic_v<T> && !std::is_same_v<T, bool>, "a parameter of this type has no form in Python");
+  using Python = T;
+  static constexpr const char* name = std::is_integral_v<T> ? "int" : "float";
+  static T convert(T value) { return value; }
+};
+
+// Arrays as addresses.
+template <class T>
+struct Parameter<T*> {
+  using Python = uintptr_t;
+  static constexpr const char* name = dtype_name<std::remove_const_t<T>>();
+  static T* convert(uintptr_t address) { return reinterpret_cast<T*>(address); }
+};
+
+template <>
+struct Parameter<Stream> {
+  using Python = uintptr_t;
+  static constexpr const char* name = "stream";
+  static Stream convert(uintptr_t handle) { return reinterpret_cast<Stream>(handle); }
+};
+
+template <>
+struct Parameter<Accumulate> {
+  using Python = int;
+  static constexpr const char* name = "accumulate";
+  static Accumulate convert(int value) {
+    if (value != 0 && value != 1)
+      throw py::value_error("accumulate is 0 (overwrite) or 1 (add), not " + std::to_string(value));
+    return Accumulate(value);
+  }
+};
+
+// Shapes as sequences of ints.
+template <class Shape>
+struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
+  using Python = py::sequence;
+  using Fields = ShapeFields<Shape>;
+  static constexpr size_t count = Fields::fields.size();
+  static constexpr const char* name = Fields::name;
+
+  static Shape convert(const py::sequence& values) {
+    static_assert(sizeof(Shape) == count * sizeof(int), "a field of the shape is not named, or is no int");
+    if (values.size() != count)
+      throw py::value_error(std::string(name) + " has " + std::to_string(count) + " fields (" + joined() + "), not " +
+                            std::to_string(values.size()));
+    std::array<int, count> fields;
+    for (size_t i = 0; i < count; ++i) fields[i] = values[i].template cast<int>();
+    return std::bit_cast<Shape>(fields);
+  }
+
+  static std::string joined() {
+    std::string text;
+    for (const char* field : Fields::fields) text += (text.empty() ? "" : " ") + std::string(field);
+    return text;
+  }
+};
+
+template <class T>
+using ParameterOf = Parameter<std::remove_cvref_t<T>>;
+
+template <class Result, class... Parameters>
+void bind(py::module_& module, const char* name, Result (*function)(Parameters...)) {
+  module.def(name, [function](typename ParameterOf<Parameters>::Python... arguments) {
+    return function(ParameterOf<Parameters>::convert(arguments)...);
+  });
+  module.attr("signatures")[name] = py::make_tuple(ParameterOf<Parameters>::name...);
+}
+
+template <class Shape>
+void bind_shape(py::module_& module) {
+  py::list fields;
+  for (const char* field : ShapeFields<Shape>::fields) fields.append(field);
+  module.attr("shape_fields")[ShapeFields<Shape>::name] = py::tuple(fields);
+}
+
+// An all-int struct as a tuple.
+template <class Struct>
+py::tuple fields_of(const Struct& value) {
+  return py::cast(std::bit_cast<std::array<int, sizeof(Struct) / sizeof(int)>>(value));
+}
+
+// A module of its own within another.
+py::module_ submodule(py::module_& module, const char* name) {
+  py::module_ inner = module.def_submodule(name);
+  inner.attr("signatures") = py::dict();
+  return inner;
+}
+
+// The index maps of csrc/shapes.h, for the test that compares them with NumPy.
+void bind_index_maps(py::module_ m) {
+  bind(m, "input_at", +[](Axis axis, int output, int tap) { return axis.input_at(output, tap); });
+  bind(m, "is_inside", +[](Axis axis, int input) { return axis.is_inside(input); });
+  bind(m, "output_at", +[](Axis axis, int input, int tap) { return axis.output_at(input, tap); });
+  bind(m, "first_tap", +[](Axis axis, int input) { return axis.first_tap(input); });
+  bind(m, "tap_step", +[](Axis axis) { return axis.tap_step(); });
+  bind(m, "conv_axes", +[](ConvShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
+  bind(m, "pool_axes", +[](PoolShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
+  bind(m, "output_pixel", +[](ConvShape shape, int index) { return fields_of(output_pixel(shape, index)); });
+  bind(m, "input_pixel", +[](ConvShape shape, int index) { return fields_of(input_pixel(shape, index)); });
+  bind(m, "tap_at", +[](ConvShape shape, int index, int channels) { return fields_of(tap_at(shape, index, channels)); });
+  bind(m, "x_offset", x_offset);
+  bind(m, "w_offset", w_offset);
+  bind(m, "y_offset", y_offset);
+}
+
+void bind_kernels(py::module_& m) {
+  bind(m, "relu_backward", relu_backward);
+  bind(m, "relu_forward", relu_forward);
+}
+
+#ifdef MINICNN_EMULATED
+
+emulation::Order parse_order(const std::string& name) {
+  if (name == "forward") return emulation::Order::forward;
+  if (name == "reverse") return emulation::Order::reverse;
+  if (name == "random") return emulation::Order::random;
+  throw py::value_error("order is \"forward\", \"reverse\" or \"random\", not \"" + name + "\"");
+}
+
+void configure(const std::string& order, uint64_t seed, int workers) {
+  if (workers < 1) throw py::value_error("workers is at least 1, not " + std::to_string(workers));
+  emulation::options() = {.order = parse_order(order), .seed = seed, .workers = workers};
+}
+
+void bind_emulation(py::module_& m) {
+  m.def("allocate", [](size_t bytes) { return reinterpret_cast<uintptr_t>(emulation::allocate(bytes)); });
+  m.def("release", [](uintptr_t address) { emulation::release(reinterpret_cast<void*>(address)); });
+  m.def("check_guards", emulation::check_guards);
+  m.def("configure", configure, py::arg("order") = "forward", py::arg("seed") = 0, py::arg("workers") = 1);
+}
+
+void bind_probes(py::module_ m) {
+  bind(m, "atomics", probes::atomics);
+  bind(m, "block_reductions", probes::block_reductions);
+  bind(m, "block_votes", probes::block_votes);
+  bind(m, "built_ins", probes::built_ins);
+  bind(m, "diverge_at_barrier", probes::diverge_at_barrier);
+  bind(m, "diverge_in_warp", probes::diverge_in_warp);
+  bind(m, "overflow_stack", probes::overflow_stack);
+  bind(m, "philox", probes::philox);
+  bind(m, "philox_known_answer", probes::philox_known_answer);
+  bind(m, "read_at", probes::read_at);
+  bind(m, "read_shared", probes::read_shared);
+  bind(m, "return_before_barrier", probes::return_before_barrier);
+  bind(m, "reverse", probes::reverse);
+  bind(m, "reverse_without_barrier", probes::reverse_without_barrier);
+  bind(m, "shuffle_outside_mask", probes::shuffle_outside_mask);
+  bind(m, "shuffle_with_foreign_mask", probes::shuffle_with_foreign_mask);
+  bind(m, "shuffles", probes::shuffles);
+  bind(m, "start_order", probes::start_order);
+  bind(m, "sum_by_parity", probes::sum_by_parity);
+  bind(m, "throw_in_thread", probes::throw_in_thread);
+  bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
+  bind(m, "votes", probes::votes);
+  bind(m, "write_at", probes::write_at);
+  bind(m, "write_shared", probes::write_shared);
+}
+
+#endif
+
+}  // namespace
+}  // namespace minicnn
+
+PYBIND11_MODULE(MINICNN_MODULE, m) {
+  using namespace minicnn;
+  m.attr("architectures") = MINICNN_ARCHITECTURES;
+  m.attr("cuda_version") = MINICNN_CUDA_VERSION;
+  m.attr("signatures") = py::dict();
+  m.attr("shape_fields") = py::dict();
+  bind_shape<ConvShape>(m);
+  bind_shape<PoolShape>(m);
+  bind_kernels(m);
+  bind_index_maps(submodule(m, "index_maps"));
+#ifdef MINICNN_EMULATED
+  bind_emulation(m);
+  bind_probes(submodule(m, "probes"));
+#endif
+}

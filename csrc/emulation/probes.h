@@ -1,0 +1,57 @@
+// Small kernels, right and wrong, by which the tests see what the emulation and the device headers do.
+#pragma once
+#include <cstdint>
+
+#include "kernels.h"
+
+namespace minicnn::probes {
+
+// One block of `count` threads: y[i] = x[count - 1 - i] by way of shared memory, with the barrier and without it.
+void reverse(const float* x, float* y, int count, Stream stream);
+void reverse_without_barrier(const float* x, float* y, int count, Stream stream);
+
+// y[i]: the number of threads that started before thread i of the grid did.
+void start_order(int* y, int* counter, int blocks, int threads, Stream stream);
+
+// y (threads of the grid, 12): threadIdx, blockIdx, blockDim, gridDim as each thread sees them.
+void built_ins(int* y, int grid_x, int grid_y, int grid_z, int block_x, int block_y, int block_z, Stream stream);
+
+// One warp: y (5, 32) holds x after __shfl_sync from lane 5, _xor over 3, _down and _up by 3, all with `width`; then the
+// ballot of x > 0, __any_sync and __all_sync.
+void shuffles(const float* x, float* y, int width, Stream stream);
+void votes(const float* x, int* y, Stream stream);
+
+// One warp of which the odd and the even lanes meet apart: y[i] is the sum of x over lanes like i.
+void sum_by_parity(const float* x, float* y, Stream stream);
+
+// One block: y (3) is __syncthreads_count, _and and _or of x > 0 as thread `reader` sees them.
+void block_votes(const float* x, int* y, int count, int reader, Stream stream);
+
+// One block of `count` threads, whole warps: y (2, count) is block_sum and block_max, twice in a row in one storage.
+void block_reductions(const float* x, float* y, int count, Stream stream);
+
+// A grid of count threads: y[0] += x[i], y[1] = max(y[1], x[i]), y[2] = y[2] + x[i] by a compare-and-swap loop.
+void atomics(const int* x, int* y, int blocks, int threads, Stream stream);
+
+// y[i] = x[i] + i-th of the block's `floats` of shared memory, which nobody wrote.
+void read_shared(float* y, int floats, Stream stream);
+void write_shared(int index, int floats, Stream stream);
+void use_more_shared_than_given(Stream stream);
+
+// y (quads, 4): the words, and whether an element stays with probability 1 - p.
+void philox(uint32_t* words, uint8_t* kept, int64_t seed, int64_t step, int64_t layer, int64_t first_quad, int quads,
+            float p, Stream stream);
+void philox_known_answer(const uint32_t* counter, const uint32_t* key, uint32_t* y, Stream stream);
+
+// What goes wrong, each in the thread that it says.
+void read_at(const float* x, float* y, int64_t index, Stream stream);
+void write_at(float* y, int64_t index, Stream stream);
+void diverge_at_barrier(Stream stream);
+void return_before_barrier(Stream stream);
+void diverge_in_warp(Stream stream);
+void shuffle_outside_mask(Stream stream);
+void shuffle_with_foreign_mask(Stream stream);
+void overflow_stack(float* y, int depth, Stream stream);
+void throw_in_thread(int thread, Stream stream);
+
+}  // namespace minicnn::probes

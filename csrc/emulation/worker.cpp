@@ -1,0 +1,275 @@
+#include "emulation/worker.h"
+
+#include <bit>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "emulation/memory.h"
+
+namespace minicnn::emulation {
+namespace {
+
+constexpr size_t SHARED_ALIGNMENT = 1024;
+
+std::string place(Where where) {
+  const std::string file = where.file_name();
+  return file.substr(file.rfind('/') + 1) + ":" + std::to_string(where.line());
+}
+
+std::string triple(const uint3& index) {
+  char text[40];
+  std::snprintf(text, sizeof text, "(%u,%u,%u)", index.x, index.y, index.z);
+  return text;
+}
+
+std::string hexadecimal(uint64_t value) {
+  char text[24];
+  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+// "0-31, 40".
+std::string ranges(const std::vector<unsigned>& numbers) {
+  std::string text;
+  for (size_t i = 0; i < numbers.size();) {
+    size_t last = i;
+    while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
+    if (i > 0) text += ", ";
+    text += std::to_string(numbers[i]);
+    if (last > i) text.append("-").append(std::to_string(numbers[last]));
+    i = last + 1;
+  }
+  return text;
+}
+
+bool same_place(Where a, Where b) { return a.line() == b.line() && a.column() == b.column(); }
+
+bool same_size(const dim3& a, const dim3& b) { return a.x == b.x && a.y == b.y && a.z == b.z; }
+
+}  // namespace
+
+Worker::Worker() : threads_(MAX_THREADS), warps_(MAX_WARPS), stacks_(MAX_THREADS) {
+  for (unsigned i = 0; i < MAX_THREADS; ++i) threads_[i].linear = i;
+  constexpr size_t BYTES = round_up(MAX_SHARED_BYTES, SHARED_ALIGNMENT);
+  shared_end_ = static_cast<unsigned char*>(allocate(BYTES)) + BYTES;
+}
+
+void Worker::begin(const Launch& launch) {
+  launch_ = &launch;
+  options_ = options();
+  const dim3& size = launch.block;
+  block_.grid = launch.grid;
+  block_.shared_bytes = launch.shared_bytes;
+  block_.shared = shared_end_ - round_up(launch.shared_bytes, SHARED_ALIGNMENT);
+  std::memset(block_.shared, POISON, size_t(shared_end_ - block_.shared));
+  if (same_size(block_.size, size)) return;
+  block_.size = size;
+  thread_count_ = unsigned(volume(size));
+  for (unsigned i = 0; i < thread_count_; ++i)
+    threads_[i].index = {i % size.x, i / size.x % size.y, i / size.x / size.y};
+}
+
+void Worker::run_block(uint64_t number) {
+  const dim3& grid = launch_->grid;
+  block_.index = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
+  std::memset(block_.shared, POISON, launch_->shared_bytes);
+  random_ = Random(options_.seed ^ (number + 1) * 0xD6E8FEB86659FD93);
+  unfinished_ = thread_count_;
+  ready_.add_first(thread_count_);
+  run(take_ready(), &host_);
+  if (error_ || has_faulted_ || unfinished_ > 0) fail_block();
+  running_ = nullptr;
+  check_shared_slack();
+}
+
+// Up to 1023 bytes lie between the end of the shared memory and the guard page.
+void Worker::check_shared_slack() {
+  unsigned char* end = block_.shared + block_.shared_bytes;
+  const unsigned char* written = first_written(end, shared_end_);
+  if (written == shared_end_) return;
+  const std::string offset = std::to_string(written - block_.shared);
+  std::memset(end, POISON, size_t(shared_end_ - end));
+  throw Error(std::string(launch_->op) + ": byte " + offset + " of " + describe_shared() + " was written, in block " +
+              triple(block_.index));
+}
+
+std::string Worker::describe_shared() const {
+  return "the block's " + std::to_string(block_.shared_bytes) + " bytes of shared memory";
+}
+
+// Throws what went wrong; the worker is ready for another block afterwards, the fibers of this one are forgotten.
+void Worker::fail_block() {
+  if (!error_) error_ = std::make_exception_ptr(Error(has_faulted_ ? describe_fault() : describe_deadlock()));
+  for (Thread& thread : threads_) thread.context = nullptr;
+  for (Warp& warp : warps_)
+    for (Group& group : warp.groups) group.arrived = 0;
+  barrier_.arrived = 0;
+  ready_.clear();
+  stacks_.give_back_all();
+  running_ = nullptr;
+  has_faulted_ = false;
+  std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+// Switches to a thread, or to the host for null; what runs now goes on from *save.
+void Worker::run(Thread* thread, void** save) {
+  void* context = host_;
+  running_ = thread;
+  if (thread) context = thread->context ? std::exchange(thread->context, nullptr) : start_fiber();
+  minicnn_switch_fiber(save, context);
+}
+
+void* Worker::start_fiber() {
+  const uintptr_t base = stacks_.take();
+  auto& mine = *reinterpret_cast<Current*>(stack_top(base));
+  mine.block = &block_;
+  mine.worker = this;
+  return fresh_context(base);
+}
+
+// Runs `running_` and, on the same stack, the threads that follow, up to one that has a stack of its own.
+void Worker::run_threads(Current& mine) {
+  try {
+    do {
+      mine.thread = running_->index;
+      mine.linear = running_->linear;
+      launch_->run_thread(launch_->call);
+      --unfinished_;
+      running_ = take_ready();
+    } while (running_ && !running_->context);
+  } catch (...) {
+    error_ = error_of_kernel(std::current_exception());
+    running_ = nullptr;
+  }
+  stacks_.give_back(stack_base(&mine));
+  void* never_resumed;
+  run(running_, &never_resumed);
+  std::abort();
+}
+
+std::exception_ptr Worker::error_of_kernel(std::exception_ptr thrown) const {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const Error&) {
+    return thrown;
+  } catch (const std::exception& exception) {
+    return std::make_exception_ptr(Error(describe(std::string("the kernel threw: ") + exception.what())));
+  } catch (...) {
+    return std::make_exception_ptr(Error(describe("the kernel threw something that is no std::exception")));
+  }
+}
+
+void Worker::abandon_block(const void* address) {
+  has_faulted_ = true;
+  fault_ = address;
+  void* never_resumed;
+  minicnn_switch_fiber(&never_resumed, host_);
+  std::abort();
+}
+
+void Worker::wait(const char* name, Where where) {
+  Thread* me = running_;
+  me->waits_in = name;
+  me->where = where;
+  Thread* next = take_ready();
+  if (next != me) run(next, &me->context);
+}
+
+int Worker::synchronize_block(const char* name, bool predicate, Where where) {
+  if (barrier_.arrived == 0) {
+    barrier_.name = name;
+    barrier_.where = where;
+    barrier_.votes = 0;
+  } else if (!same_place(barrier_.where, where)) {
+    fail(std::string("divergent barrier: this thread is in ") + name + ", " + std::to_string(barrier_.arrived) +
+             " others of its block wait in " + barrier_.name + " (" + place(barrier_.where) + ")",
+         where);
+  }
+  barrier_.votes += predicate;
+  if (++barrier_.arrived == thread_count_) {
+    barrier_.arrived = 0;
+    barrier_.result = barrier_.votes;
+    ready_.add_first(thread_count_);
+  }
+  wait(name, where);
+  return barrier_.result;
+}
+
+void Worker::synchronize_warp(const char* name, uint32_t mask, Operation operation, void* operand, Where where) {
+  const unsigned number = running_->linear / WARP, lane = running_->linear % WARP;
+  if (!(mask >> lane & 1)) fail(std::string(name) + ": lane " + std::to_string(lane) + " is not in its own mask", where);
+  Warp& warp = warps_[number];
+  Group& group = warp.groups[std::countr_zero(mask)];
+  if (group.arrived == 0) {
+    group.mask = mask;
+    group.name = name;
+    group.where = where;
+  } else if (group.mask != mask || !same_place(group.where, where)) {
+    fail(std::string("divergent warp: this lane is in ") + name + " with mask " + hexadecimal(mask) +
+             ", others wait in " + group.name + " with mask " + hexadecimal(group.mask) + " (" + place(group.where) + ")",
+         where);
+  }
+  warp.operands[lane] = operand;
+  group.arrived |= 1u << lane;
+  if (group.arrived == mask) {
+    group.arrived = 0;
+    operation(mask, warp.operands);
+    ready_.add(number, mask);
+  }
+  wait(name, where);
+}
+
+std::string Worker::describe(const std::string& message) const {
+  return std::string(launch_->op) + ": " + message + ", in block " + triple(block_.index) + ", thread " +
+         triple(running_->index);
+}
+
+std::string Worker::describe_fault() const {
+  if (stacks_.overflowed_at(fault_))
+    return describe("stack overflow: the calls and local variables of a thread have " + std::to_string(STACK_BYTES - STACK_GUARD_BYTES) + " bytes");
+  const auto* address = static_cast<const unsigned char*>(fault_);
+  if (address >= shared_end_ && address < shared_end_ + page_bytes())
+    return describe("illegal access to byte " + std::to_string(address - block_.shared) + " of " + describe_shared());
+  const std::string where = describe_address(fault_);
+  return describe("illegal access to " + (where.empty() ? "address " + hexadecimal(uintptr_t(fault_)) : where));
+}
+
+// "deadlock in block (0,0,0): threads 0-31 wait in __syncthreads (sgemm.cu:40); threads 32-63 have returned".
+std::string Worker::describe_deadlock() const {
+  std::map<std::string, std::vector<unsigned>> groups;
+  for (unsigned i = 0; i < thread_count_; ++i) {
+    const Thread& thread = threads_[i];
+    groups[thread.context ? std::string("wait in ") + thread.waits_in + " (" + place(thread.where) + ")"
+                          : "have returned"]
+        .push_back(i);
+  }
+  std::string message = std::string(launch_->op) + ": deadlock in block " + triple(block_.index);
+  const char* separator = ": threads ";
+  for (const auto& [state, members] : groups) {
+    message += separator + ranges(members) + " " + state;
+    separator = "; threads ";
+  }
+  return message;
+}
+
+void fail(const std::string& message, Where where) {
+  throw Error(current().worker->describe(place(where) + ": " + message));
+}
+
+int synchronize_block(const char* name, bool predicate, Where where) {
+  return current().worker->synchronize_block(name, predicate, where);
+}
+
+void synchronize_warp(const char* name, uint32_t mask, Operation operation, void* operand, Where where) {
+  current().worker->synchronize_warp(name, mask, operation, operand, where);
+}
+
+}  // namespace minicnn::emulation
+
+extern "C" void minicnn_enter_fiber() {
+  auto& mine = minicnn::emulation::current();
+  mine.worker->run_threads(mine);
+}

@@ -1,0 +1,89 @@
+// The runtime's heart: runs the threads of a block, one after another, up to where they wait for each other.
+#pragma once
+#include <cstdint>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "emulation/fiber.h"
+#include "emulation/options.h"
+#include "emulation/ready_set.h"
+#include "emulation/runtime.h"
+
+namespace minicnn::emulation {
+
+constexpr size_t MAX_SHARED_BYTES = 227 * 1024;  // the most that any architecture gives a block
+
+struct Thread {
+  uint3 index;
+  unsigned linear;          // its number in the block
+  void* context = nullptr;  // where it goes on; null before it starts, while it runs and when it has returned
+  const char* waits_in = nullptr;
+  Where where;
+};
+
+// Lanes of one warp that meet in one collective.
+struct Group {
+  uint32_t mask = 0, arrived = 0;
+  const char* name = nullptr;
+  Where where;
+};
+
+struct Warp {
+  void* operands[WARP];
+  Group groups[WARP];  // by the lowest lane of the mask
+};
+
+struct Barrier {
+  unsigned arrived = 0;
+  int votes = 0, result = 0;
+  const char* name = nullptr;
+  Where where;
+};
+
+// One OS thread's share of a grid: runs a block at a time.
+class Worker {
+ public:
+  Worker();
+  void begin(const Launch& launch);
+  void run_block(uint64_t number);
+
+  [[noreturn]] void run_threads(Current& mine);          // on a fresh fiber
+  [[noreturn]] void abandon_block(const void* address);  // after a fault, from the signal handler
+  bool is_in_kernel() const { return running_ != nullptr; }
+
+  int synchronize_block(const char* name, bool predicate, Where where);
+  void synchronize_warp(const char* name, uint32_t mask, Operation operation, void* operand, Where where);
+  std::string describe(const std::string& message) const;
+
+ private:
+  Thread* take_ready() { return ready_.empty() ? nullptr : &threads_[ready_.take(options_.order, random_)]; }
+  void* start_fiber();
+  void run(Thread* thread, void** save);
+  void wait(const char* name, Where where);
+  [[noreturn]] void fail_block();
+  void check_shared_slack();
+  std::exception_ptr error_of_kernel(std::exception_ptr thrown) const;
+  std::string describe_shared() const;
+  std::string describe_fault() const;
+  std::string describe_deadlock() const;
+
+  const Launch* launch_ = nullptr;
+  Options options_;
+  Random random_{0};
+  Block block_{};
+  unsigned char* shared_end_;  // a guard page begins here
+  unsigned thread_count_ = 0, unfinished_ = 0;
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  Barrier barrier_;
+  ReadySet ready_;
+  Stacks stacks_;
+  Thread* running_ = nullptr;
+  void* host_ = nullptr;  // where run_block goes on
+  std::exception_ptr error_;
+  const void* fault_ = nullptr;
+  bool has_faulted_ = false;
+};
+
+}  // namespace minicnn::emulation

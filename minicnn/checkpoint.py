@@ -1,0 +1,65 @@
+"""Checkpoints: one safetensors file of arrays and one JSON description. No pickle, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+FORMAT, VERSION = "minicnn-checkpoint", 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be written, or a file is none, is damaged, or does not fit."""
+
+
+def write(path: str | Path, arrays: dict[str, np.ndarray], description: dict) -> None:
+    """Write atomically: a reader finds the old file or the new one, also after a crash.
+
+    Raises CheckpointError where the file system refuses; the file that stood there before is then untouched.
+    """
+    path = Path(path)
+    metadata = {"format": FORMAT, "version": str(VERSION), "description": json.dumps(description)}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        safetensors.numpy.save_file(arrays, partial, metadata)
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}; the one before it is untouched") from error
+
+
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
+    """(arrays, description) of a checkpoint. Raises CheckpointError for a missing, damaged or foreign file."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of minicnn")
+            if int(metadata["version"]) > VERSION:
+                raise CheckpointError(
+                    f"{path} has checkpoint version {metadata['version']}, this minicnn reads up to {VERSION}: update it"
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["description"])
+    except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint of minicnn: {error}") from error
+
+
+def with_prefix(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def without_prefix(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those whose name starts with `prefix`, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,148 @@
+"""The command line: one verb a function of the library."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from minicnn import __version__, data, evaluation, models, training
+from minicnn.checkpoint import CheckpointError
+from minicnn.errors import DeviceError, OpError
+from minicnn.models.build import by_name
+from minicnn.progress import Progress
+from minicnn.summary import summary
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DEVICES = "auto, cuda, cuda:<index>, cpu, numpy or emulated"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; errors that a person can mend are one line on stderr, without a traceback."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (training.TrainingError, CheckpointError, OSError) as error:
+        print(f"minicnn: {error}", file=sys.stderr)
+        return FAILED
+    except (data.DataError, DeviceError, OpError, ValueError) as error:
+        print(f"minicnn: {error}", file=sys.stderr)
+        return USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="minicnn", description="Convolutional networks on hand-written CUDA kernels.")
+    parser.add_argument("--version", action="version", version=f"minicnn {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_train(commands.add_parser("train", help="train a network on images"))
+    _add_evaluate(commands.add_parser("evaluate", help="score a trained network"))
+    _add_predict(commands.add_parser("predict", help="name what is in images"))
+    _add_summary(commands.add_parser("summary", help="layers, parameters and operations of a network"))
+    commands.add_parser("doctor", help="what is installed, which devices work, and why not CUDA").set_defaults(
+        run=_doctor
+    )
+    return parser
+
+
+def _add_data(parser) -> None:
+    parser.add_argument(
+        "--data",
+        default=None,
+        metavar="SOURCE",
+        help="a folder of class folders, or a data set's name: " + ", ".join(data.NAMES),
+    )
+    parser.add_argument("--data-dir", default=None, metavar="DIR", help="where the files of a named data set lie")
+    parser.add_argument("--device", default="auto", help=DEVICES)
+
+
+def _add_train(parser) -> None:
+    parser.set_defaults(run=_train)
+    parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.NETWORKS))
+    _add_data(parser)
+    parser.add_argument("--image-size", type=int, default=None, metavar="PIXELS", help="for a folder of images (224)")
+    parser.add_argument("--out", default=None, metavar="DIR", help="the run folder (runs/MODEL)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out (runs/MODEL)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    for name, setting in training.Settings.__dataclass_fields__.items():
+        kind = float if name == "clip_norm" else type(setting.default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"({setting.default})")
+
+
+def _train(arguments) -> int:
+    constructor = by_name(arguments.model)
+    chosen = {name: getattr(arguments, name) for name in training.Settings.__dataclass_fields__}
+    try:
+        training.train(
+            constructor,
+            arguments.data or data.DEFAULT,
+            device=arguments.device,
+            out=arguments.out,
+            resume=arguments.resume,
+            quiet=arguments.quiet,
+            data_dir=arguments.data_dir,
+            image_size=arguments.image_size,
+            **{name: value for name, value in chosen.items() if value is not None},
+        )
+    except KeyboardInterrupt as interruption:
+        print(f"minicnn: {interruption}", file=sys.stderr)
+        return INTERRUPTED
+    return DONE
+
+
+def _add_evaluate(parser) -> None:
+    parser.set_defaults(run=_evaluate)
+    parser.add_argument("run_folder", metavar="RUN", help="a run folder, or one checkpoint file")
+    _add_data(parser)
+    parser.add_argument("--protocol", default="center", help=" or ".join(evaluation.PROTOCOLS))
+
+
+def _evaluate(arguments) -> int:
+    score = evaluation.evaluate(
+        arguments.run_folder,
+        arguments.data,
+        protocol=arguments.protocol,
+        device=arguments.device,
+        data_dir=arguments.data_dir,
+    )
+    print(f"top-1 {score.top1:.4f} ({score.correct} of {score.count})  top-5 {score.top5:.4f}  loss {score.loss:.4f}")
+    return DONE
+
+
+def _add_predict(parser) -> None:
+    parser.set_defaults(run=_predict)
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument(
+        "--run", dest="run_folder", required=True, metavar="RUN", help="a run folder, or one checkpoint file"
+    )
+    parser.add_argument("--device", default="auto", help=DEVICES)
+
+
+def _predict(arguments) -> int:
+    for path, ranking in zip(
+        arguments.images,
+        evaluation.predict(arguments.run_folder, arguments.images, device=arguments.device),
+        strict=True,
+    ):
+        print(f"{path}: " + ", ".join(f"{name} {probability:.3f}" for name, probability in ranking))
+    return DONE
+
+
+def _add_summary(parser) -> None:
+    parser.set_defaults(run=_summary)
+    parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.NETWORKS))
+    parser.add_argument("--image-size", type=int, default=224, metavar="PIXELS")
+    parser.add_argument("--in-channels", type=int, default=3)
+    parser.add_argument("--num-classes", type=int, default=1000)
+
+
+def _summary(arguments) -> int:
+    size, channels = arguments.image_size, arguments.in_channels
+    network = by_name(arguments.model)(num_classes=arguments.num_classes, image_size=size, in_channels=channels)
+    Progress().say(str(summary(network, (1, size, size, channels))))
+    return DONE
+
+
+def _doctor(_arguments) -> int:
+    from minicnn.doctor import doctor
+
+    return doctor()

@@ -1,0 +1,41 @@
+"""Labelled images: datasets, augmentation, and the loader that feeds a training loop."""
+
+from minicnn.data.catalogue import NAMED, open
+from minicnn.data.datasets import ArrayDataset, DataError, Dataset, Splits, Subset, split
+from minicnn.data.folder import ImageFolder, Resized, read_image
+from minicnn.data.idx import read_idx
+from minicnn.data.loader import Loader
+from minicnn.data.transforms import (
+    Augment,
+    CenterCrop,
+    ChannelStatistics,
+    Prepare,
+    center_crop,
+    colour_shift,
+    normalize,
+    ten_crops,
+)
+
+__all__ = [
+    "NAMED",
+    "ArrayDataset",
+    "Augment",
+    "CenterCrop",
+    "ChannelStatistics",
+    "DataError",
+    "Dataset",
+    "ImageFolder",
+    "Loader",
+    "Prepare",
+    "Resized",
+    "Splits",
+    "Subset",
+    "center_crop",
+    "colour_shift",
+    "normalize",
+    "open",
+    "read_idx",
+    "read_image",
+    "split",
+    "ten_crops",
+]

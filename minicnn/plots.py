@@ -1,0 +1,73 @@
+"""Pictures of a training run, where matplotlib is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+INK, LEARNED, HELD_OUT = "#333333", "#1f77b4", "#d62728"
+
+
+def available() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def _figure(width: float, height: float):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def curves(metrics: list[dict], path: str | Path, title: str) -> None:
+    """Loss, top-1 error and learning rate over the epochs: `metrics` as in metrics.jsonl."""
+    figure = _figure(10, 3.2)
+    loss, error, rate = figure.subplots(1, 3)
+    epochs = [row["epoch"] for row in metrics]
+    panels = ((loss, "loss", "loss", lambda v: v), (error, "top-1 error (%)", "top1", lambda v: 100 * (1 - v)))
+    for axes, label, key, shown in panels:
+        for split, colour, name in (("train", LEARNED, "training"), ("val", HELD_OUT, "validation")):
+            known = [
+                (e, shown(row[f"{split}_{key}"]))
+                for e, row in zip(epochs, metrics, strict=True)
+                if row.get(f"{split}_{key}") is not None
+            ]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=colour, marker="o", markersize=3, label=name)
+        axes.set_ylim(bottom=0)
+        axes.set_title(label, color=INK)
+        axes.legend(frameon=False)
+    rate.plot(epochs, [row["lr"] for row in metrics], color=INK, marker="o", markersize=3)
+    rate.set_ylim(bottom=0)
+    rate.set_title("learning rate after the epoch", color=INK)
+    for axes in (loss, error, rate):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.suptitle(title, color=INK)
+    figure.savefig(path)
+
+
+def filters(weight: np.ndarray, path: str | Path, title: str) -> None:
+    """The first layer's filters, weight (K, R, S, C), as a mosaic: colour for C = 3, else the mean over C in grey."""
+    k, r, s, c = weight.shape
+    pictures = weight if c == 3 else weight.mean(axis=3, keepdims=True)
+    low, high = pictures.min(axis=(1, 2, 3), keepdims=True), pictures.max(axis=(1, 2, 3), keepdims=True)
+    pictures = (pictures - low) / np.maximum(high - low, 1e-12)
+    columns = int(np.ceil(np.sqrt(k * 1.6)))
+    rows = -(-k // columns)
+    mosaic = np.ones((rows * (r + 1) + 1, columns * (s + 1) + 1, pictures.shape[3]))
+    for i, picture in enumerate(pictures):
+        top, left = i // columns * (r + 1) + 1, i % columns * (s + 1) + 1
+        mosaic[top : top + r, left : left + s] = picture
+    figure = _figure(8, 8 * rows / columns * (r + 1) / (s + 1) + 0.5)
+    axes = figure.subplots()
+    axes.imshow(mosaic.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title, color=INK)
+    figure.savefig(path)

@@ -1,0 +1,56 @@
+"""The folder of one training run: settings, a line a step, a line an epoch, checkpoints, pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+
+
+class RunFolder:
+    """config.json, steps.jsonl, metrics.jsonl, last.safetensors, best.safetensors, curves.png, filters.png.
+
+    Made by `RunFolder.fresh`, which never writes into an earlier run, or `RunFolder(path)` to go on with one.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.last, self.best = self.path / LAST, self.path / BEST
+        self.steps, self.metrics = self.path / "steps.jsonl", self.path / "metrics.jsonl"
+        self.config = self.path / "config.json"
+        self.curves, self.filters = self.path / "curves.png", self.path / "filters.png"
+
+    @classmethod
+    def fresh(cls, wanted: str | Path) -> RunFolder:
+        """`wanted` if no run lives there, else wanted-2, wanted-3, ..."""
+        wanted = Path(wanted)
+        candidate, number = wanted, 1
+        while (candidate / "config.json").exists():
+            number += 1
+            candidate = wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            candidate.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"cannot make the run folder {candidate}: {error.strerror}; choose another with out=..."
+            ) from error
+        return cls(candidate)
+
+    def write_config(self, config: dict) -> None:
+        self.config.write_text(json.dumps(config, indent=2) + "\n")
+
+    @staticmethod
+    def append(file: Path, rows: list[dict]) -> None:
+        with file.open("a") as lines:
+            lines.writelines(json.dumps(row) + "\n" for row in rows)
+
+    @staticmethod
+    def rows(file: Path) -> list[dict]:
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def forget_after(self, step: int) -> None:
+        """Drop the rows of steps that the checkpoint has not seen: training will write them again."""
+        for file in (self.steps, self.metrics):
+            kept = [row for row in self.rows(file) if row["step"] <= step]
+            file.write_text("".join(json.dumps(row) + "\n" for row in kept))

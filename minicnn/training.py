@@ -1,0 +1,396 @@
+"""train(): a network, images, and the loop between them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minicnn import backend, checkpoint, data, evaluation, functional, models, plots, random
+from minicnn.creation import tensor
+from minicnn.nn import Module
+from minicnn.optim import SGD, clip_grad_norm
+from minicnn.models.build import build_for, name_of
+from minicnn.progress import Progress
+from minicnn.run_folder import RunFolder
+from minicnn.schedules import Schedule
+
+READ_EVERY = 20  # steps between two looks at losses that a GPU is still computing
+DIGEST_EVERY = 50  # steps between two digests of the weights in steps.jsonl
+
+
+class TrainingError(RuntimeError):
+    """Training went wrong: the loss is not a number any more, or the network has learned nothing."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run trains: what config.json records, and what --resume goes on with."""
+
+    epochs: int = 10
+    batch_size: int = 64
+    lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    dialect: str = "torch"
+    schedule: str = "linear"
+    warmup_steps: int = 50
+    clip_norm: float | None = 5.0
+    label_smoothing: float = 0.0
+    augment: str = "mirror"
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass
+class History:
+    """What a run did: one row an epoch (as in metrics.jsonl), the result on the test images, and where the files are."""
+
+    folder: Path
+    epochs: list[dict] = field(default_factory=list)
+    test: evaluation.Score | None = None
+    linear_test_top1: float | None = None
+
+
+def train(
+    model,
+    data_source="fashion-mnist-12k",
+    *,
+    device="auto",
+    out=None,
+    resume=False,
+    quiet=False,
+    data_dir=None,
+    image_size=None,
+    **settings,
+) -> History:
+    """Train `model` on `data_source` and return its History; the files are in its run folder.
+
+    model        a constructor such as minicnn.models.alexnet, called with the data's class count, image size and
+                 channels; or a Module, trained as it is
+    data_source  a folder of class folders, a name ("fashion-mnist-12k", the bundled one; "fashion-mnist", "mnist",
+                 "cifar10", "cifar100" with data_dir), a data.Dataset, data.Splits, or a pair (images, labels) of arrays
+    device       "auto", "cuda", "cpu", "numpy", "emulated"
+    out          the run folder; default runs/<model>, or the next free name beside it
+    resume       True: go on where the run in `out` stopped, with its own settings, to the same bytes
+    settings     epochs=10, batch_size=64, lr=0.02, momentum=0.9, weight_decay=5e-4, dialect="torch",
+                 schedule="linear" | "cosine" | "step" | "plateau", warmup_steps=50, clip_norm=5.0, label_smoothing=0.0,
+                 augment="mirror" | "none", seed=0
+
+    Raises TrainingError where the loss is not finite or the network ends at chance, DeviceError, data.DataError,
+    CheckpointError, and ValueError for a setting that means nothing. Ctrl-C saves and then raises KeyboardInterrupt.
+    """
+    unknown = settings.keys() - Settings.__dataclass_fields__.keys()
+    if unknown:
+        raise TypeError(
+            f"train() has no setting {sorted(unknown)[0]!r}: there are {', '.join(Settings.__dataclass_fields__)}"
+        )
+    name = name_of(model)
+    if resume:
+        folder = RunFolder(out or Path("runs") / name)
+        settings = _settings_of(folder) | settings
+    splits = data.open(data_source, data_dir=data_dir, image_size=image_size)
+    trainer_settings = Settings(**settings)
+    place = backend.device(device)
+    random.manual_seed(trainer_settings.seed)
+    network, built_by = build_for(model, splits)
+    if not resume:
+        folder = RunFolder.fresh(out or Path("runs") / name)
+    trainer = Trainer(network.to(place), built_by, splits, trainer_settings, place, folder, Progress(quiet))
+    if resume:
+        trainer.restore()
+    else:
+        folder.write_config(
+            {"model": built_by, "data": splits.name, "device": place.name, "settings": asdict(trainer_settings)}
+        )
+    return trainer.run()
+
+
+def _settings_of(folder: RunFolder) -> dict:
+    _, description = checkpoint.read(folder.last)
+    return description["settings"]
+
+
+@contextmanager
+def _stop_on_interrupt():
+    """Yields a function that says whether Ctrl-C was pressed: training stops between two steps, not inside one."""
+    pressed = []
+
+    def note(*_):
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: Ctrl-C does not arrive here
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Totals:
+    """Sums over the steps of an epoch; what a GPU has not finished yet is read later, some steps at a time."""
+
+    def __init__(self, images: int = 0, loss: float = 0.0, correct: int = 0):
+        self.images, self.loss, self.correct = images, loss, correct
+        self.unread: list[tuple] = []
+
+    def add(self, step: int, lr: float, loss, logits, labels: np.ndarray) -> None:
+        self.unread.append((step, lr, loss, logits, labels))
+
+    def read(self) -> list[dict]:
+        """Fold in what was added since the last call; rows for steps.jsonl. TrainingError at a loss that is not finite."""
+        rows = []
+        for step, lr, loss, logits, labels in self.unread:
+            value = loss.item()
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} at step {step} (learning rate {lr:.3g}): lower lr, lengthen warmup_steps or set clip_norm"
+                )
+            self.images += len(labels)
+            self.loss += value * len(labels)
+            self.correct += int((logits.numpy().argmax(axis=1) == labels).sum())
+            rows.append({"step": step, "loss": value, "lr": lr})
+        self.unread.clear()
+        return rows
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / max(self.images, 1)
+
+    @property
+    def top1(self) -> float:
+        return self.correct / max(self.images, 1)
+
+
+class Trainer:
+    """One run: its network, optimizer, schedule and place in the data."""
+
+    def __init__(
+        self, network: Module, built_by, splits, settings: Settings, device, folder: RunFolder, progress: Progress
+    ):
+        self.network, self.built_by, self.splits, self.settings = network, built_by, splits, settings
+        self.device, self.folder, self.progress = device, folder, progress
+        self.classes = len(splits.class_names)
+        self.normalise = data.Normalise.of(splits.train)
+        self.loader = data.Loader(
+            splits.train,
+            settings.batch_size,
+            augment=data.Augment.named(settings.augment),
+            normalise=self.normalise,
+            shuffle=True,
+            drop_last=len(splits.train) >= settings.batch_size,
+            seed=settings.seed,
+        )
+        self.optimizer = SGD(
+            network.parameters(),
+            settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            dialect=settings.dialect,
+        )
+        self.steps_per_epoch = len(self.loader)
+        self.schedule = Schedule(
+            settings.schedule, settings.lr, settings.epochs * self.steps_per_epoch, settings.warmup_steps
+        )
+        self.history = History(folder.path)
+        self.epoch, self.batch, self.best_top1 = 0, 0, -1.0
+        self.totals = Totals()
+
+    @property
+    def step_number(self) -> int:
+        return self.epoch * self.steps_per_epoch + self.batch
+
+    def run(self) -> History:
+        self.introduce()
+        self.progress.start(self.schedule.total_steps, self.step_number)
+        try:
+            with _stop_on_interrupt() as interrupted:
+                while self.epoch < self.settings.epochs:
+                    self.train_epoch(interrupted)
+                    if interrupted():
+                        self.save(self.folder.last)
+                        raise KeyboardInterrupt(
+                            f"stopped after step {self.step_number}, saved in {self.folder.path}/; --resume goes on"
+                        )
+        finally:
+            self.progress.stop()
+        self.report()
+        return self.history
+
+    def introduce(self) -> None:
+        n, h, w, c = (len(self.splits.train), *self.splits.image_shape)
+        parts = [f"{n:,} training"]
+        parts += [
+            f"{len(s):,} {name}"
+            for name, s in (("validation", self.splits.validation), ("test", self.splits.test))
+            if s
+        ]
+        parameters = sum(p.size for p in self.network.parameters())
+        self.progress.say(
+            f"{models.describe(self.network, self.built_by)}: {parameters:,} parameters, on {self.device.name}"
+        )
+        self.progress.say(f"{self.splits.name}: {', '.join(parts)} images, {h}x{w}x{c}, {self.classes} classes")
+        self.progress.say(f"files: {self.folder.path}/")
+
+    def train_epoch(self, interrupted) -> None:
+        """From self.batch to the end of the epoch, or to the step after Ctrl-C."""
+        self.network.train()
+        started, already, waited = time.perf_counter(), self.totals.images, self.loader.waited
+        for images, labels in self.loader.iterate(self.epoch, start_batch=self.batch):
+            self.train_step(images, labels)
+            seconds = time.perf_counter() - started
+            speed = (self.totals.images - already) / seconds
+            wait = (self.loader.waited - waited) / seconds
+            self.progress.update(
+                self.step_number,
+                f"epoch {self.epoch + 1}/{self.settings.epochs}",
+                loss=self.totals.mean_loss,
+                top1=self.totals.top1,
+                lr=self.optimizer.lr,
+                images_per_second=speed,
+                data_wait=wait,
+            )
+            if interrupted():
+                self.read_losses()
+                return
+        self.read_losses()
+        self.end_epoch(seconds, (self.totals.images - already) / seconds, wait)
+
+    def train_step(self, images: np.ndarray, labels: np.ndarray) -> None:
+        x, target = tensor(images, device=self.device), tensor(labels, device=self.device)
+        self.optimizer.lr = self.schedule.at(self.step_number)
+        self.optimizer.zero_grad()
+        logits = self.network(x)
+        loss = functional.cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing)
+        loss.backward()
+        if self.settings.clip_norm is not None:
+            clip_grad_norm(self.optimizer, self.settings.clip_norm)
+        self.optimizer.step()
+        self.batch += 1
+        self.totals.add(self.step_number, self.optimizer.lr, loss.detach(), logits.detach(), labels)
+        if self.device.kernels is None or self.step_number % READ_EVERY == 0:
+            self.read_losses()
+
+    def read_losses(self) -> None:
+        rows = self.totals.read()
+        if rows and rows[-1]["step"] % DIGEST_EVERY == 0:
+            rows[-1]["digest"] = self.digest()
+        self.folder.append(self.folder.steps, rows)
+
+    def digest(self) -> str:
+        """A fingerprint of all weights: equal digests mean equal bytes."""
+        return hashlib.blake2b(self.device.to_numpy(self.optimizer.arena.data).data, digest_size=8).hexdigest()
+
+    def end_epoch(self, seconds: float, images_per_second: float, data_wait: float) -> None:
+        row = {
+            "epoch": self.epoch + 1,
+            "step": self.step_number,
+            "train_loss": self.totals.mean_loss,
+            "train_top1": self.totals.top1,
+        }
+        if self.splits.validation is not None:
+            score = evaluation.score(self.network, self.splits.validation, self.normalise, self.device)
+            row |= {"val_loss": score.loss, "val_top1": score.top1, "val_top5": score.top5}
+        row |= {
+            "lr": self.optimizer.lr,
+            "images_per_second": images_per_second,
+            "data_wait": data_wait,
+            "seconds": seconds,
+        }
+        watched = row.get("val_top1", row["train_top1"])
+        self.schedule.epoch_ended(1 - watched)
+        self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
+        self.history.epochs.append(row)
+        self.folder.append(self.folder.metrics, [row])
+        if watched > self.best_top1:
+            self.best_top1 = watched
+            self.save(self.folder.best)
+        self.save(self.folder.last)
+        self.draw()
+        self.tell(row)
+
+    def tell(self, row: dict) -> None:
+        validation = f"  validation loss {row['val_loss']:.4f} top-1 {row['val_top1']:.4f}" if "val_loss" in row else ""
+        self.progress.say(
+            f"epoch {row['epoch']:>3}/{self.settings.epochs}  loss {row['train_loss']:.4f} top-1 {row['train_top1']:.4f}"
+            f"{validation}  lr {row['lr']:.2g}  {row['images_per_second']:,.0f} images/s  "
+            f"waiting for data {row['data_wait']:.0%}  {row['seconds']:.1f} s"
+        )
+        if abs(row["train_loss"] - math.log(self.classes)) < 0.01 * math.log(self.classes):
+            self.progress.say(
+                f"the loss sits at ln({self.classes}) = {math.log(self.classes):.4f}: nothing is learned so far. "
+                "Try initialize='he', another lr, or look at the images"
+            )
+
+    def draw(self) -> None:
+        if not plots.available():
+            return
+        plots.curves(self.history.epochs, self.folder.curves, f"{name_of(self.network)} on {self.splits.name}")
+        first = next((p for name, p in self.network.named_parameters() if p.ndim == 4), None)
+        if first is not None:
+            plots.filters(first.numpy(), self.folder.filters, f"first-layer filters after epoch {self.epoch}")
+
+    def report(self) -> None:
+        """The last lines of a run: the result on images that nothing was chosen by, beside a linear classifier's."""
+        split, what = (
+            (self.splits.test, "test") if self.splits.test is not None else (self.splits.validation, "validation")
+        )
+        if split is None:
+            self.progress.say(f"files: {self.folder.path}/ (no validation or test images: no accuracy to report)")
+            return
+        score = self.history.test = evaluation.score(self.network, split, self.normalise, self.device)
+        chance = np.bincount(split.labels).max() / len(split)
+        if score.top1 <= 1.1 * chance:
+            raise TrainingError(
+                f"{what} accuracy {score.top1:.4f} is no better than always naming one class ({chance:.4f}): the network has learned "
+                "nothing. Try initialize='he', another lr or more epochs"
+            )
+        self.history.linear_test_top1 = evaluation.linear_classifier(self.splits, split)
+        self.progress.say(
+            f"a linear classifier on the same images reaches {what} accuracy {self.history.linear_test_top1:.4f}"
+        )
+        pictures = ", curves.png, filters.png" if plots.available() else " (pictures need matplotlib)"
+        self.progress.say(f"files in {self.folder.path}/: last.safetensors, best.safetensors, metrics.jsonl{pictures}")
+        self.progress.say(
+            f"{what} accuracy {score.top1:.4f} ({score.correct} of {score.count}), top-5 {score.top5:.4f}"
+        )
+
+    def save(self, path: Path) -> None:
+        state = checkpoint.with_prefix("model.", self.network.state_dict())
+        state |= checkpoint.with_prefix("optimizer.", self.optimizer.state_dict())
+        description = evaluation.description(self.built_by, self.splits, self.normalise) | {
+            "settings": asdict(self.settings),
+            "place": {"epoch": self.epoch, "batch": self.batch, "best_top1": self.best_top1},
+            "totals": {"images": self.totals.images, "loss": self.totals.loss, "correct": self.totals.correct},
+            "schedule": asdict(self.schedule),
+        }
+        checkpoint.write(path, state, description)
+
+    def restore(self) -> None:
+        """Go on from last.safetensors: the steps after it are computed again, to the same bytes."""
+        state, description = checkpoint.read(self.folder.last)
+        evaluation.check_fits(description, self.built_by, self.splits, self.folder.last)
+        self.network.load_state_dict(checkpoint.without_prefix("model.", state))
+        self.optimizer.load_state_dict(checkpoint.without_prefix("optimizer.", state))
+        place = description["place"]
+        self.epoch, self.batch, self.best_top1 = place["epoch"], place["batch"], place["best_top1"]
+        self.totals = Totals(**description["totals"])
+        self.schedule = Schedule(**description["schedule"])
+        self.schedule.total_steps = self.settings.epochs * self.steps_per_epoch
+        self.folder.forget_after(self.step_number)
+        self.history.epochs = self.folder.rows(self.folder.metrics)
