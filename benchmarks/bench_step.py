@@ -84,7 +84,7 @@ def flattened(network, image_shape) -> tuple[int, int, int] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", help=f"lenet, or one of {', '.join(models.NETWORKS)}")
+    parser.add_argument("network", help=f"lenet, or one of {', '.join(models.CONSTRUCTORS)}")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
@@ -93,7 +93,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = backend.device(arguments.device)
-    constructor = lenet if arguments.network == "lenet" else models.NETWORKS[arguments.network]
+    constructor = lenet if arguments.network == "lenet" else models.CONSTRUCTORS[arguments.network]
     network, image_shape = constructor(), (28, 28, 1) if arguments.network == "lenet" else (224, 224, 3)
     classes = 10 if arguments.network == "lenet" else 1000
     for _, module in network.named_modules():

@@ -30,7 +30,7 @@ class Layer:
 
 @functools.cache
 def _walk(network: str) -> list[tuple[str, Module, tuple[int, ...]]]:
-    model = models.NETWORKS[network]().to("cpu").eval()
+    model = models.CONSTRUCTORS[network]().to("cpu").eval()
     seen: list[tuple[str, Module, tuple[int, ...]]] = []
     for path, module in model.named_modules():
         if not list(module.children()):

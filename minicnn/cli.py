@@ -7,8 +7,8 @@ import sys
 
 from minicnn import __version__, data, evaluation, models, training
 from minicnn.checkpoint import CheckpointError
+from minicnn.doctor import doctor
 from minicnn.errors import DeviceError, OpError
-from minicnn.models.build import by_name
 from minicnn.progress import Progress
 from minicnn.summary import summary
 
@@ -44,12 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data(parser) -> None:
+def _add_data(parser, default: str | None) -> None:
     parser.add_argument(
         "--data",
-        default=None,
+        default=default,
         metavar="SOURCE",
-        help="a folder of class folders, or a data set's name: " + ", ".join(data.NAMES),
+        help="a folder of class folders, or a data set's name: " + ", ".join(data.NAMED),
     )
     parser.add_argument("--data-dir", default=None, metavar="DIR", help="where the files of a named data set lie")
     parser.add_argument("--device", default="auto", help=DEVICES)
@@ -57,8 +57,8 @@ def _add_data(parser) -> None:
 
 def _add_train(parser) -> None:
     parser.set_defaults(run=_train)
-    parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.NETWORKS))
-    _add_data(parser)
+    parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.CONSTRUCTORS))
+    _add_data(parser, data.DEFAULT)
     parser.add_argument("--image-size", type=int, default=None, metavar="PIXELS", help="for a folder of images (224)")
     parser.add_argument("--out", default=None, metavar="DIR", help="the run folder (runs/MODEL)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out (runs/MODEL)")
@@ -69,12 +69,12 @@ def _add_train(parser) -> None:
 
 
 def _train(arguments) -> int:
-    constructor = by_name(arguments.model)
+    constructor = models.find(arguments.model)
     chosen = {name: getattr(arguments, name) for name in training.Settings.__dataclass_fields__}
     try:
         training.train(
             constructor,
-            arguments.data or data.DEFAULT,
+            arguments.data,
             device=arguments.device,
             out=arguments.out,
             resume=arguments.resume,
@@ -92,7 +92,7 @@ def _train(arguments) -> int:
 def _add_evaluate(parser) -> None:
     parser.set_defaults(run=_evaluate)
     parser.add_argument("run_folder", metavar="RUN", help="a run folder, or one checkpoint file")
-    _add_data(parser)
+    _add_data(parser, None)
     parser.add_argument("--protocol", default="center", help=" or ".join(evaluation.PROTOCOLS))
 
 
@@ -129,7 +129,7 @@ def _predict(arguments) -> int:
 
 def _add_summary(parser) -> None:
     parser.set_defaults(run=_summary)
-    parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.NETWORKS))
+    parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.CONSTRUCTORS))
     parser.add_argument("--image-size", type=int, default=224, metavar="PIXELS")
     parser.add_argument("--in-channels", type=int, default=3)
     parser.add_argument("--num-classes", type=int, default=1000)
@@ -137,12 +137,10 @@ def _add_summary(parser) -> None:
 
 def _summary(arguments) -> int:
     size, channels = arguments.image_size, arguments.in_channels
-    network = by_name(arguments.model)(num_classes=arguments.num_classes, image_size=size, in_channels=channels)
+    network = models.find(arguments.model)(num_classes=arguments.num_classes, image_size=size, in_channels=channels)
     Progress().say(str(summary(network, (1, size, size, channels))))
     return DONE
 
 
 def _doctor(_arguments) -> int:
-    from minicnn.doctor import doctor
-
     return doctor()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from minicnn import backend, checkpoint, data, functional, nn
+from minicnn import backend, checkpoint, functional, models, nn
+from minicnn import data as datasets
 from minicnn.autograd import no_grad
 from minicnn.creation import tensor
-from minicnn.models.build import build
 from minicnn.optim import SGD
 from minicnn.run_folder import LAST
+from minicnn.schedules import Schedule
 
 BATCH = 128
 PROTOCOLS = ("center", "ten-crop")
@@ -38,25 +41,28 @@ class Score:
 
 
 @no_grad()
-def probabilities(network: nn.Module, images: np.ndarray, normalise, device, views=None) -> np.ndarray:
-    """Class probabilities (N, classes) of uint8 images (N, H, W, C): the mean of the softmax over the views of each.
+def probabilities(network: nn.Module, views: np.ndarray, statistics, device) -> np.ndarray:
+    """Class probabilities (N, classes) of N images in V views each, (N, V, H, W, C) uint8: the mean of V softmaxes."""
+    n, v, *image = views.shape
+    logits = network(tensor(datasets.normalize(views.reshape(n * v, *image), statistics), device=device))
+    return functional.softmax(logits).numpy().reshape(n, v, -1).mean(axis=1)
 
-    views  (uint8 batch) -> list of uint8 batches; default the images as they are
+
+def one_view(images: np.ndarray) -> np.ndarray:
+    """Each image as it is: (N, H, W, C) -> (N, 1, H, W, C)."""
+    return images[:, None]
+
+
+def score(network: nn.Module, dataset, statistics, device, views=one_view) -> Score:
+    """The network's Score on a data set, in evaluation mode; its mode is put back.
+
+    views  (N, H, W, C) uint8 -> (N, V, h, w, C), what the network sees of each image
     """
-    outputs = [
-        functional.softmax(network(tensor(normalise(view), device=device))).numpy()
-        for view in (views(images) if views else [images])
-    ]
-    return np.mean(outputs, axis=0)
-
-
-def score(network: nn.Module, dataset, normalise, device, views=None) -> Score:
-    """The network's Score on a data set, in evaluation mode; its mode is put back."""
     training, correct, correct5, loss = network.training, 0, 0, 0.0
     network.eval()
     for start in range(0, len(dataset), BATCH):
         images, labels = dataset[np.arange(start, min(start + BATCH, len(dataset)))]
-        chances = probabilities(network, images, normalise, device, views).astype(np.float64)
+        chances = probabilities(network, views(images), statistics, device).astype(np.float64)
         of_label = chances[np.arange(len(labels)), labels]
         above = (chances > of_label[:, None]).sum(axis=1)
         correct += int((above == 0).sum())
@@ -69,41 +75,44 @@ def score(network: nn.Module, dataset, normalise, device, views=None) -> Score:
 def linear_classifier(splits, split, epochs: int = 10) -> float:
     """Top-1 accuracy on `split` of a linear classifier trained on the same training images: the yardstick of a network.
 
-    Softmax regression on normalised pixels (images above 32 pixels are averaged down to that), SGD with momentum.
+    Softmax regression on normalised pixels (images above 32 pixels are resized to that), SGD with momentum.
     """
-    normalise, (h, w, c) = data.Normalise.of(splits.train), splits.image_shape
-    step = -(-max(h, w) // 32)
-    flatten = nn.Sequential(nn.AvgPool2d(step, step) if step > 1 else nn.Sequential(), nn.Flatten())
-    features = (h // step) * (w // step) * c if step > 1 else h * w * c
-    network = nn.Sequential(flatten, nn.Linear(features, len(splits.class_names))).to("cpu")
-    loader = data.Loader(splits.train, BATCH, normalise=normalise, shuffle=True, seed=0)
+    if max(splits.image_shape) > 32:
+        splits, split = datasets.Splits(splits.name, datasets.Resized(splits.train, 32)), datasets.Resized(split, 32)
+    statistics, place = datasets.ChannelStatistics.of(splits.train), backend.device("cpu")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(splits.image_shape), len(splits.class_names))).to(place)
+    loader = datasets.Loader(splits.train, BATCH, datasets.Prepare(statistics), shuffle=True)
     optimizer = SGD(network.parameters(), lr=0.0, momentum=0.9, weight_decay=5e-4)
-    place, steps = backend.device("cpu"), epochs * len(loader)
+    schedule = Schedule("linear", 0.01, epochs * len(loader))
     for epoch in range(epochs):
         for i, (images, labels) in enumerate(loader.iterate(epoch)):
-            optimizer.lr = 0.01 * (1 - (epoch * len(loader) + i) / steps)
+            optimizer.lr = schedule.at(epoch * len(loader) + i)
             optimizer.zero_grad()
-            functional.cross_entropy(network(tensor(images)), tensor(labels)).backward()
+            functional.cross_entropy(network(tensor(images, device=place)), tensor(labels, device=place)).backward()
             optimizer.step()
-    return score(network, split, normalise, place).top1
+    return score(network, split, statistics, place).top1
 
 
-def description(built_by, splits, normalise) -> dict:
+def identity(network: nn.Module) -> dict | None:
+    """How to build a network of minicnn.models again; None for a Module of somebody's own."""
+    return {"name": network.name, "options": network.options} if isinstance(network, models.Network) else None
+
+
+def description(network: nn.Module, splits, statistics) -> dict:
     """What a checkpoint must say for its weights to mean something."""
     return {
-        "model": built_by,
+        "model": identity(network),
         "data": splits.name,
         "class_names": list(splits.class_names),
         "image_shape": list(splits.image_shape),
-        "mean": np.asarray(normalise.mean).tolist(),
-        "std": np.asarray(normalise.std).tolist(),
+        "statistics": asdict(statistics),
     }
 
 
-def check_fits(saved: dict, built_by, splits, path: Path) -> None:
+def check_fits(saved: dict, network: nn.Module, splits, path: Path) -> None:
     """CheckpointError where a checkpoint belongs to another network or other classes."""
-    if saved["model"] != built_by:
-        raise checkpoint.CheckpointError(f"{path} holds {saved['model']}, this run builds {built_by}")
+    if saved["model"] != identity(network):
+        raise checkpoint.CheckpointError(f"{path} holds {saved['model']}, this run trains {identity(network)}")
     if saved["class_names"] != list(splits.class_names):
         raise checkpoint.CheckpointError(
             f"{path} knows {len(saved['class_names'])} classes, the data has {len(splits.class_names)}: "
@@ -116,7 +125,7 @@ class SavedNetwork:
     """A trained network with what it takes to use it."""
 
     network: nn.Module
-    normalise: object
+    statistics: datasets.ChannelStatistics
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     data: str
@@ -132,12 +141,12 @@ def load_run(run: str | Path, device="auto") -> SavedNetwork:
             f"{path} was trained from a Module of your own: build it and use load_state_dict"
         )
     place = backend.device(device)
-    network = build(**saved["model"])
+    network = models.find(saved["model"]["name"])(**saved["model"]["options"])
     network.load_state_dict(checkpoint.without_prefix("model.", arrays))
-    normalise = data.Normalise(np.asarray(saved["mean"]), np.asarray(saved["std"]))
+    statistics = datasets.ChannelStatistics(**saved["statistics"])
     return SavedNetwork(
         network.to(place).eval(),
-        normalise,
+        statistics,
         tuple(saved["class_names"]),
         tuple(saved["image_shape"]),
         saved["data"],
@@ -145,7 +154,7 @@ def load_run(run: str | Path, device="auto") -> SavedNetwork:
     )
 
 
-def evaluate(run, data_source=None, *, protocol: str = "center", device="auto", data_dir=None) -> Score:
+def evaluate(run, data=None, *, protocol: str = "center", device="auto", data_dir=None) -> Score:
     """Score a run folder or checkpoint file on the test images (else the validation images) of a data source.
 
     protocol  "center": each image once, centre-cropped to what the network sees. "ten-crop": the mean softmax of five
@@ -156,23 +165,23 @@ def evaluate(run, data_source=None, *, protocol: str = "center", device="auto", 
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     saved = load_run(run, device)
-    size, views = saved.image_shape[0], None
+    size, views = saved.image_shape[0], one_view
     if protocol == "ten-crop":
-        views, size = (lambda batch: data.ten_crops(batch, saved.image_shape[0])), round(size * TEN_CROP_MARGIN)
-    splits = data.open(data_source or saved.data, data_dir=data_dir, image_size=size)
+        views, size = functools.partial(datasets.ten_crops, size=size), round(size * TEN_CROP_MARGIN)
+    splits = datasets.open(data or saved.data, data_dir=data_dir, image_size=size)
     if splits.class_names != saved.class_names:
         raise checkpoint.CheckpointError(
             f"{run} knows the classes {', '.join(saved.class_names)}; {splits.name} has {', '.join(splits.class_names)}"
         )
     split = splits.test or splits.validation or splits.train
-    return score(saved.network, split, saved.normalise, saved.device, views)
+    return score(saved.network, split, saved.statistics, saved.device, views)
 
 
 def predict(run, paths, *, device="auto", top: int = 5) -> list[list[tuple[str, float]]]:
-    """For each image file the `top` classes with their probabilities, best first. Raises data.DataError for no image."""
+    """For each image file the `top` classes with their probabilities, best first. Raises datasets.DataError for no image."""
     saved = load_run(run, device)
-    images = np.stack([data.read_image(path, saved.image_shape) for path in paths])
+    images = np.stack([datasets.read_image(path, *saved.image_shape[1:]) for path in paths])
     return [
         [(saved.class_names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]]
-        for row in probabilities(saved.network, images, saved.normalise, saved.device)
+        for row in probabilities(saved.network, one_view(images), saved.statistics, saved.device)
     ]

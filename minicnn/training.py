@@ -12,16 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from minicnn import backend, checkpoint, data, evaluation, functional, models, plots, random
+from minicnn import backend, checkpoint, evaluation, functional, plots, random
+from minicnn import data as datasets
 from minicnn.creation import tensor
 from minicnn.nn import Module
 from minicnn.optim import SGD, clip_grad_norm
-from minicnn.models.build import build_for, name_of
 from minicnn.progress import Progress
 from minicnn.run_folder import RunFolder
 from minicnn.schedules import Schedule
 
 READ_EVERY = 20  # steps between two looks at losses that a GPU is still computing
+AUGMENTATIONS = {"mirror": datasets.Augment(mirror=True), "none": datasets.Augment()}
 DIGEST_EVERY = 50  # steps between two digests of the weights in steps.jsonl
 
 
@@ -50,6 +51,8 @@ class Settings:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.augment not in AUGMENTATIONS:
+            raise ValueError(f"unknown augment {self.augment!r}: choose one of {', '.join(AUGMENTATIONS)}")
 
 
 @dataclass
@@ -63,57 +66,59 @@ class History:
 
 
 def train(
-    model,
-    data_source="fashion-mnist-12k",
-    *,
-    device="auto",
-    out=None,
-    resume=False,
-    quiet=False,
-    data_dir=None,
-    image_size=None,
-    **settings,
-) -> History:
-    """Train `model` on `data_source` and return its History; the files are in its run folder.
+    model, data=None, *, device="auto", out=None, resume=False, quiet=False, data_dir=None, image_size=None, **settings
+):
+    """Train `model` on `data` and return its History; the files are in its run folder.
 
-    model        a constructor such as minicnn.models.alexnet, called with the data's class count, image size and
-                 channels; or a Module, trained as it is
-    data_source  a folder of class folders, a name ("fashion-mnist-12k", the bundled one; "fashion-mnist", "mnist",
-                 "cifar10", "cifar100" with data_dir), a data.Dataset, data.Splits, or a pair (images, labels) of arrays
-    device       "auto", "cuda", "cpu", "numpy", "emulated"
-    out          the run folder; default runs/<model>, or the next free name beside it
-    resume       True: go on where the run in `out` stopped, with its own settings, to the same bytes
-    settings     epochs=10, batch_size=64, lr=0.02, momentum=0.9, weight_decay=5e-4, dialect="torch",
-                 schedule="linear" | "cosine" | "step" | "plateau", warmup_steps=50, clip_norm=5.0, label_smoothing=0.0,
-                 augment="mirror" | "none", seed=0
+    model     a constructor such as minicnn.models.alexnet, called with the data's class count, image size and channels;
+              or a Module, trained as it is
+    data      a folder of class folders, a name ("fashion-mnist-12k", the bundled one and the default; "fashion-mnist",
+              "mnist", "cifar10", "cifar100" with data_dir), a data.Dataset, data.Splits, or arrays (images, labels)
+    device    "auto", "cuda", "cpu", "numpy", "emulated"
+    out       the run folder; default runs/<model>, or the next free name beside it
+    resume    go on where the run in `out` stopped, with its settings and its data, to the same bytes
+    settings  epochs=10, batch_size=64, lr=0.02, momentum=0.9, weight_decay=5e-4, dialect="torch",
+              schedule="linear" | "cosine" | "step" | "plateau", warmup_steps=50, clip_norm=5.0, label_smoothing=0.0,
+              augment="mirror" | "none", seed=0
 
-    Raises TrainingError where the loss is not finite or the network ends at chance, DeviceError, data.DataError,
+    Raises TrainingError where the loss is not finite or the network ends at chance, DeviceError, DataError,
     CheckpointError, and ValueError for a setting that means nothing. Ctrl-C saves and then raises KeyboardInterrupt.
     """
     unknown = settings.keys() - Settings.__dataclass_fields__.keys()
     if unknown:
-        raise TypeError(
-            f"train() has no setting {sorted(unknown)[0]!r}: there are {', '.join(Settings.__dataclass_fields__)}"
-        )
-    name = name_of(model)
+        known = ", ".join(Settings.__dataclass_fields__)
+        raise TypeError(f"train() has no setting {sorted(unknown)[0]!r}: there are {known}")
+    wanted = Path(out or Path("runs") / _name_of(model))
     if resume:
-        folder = RunFolder(out or Path("runs") / name)
-        settings = _settings_of(folder) | settings
-    splits = data.open(data_source, data_dir=data_dir, image_size=image_size)
-    trainer_settings = Settings(**settings)
-    place = backend.device(device)
-    random.manual_seed(trainer_settings.seed)
-    network, built_by = build_for(model, splits)
-    if not resume:
-        folder = RunFolder.fresh(out or Path("runs") / name)
-    trainer = Trainer(network.to(place), built_by, splits, trainer_settings, place, folder, Progress(quiet))
+        saved = checkpoint.read(RunFolder(wanted).last)[1]
+        data, settings = data or saved["data"], saved["settings"] | settings
+    settings, place = Settings(**settings), backend.device(device)
+    splits = datasets.open(data or datasets.DEFAULT, data_dir=data_dir, image_size=image_size)
+    random.manual_seed(settings.seed)
+    network = _network_for(model, splits).to(place)
+    folder = RunFolder(wanted) if resume else RunFolder.fresh(wanted)
+    trainer = Trainer(network, splits, settings, place, folder, Progress(quiet))
     if resume:
         trainer.restore()
     else:
-        folder.write_config(
-            {"model": built_by, "data": splits.name, "device": place.name, "settings": asdict(trainer_settings)}
-        )
+        record = {"model": evaluation.identity(network), "data": splits.name, "device": place.name}
+        folder.write_config(record | {"settings": asdict(settings)})
     return trainer.run()
+
+
+def _network_for(model, splits) -> Module:
+    """A Module as it is; a constructor called with what the data says."""
+    if isinstance(model, Module):
+        return model
+    h, w, c = splits.image_shape
+    if h != w:
+        raise ValueError(f"{model.__name__} takes square images, {splits.name} has {h}x{w}")
+    return model(num_classes=len(splits.class_names), image_size=h, in_channels=c)
+
+
+def _name_of(model) -> str:
+    """What a run of it is called: the constructor's name, or a Module's class in lower case."""
+    return getattr(model, "name", type(model).__name__.lower()) if isinstance(model, Module) else model.__name__
 
 
 def _settings_of(folder: RunFolder) -> dict:
@@ -180,20 +185,17 @@ class Totals:
 class Trainer:
     """One run: its network, optimizer, schedule and place in the data."""
 
-    def __init__(
-        self, network: Module, built_by, splits, settings: Settings, device, folder: RunFolder, progress: Progress
-    ):
-        self.network, self.built_by, self.splits, self.settings = network, built_by, splits, settings
+    def __init__(self, network: Module, splits, settings: Settings, device, folder: RunFolder, progress: Progress):
+        self.network, self.splits, self.settings = network, splits, settings
         self.device, self.folder, self.progress = device, folder, progress
         self.classes = len(splits.class_names)
-        self.normalise = data.Normalise.of(splits.train)
-        self.loader = data.Loader(
+        self.statistics = datasets.ChannelStatistics.of(splits.train)
+        self.loader = datasets.Loader(
             splits.train,
-            settings.batch_size,
-            augment=data.Augment.named(settings.augment),
-            normalise=self.normalise,
+            min(settings.batch_size, len(splits.train)),
+            datasets.Prepare(self.statistics, AUGMENTATIONS[settings.augment]),
             shuffle=True,
-            drop_last=len(splits.train) >= settings.batch_size,
+            drop_last=True,
             seed=settings.seed,
         )
         self.optimizer = SGD(
@@ -232,6 +234,12 @@ class Trainer:
         self.report()
         return self.history
 
+    @property
+    def title(self) -> str:
+        """The network's name, and its form where it has several."""
+        form = getattr(self.network, "form", None)
+        return _name_of(self.network) + (f" ({form} form)" if form else "")
+
     def introduce(self) -> None:
         n, h, w, c = (len(self.splits.train), *self.splits.image_shape)
         parts = [f"{n:,} training"]
@@ -241,21 +249,19 @@ class Trainer:
             if s
         ]
         parameters = sum(p.size for p in self.network.parameters())
-        self.progress.say(
-            f"{models.describe(self.network, self.built_by)}: {parameters:,} parameters, on {self.device.name}"
-        )
+        self.progress.say(f"{self.title}: {parameters:,} parameters, on {self.device.name}")
         self.progress.say(f"{self.splits.name}: {', '.join(parts)} images, {h}x{w}x{c}, {self.classes} classes")
         self.progress.say(f"files: {self.folder.path}/")
 
     def train_epoch(self, interrupted) -> None:
         """From self.batch to the end of the epoch, or to the step after Ctrl-C."""
         self.network.train()
-        started, already, waited = time.perf_counter(), self.totals.images, self.loader.waited
+        started, already = time.perf_counter(), self.totals.images
         for images, labels in self.loader.iterate(self.epoch, start_batch=self.batch):
             self.train_step(images, labels)
             seconds = time.perf_counter() - started
             speed = (self.totals.images - already) / seconds
-            wait = (self.loader.waited - waited) / seconds
+            wait = self.loader.waited / seconds
             self.progress.update(
                 self.step_number,
                 f"epoch {self.epoch + 1}/{self.settings.epochs}",
@@ -279,7 +285,7 @@ class Trainer:
         loss = functional.cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing)
         loss.backward()
         if self.settings.clip_norm is not None:
-            clip_grad_norm(self.optimizer, self.settings.clip_norm)
+            clip_grad_norm(self.optimizer.chosen, self.settings.clip_norm)
         self.optimizer.step()
         self.batch += 1
         self.totals.add(self.step_number, self.optimizer.lr, loss.detach(), logits.detach(), labels)
@@ -304,7 +310,7 @@ class Trainer:
             "train_top1": self.totals.top1,
         }
         if self.splits.validation is not None:
-            score = evaluation.score(self.network, self.splits.validation, self.normalise, self.device)
+            score = evaluation.score(self.network, self.splits.validation, self.statistics, self.device)
             row |= {"val_loss": score.loss, "val_top1": score.top1, "val_top5": score.top5}
         row |= {
             "lr": self.optimizer.lr,
@@ -340,7 +346,7 @@ class Trainer:
     def draw(self) -> None:
         if not plots.available():
             return
-        plots.curves(self.history.epochs, self.folder.curves, f"{name_of(self.network)} on {self.splits.name}")
+        plots.curves(self.history.epochs, self.folder.curves, f"{_name_of(self.network)} on {self.splits.name}")
         first = next((p for name, p in self.network.named_parameters() if p.ndim == 4), None)
         if first is not None:
             plots.filters(first.numpy(), self.folder.filters, f"first-layer filters after epoch {self.epoch}")
@@ -353,7 +359,7 @@ class Trainer:
         if split is None:
             self.progress.say(f"files: {self.folder.path}/ (no validation or test images: no accuracy to report)")
             return
-        score = self.history.test = evaluation.score(self.network, split, self.normalise, self.device)
+        score = self.history.test = evaluation.score(self.network, split, self.statistics, self.device)
         chance = np.bincount(split.labels).max() / len(split)
         if score.top1 <= 1.1 * chance:
             raise TrainingError(
@@ -373,7 +379,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         state = checkpoint.with_prefix("model.", self.network.state_dict())
         state |= checkpoint.with_prefix("optimizer.", self.optimizer.state_dict())
-        description = evaluation.description(self.built_by, self.splits, self.normalise) | {
+        description = evaluation.description(self.network, self.splits, self.statistics) | {
             "settings": asdict(self.settings),
             "place": {"epoch": self.epoch, "batch": self.batch, "best_top1": self.best_top1},
             "totals": {"images": self.totals.images, "loss": self.totals.loss, "correct": self.totals.correct},
@@ -384,7 +390,7 @@ class Trainer:
     def restore(self) -> None:
         """Go on from last.safetensors: the steps after it are computed again, to the same bytes."""
         state, description = checkpoint.read(self.folder.last)
-        evaluation.check_fits(description, self.built_by, self.splits, self.folder.last)
+        evaluation.check_fits(description, self.network, self.splits, self.folder.last)
         self.network.load_state_dict(checkpoint.without_prefix("model.", state))
         self.optimizer.load_state_dict(checkpoint.without_prefix("optimizer.", state))
         place = description["place"]

@@ -45,6 +45,8 @@ std::string ranges(const std::vector<unsigned>& numbers) {
   return text;
 }
 
+std::string describe_call(const Call& call) { return std::string(call.name) + " (" + place(call.where) + ")"; }
+
 bool same_place(Where a, Where b) { return a.line() == b.line() && a.column() == b.column(); }
 
 bool same_size(const dim3& a, const dim3& b) { return a.x == b.x && a.y == b.y && a.z == b.z; }
@@ -170,23 +172,19 @@ void Worker::abandon_block(const void* address) {
   std::abort();
 }
 
-void Worker::wait(const char* name, Where where) {
+// Lets other threads run until this one is ready again.
+void Worker::suspend() {
   Thread* me = running_;
-  me->waits_in = name;
-  me->where = where;
   Thread* next = take_ready();
   if (next != me) run(next, &me->context);
 }
 
 int Worker::synchronize_block(const char* name, bool predicate, Where where) {
   if (barrier_.arrived == 0) {
-    barrier_.name = name;
-    barrier_.where = where;
+    barrier_.call = {name, where};
     barrier_.votes = 0;
-  } else if (!same_place(barrier_.where, where)) {
-    fail(std::string("divergent barrier: this thread is in ") + name + ", " + std::to_string(barrier_.arrived) +
-             " others of its block wait in " + barrier_.name + " (" + place(barrier_.where) + ")",
-         where);
+  } else if (!same_place(barrier_.call.where, where)) {
+    fail_divergent_block({name, where});
   }
   barrier_.votes += predicate;
   if (++barrier_.arrived == thread_count_) {
@@ -194,23 +192,20 @@ int Worker::synchronize_block(const char* name, bool predicate, Where where) {
     barrier_.result = barrier_.votes;
     ready_.add_first(thread_count_);
   }
-  wait(name, where);
+  suspend();
   return barrier_.result;
 }
 
 void Worker::synchronize_warp(const char* name, uint32_t mask, Operation operation, void* operand, Where where) {
   const unsigned number = running_->linear / WARP, lane = running_->linear % WARP;
-  if (!(mask >> lane & 1)) fail(std::string(name) + ": lane " + std::to_string(lane) + " is not in its own mask", where);
   Warp& warp = warps_[number];
-  Group& group = warp.groups[std::countr_zero(mask)];
+  Group& group = warp.groups[std::countr_zero(mask) % WARP];
   if (group.arrived == 0) {
+    if (!(mask >> lane & 1)) fail(std::string(name) + ": lane " + std::to_string(lane) + " is not in its own mask", where);
     group.mask = mask;
-    group.name = name;
-    group.where = where;
-  } else if (group.mask != mask || !same_place(group.where, where)) {
-    fail(std::string("divergent warp: this lane is in ") + name + " with mask " + hexadecimal(mask) +
-             ", others wait in " + group.name + " with mask " + hexadecimal(group.mask) + " (" + place(group.where) + ")",
-         where);
+    group.call = {name, where};
+  } else if (group.mask != mask || !same_place(group.call.where, where)) {
+    fail_divergent_warp({name, where}, mask, group);
   }
   warp.operands[lane] = operand;
   group.arrived |= 1u << lane;
@@ -219,7 +214,19 @@ void Worker::synchronize_warp(const char* name, uint32_t mask, Operation operati
     operation(mask, warp.operands);
     ready_.add(number, mask);
   }
-  wait(name, where);
+  suspend();
+}
+
+void Worker::fail_divergent_block(const Call& mine) const {
+  fail(std::string("divergent barrier: this thread is in ") + mine.name + ", " + std::to_string(barrier_.arrived) +
+           " others of its block wait in " + describe_call(barrier_.call),
+       mine.where);
+}
+
+void Worker::fail_divergent_warp(const Call& mine, uint32_t mask, const Group& group) const {
+  fail(std::string("divergent warp: this lane is in ") + mine.name + " with mask " + hexadecimal(mask) +
+           ", others wait in " + describe_call(group.call) + " with mask " + hexadecimal(group.mask),
+       mine.where);
 }
 
 std::string Worker::describe(const std::string& message) const {
@@ -239,20 +246,22 @@ std::string Worker::describe_fault() const {
 
 // "deadlock in block (0,0,0): threads 0-31 wait in __syncthreads (sgemm.cu:40); threads 32-63 have returned".
 std::string Worker::describe_deadlock() const {
-  std::map<std::string, std::vector<unsigned>> groups;
-  for (unsigned i = 0; i < thread_count_; ++i) {
-    const Thread& thread = threads_[i];
-    groups[thread.context ? std::string("wait in ") + thread.waits_in + " (" + place(thread.where) + ")"
-                          : "have returned"]
-        .push_back(i);
-  }
+  std::map<std::string, std::vector<unsigned>> states;
+  for (unsigned i = 0; i < thread_count_; ++i) states[describe_state(threads_[i])].push_back(i);
   std::string message = std::string(launch_->op) + ": deadlock in block " + triple(block_.index);
   const char* separator = ": threads ";
-  for (const auto& [state, members] : groups) {
+  for (const auto& [state, members] : states) {
     message += separator + ranges(members) + " " + state;
     separator = "; threads ";
   }
   return message;
+}
+
+std::string Worker::describe_state(const Thread& thread) const {
+  if (!thread.context) return "have returned";
+  for (const Group& group : warps_[thread.linear / WARP].groups)
+    if (group.arrived >> thread.linear % WARP & 1) return "wait in " + describe_call(group.call);
+  return "wait in " + describe_call(barrier_.call);
 }
 
 void fail(const std::string& message, Where where) {

@@ -18,15 +18,18 @@ struct Thread {
   uint3 index;
   unsigned linear;          // its number in the block
   void* context = nullptr;  // where it goes on; null before it starts, while it runs and when it has returned
-  const char* waits_in = nullptr;
+};
+
+// A built-in in which threads wait for each other, and where the kernel calls it.
+struct Call {
+  const char* name = nullptr;
   Where where;
 };
 
 // Lanes of one warp that meet in one collective.
 struct Group {
   uint32_t mask = 0, arrived = 0;
-  const char* name = nullptr;
-  Where where;
+  Call call;
 };
 
 struct Warp {
@@ -37,8 +40,7 @@ struct Warp {
 struct Barrier {
   unsigned arrived = 0;
   int votes = 0, result = 0;
-  const char* name = nullptr;
-  Where where;
+  Call call;
 };
 
 // One OS thread's share of a grid: runs a block at a time.
@@ -60,13 +62,16 @@ class Worker {
   Thread* take_ready() { return ready_.empty() ? nullptr : &threads_[ready_.take(options_.order, random_)]; }
   void* start_fiber();
   void run(Thread* thread, void** save);
-  void wait(const char* name, Where where);
+  void suspend();
   [[noreturn]] void fail_block();
   void check_shared_slack();
   std::exception_ptr error_of_kernel(std::exception_ptr thrown) const;
   std::string describe_shared() const;
   std::string describe_fault() const;
   std::string describe_deadlock() const;
+  std::string describe_state(const Thread& thread) const;
+  [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_block(const Call& mine) const;
+  [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_warp(const Call& mine, uint32_t mask, const Group& group) const;
 
   const Launch* launch_ = nullptr;
   Options options_;

@@ -1,6 +1,6 @@
 """Labelled images: datasets, augmentation, and the loader that feeds a training loop."""
 
-from minicnn.data.catalogue import NAMED, open
+from minicnn.data.catalogue import DEFAULT, NAMED, open
 from minicnn.data.datasets import ArrayDataset, DataError, Dataset, Splits, Subset, split
 from minicnn.data.folder import ImageFolder, Resized, read_image
 from minicnn.data.idx import read_idx
@@ -17,6 +17,7 @@ from minicnn.data.transforms import (
 )
 
 __all__ = [
+    "DEFAULT",
     "NAMED",
     "ArrayDataset",
     "Augment",

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from minicnn.arena import Parameter
 from minicnn import random
+from minicnn.arena import Parameter
 
 
 def fan_in(weight: Parameter) -> int:
