@@ -87,8 +87,8 @@ class SGD:
 def clip_grad_norm(parameters, max_norm: float) -> Tensor:
     """Scale the gradients of `parameters` in place, so that their joint 2-norm is at most `max_norm`.
 
-    All are multiplied by min(1, max_norm / (norm + 1e-6)), as by PyTorch's clip_grad_norm_. Returns the norm before that: a
-    tensor () on the device, which nobody has waited for.
+    All are multiplied by min(1, max_norm / (norm + 1e-6)), as by PyTorch's clip_grad_norm_. Returns the norm before
+    that: a tensor () on the device, which nobody has waited for.
 
     parameters   of one model whose optimizer exists (they share an arena); those left out neither count nor change
 

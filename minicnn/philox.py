@@ -31,7 +31,7 @@ def philox4x32(counter, key) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def random_words(seed: int, step: int, numbers, stream: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Four uint64 arrays (N,) of 32-bit words for `numbers` (N,), each of up to 64 bits; `stream` keeps different uses apart."""
+    """Four uint64 arrays (N,) of 32-bit words for `numbers` (N,) of up to 64 bits; `stream` keeps uses apart."""
     numbers = np.asarray(numbers).astype(np.uint64)
     counter = (numbers & np.uint64(LOW_32), numbers >> np.uint64(32), step & LOW_32, stream & LOW_32)
     return philox4x32(counter, (seed & LOW_32, seed >> 32 & LOW_32))

@@ -42,7 +42,7 @@ def window_count(
 
 
 def split_at(op: str, shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
-    """(outer, reduced, inner): how many elements lie before, along and behind axis `dim`. OpError where it is no axis."""
+    """(outer, reduced, inner): the elements before, along and behind axis `dim`; OpError where it is no axis."""
     if not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
         raise OpError(f"{op}: dim={dim!r} is no axis of x, whose shape is {shape}")
     axis = dim % len(shape)

@@ -8,19 +8,19 @@
 //             dx (+)= weight / sqrt(variance + eps) * (dy - sum_r dy / rows - z * (sum_r dy * z) / rows)
 //             without the two sums where mean and variance were constants (`sums` is null)
 //
-// x, y, dy, dx (rows, C) float32; mean, variance, running_mean, running_variance, weight, bias, dweight, dbias (C) float32;
-// sums (2, C) float32: of dy, of dy * z; workspace (chunks, 2, C) float32. The running statistics, weight, bias, dweight and
-// dbias may be null.
+// x, y, dy, dx (rows, C) float32; mean, variance, running_mean, running_variance, weight, bias, dweight, dbias (C)
+// float32; sums (2, C) float32: of dy, of dy * z; workspace (chunks, 2, C) float32. The running statistics, weight,
+// bias, dweight and dbias may be null.
 //
-// A thread owns four neighbouring channels and, in its block's chunk of rows, each row that is its lane modulo the lanes.
-// Block (quads, lanes) = 256 threads, quads at most 16; grid (tiles of the channels, chunks), about 1024 blocks.
-// Sums cross the lanes in shared memory (12 KiB) as a tree, and the chunks in a second kernel of grid (tiles): a fixed order,
-// without atomics.
-// Bytes an element: statistics 4, forward 8, sums 8, input gradient 12 (16 with Accumulate::add): bound by memory bandwidth.
+// A thread owns four neighbouring channels and, in its block's chunk of rows, each row that is its lane modulo the
+// lanes. Block (quads, lanes) = 256 threads, quads at most 16; grid (tiles of the channels, chunks), about 1024 blocks.
+// Sums cross the lanes in shared memory (12 KiB) as a tree, and the chunks in a second kernel of grid (tiles): a fixed
+// order, without atomics. Bytes an element: statistics 4, forward 8, sums 8, input gradient 12 (16 with
+// Accumulate::add): bound by memory bandwidth.
 //
-// The sum of squares never meets a large mean: a thread takes eight rows into registers and works on x - x[0], sums first,
-// squared deviations second; such groups are then merged. Source of the merge: Chan, Golub, LeVeque, "Updating formulae and
-// a pairwise algorithm for computing sample variances" (1979).
+// The sum of squares never meets a large mean: a thread takes eight rows into registers and works on x - x[0], sums
+// first, squared deviations second; such groups are then merged. Source of the merge: Chan, Golub, LeVeque, "Updating
+// formulae and a pairwise algorithm for computing sample variances" (1979).
 #include <algorithm>
 #include <bit>
 
@@ -216,8 +216,7 @@ __global__ void __launch_bounds__(THREADS)
   const Vec4 shift = load_or(bias, 0.0f, place.channel, channels);
   for (int64_t row = place.row; row < place.stop; row += place.step) {
     Vec4 value = load_vec4(x + row * channels, place.channel, channels);
-    for (int i = 0; i < 4; ++i)
-      value.values[i] = normalized(value.values[i], i) * scale.values[i] + shift.values[i];
+    for (int i = 0; i < 4; ++i) value.values[i] = normalized(value.values[i], i) * scale.values[i] + shift.values[i];
     store_vec4(y + row * channels, place.channel, channels, value);
   }
 }
@@ -254,8 +253,9 @@ __device__ void write_gradient(float* gradient, Accumulate accumulate, Vec4 valu
 }
 
 __global__ void __launch_bounds__(THREADS)
-    batch_norm_backward_finish_kernel(const float* workspace, float* sums, float* dweight, Accumulate accumulate_dweight,
-                                      float* dbias, Accumulate accumulate_dbias, int64_t chunks, int channels) {
+    batch_norm_backward_finish_kernel(const float* workspace, float* sums, float* dweight,
+                                      Accumulate accumulate_dweight, float* dbias, Accumulate accumulate_dbias,
+                                      int64_t chunks, int channels) {
   const int channel = own_channel();
   Sums total{};
   for (int64_t chunk = threadIdx.y; chunk < chunks; chunk += blockDim.y) {
@@ -272,8 +272,8 @@ __global__ void __launch_bounds__(THREADS)
 
 __global__ void __launch_bounds__(THREADS)
     batch_norm_backward_input_kernel(const float* dy, const float* x, const float* mean, const float* variance,
-                                     const float* weight, const float* sums, float* dx, Accumulate accumulate, float eps,
-                                     int64_t rows, int channels, int64_t chunk_rows) {
+                                     const float* weight, const float* sums, float* dx, Accumulate accumulate,
+                                     float eps, int64_t rows, int channels, int64_t chunk_rows) {
   const Place place = own_place(rows, chunk_rows);
   const Normalizer normalized = load_normalizer(mean, variance, eps, place.channel, channels);
   const Vec4 scale = load_or(weight, 1.0f, place.channel, channels);
@@ -308,12 +308,12 @@ void batch_norm_statistics(const float* x, float* workspace, float* mean, float*
   const Tiling tiles = tiling(rows, channels);
   launch(batch_norm_statistics_kernel, config(op, tiles.grid, tiles, sizeof(Storage<Moments>), stream), x, workspace,
          rows, channels, tiles.chunk_rows);
-  launch(batch_norm_finish_kernel, config(op, tiles.grid.x, tiles, sizeof(Storage<Moments>), stream), x, workspace, mean,
-         variance, running_mean, running_variance, momentum, rows, channels, tiles.chunk_rows);
+  launch(batch_norm_finish_kernel, config(op, tiles.grid.x, tiles, sizeof(Storage<Moments>), stream), x, workspace,
+         mean, variance, running_mean, running_variance, momentum, rows, channels, tiles.chunk_rows);
 }
 
-void batch_norm_forward(const float* x, const float* mean, const float* variance, const float* weight, const float* bias,
-                        float* y, float eps, int64_t rows, int channels, Stream stream) {
+void batch_norm_forward(const float* x, const float* mean, const float* variance, const float* weight,
+                        const float* bias, float* y, float eps, int64_t rows, int channels, Stream stream) {
   if (rows == 0) return;
   const Tiling tiles = tiling(rows, channels);
   launch(batch_norm_forward_kernel, config("batch_norm_forward", tiles.grid, tiles, 0, stream), x, mean, variance,
@@ -321,8 +321,9 @@ void batch_norm_forward(const float* x, const float* mean, const float* variance
 }
 
 void batch_norm_backward_sums(const float* dy, const float* x, const float* mean, const float* variance,
-                              float* workspace, float* sums, float* dweight, Accumulate accumulate_dweight, float* dbias,
-                              Accumulate accumulate_dbias, float eps, int64_t rows, int channels, Stream stream) {
+                              float* workspace, float* sums, float* dweight, Accumulate accumulate_dweight,
+                              float* dbias, Accumulate accumulate_dbias, float eps, int64_t rows, int channels,
+                              Stream stream) {
   constexpr const char* op = "batch_norm_backward_sums";
   const Tiling tiles = tiling(rows, channels);
   launch(batch_norm_backward_sums_kernel, config(op, tiles.grid, tiles, sizeof(Storage<Sums>), stream), dy, x, mean,

@@ -4,13 +4,15 @@
 // Factor:  norm = sqrt(sum of partial), factor = min(1, max_norm / (norm + 1e-6))
 // Scale:   x <- x * factor
 //
-// x (count) float32; partial (clip_workspace) float32; norm, factor () float32. The partial sums of several x may lie one
-// behind the other, for one factor.
+// x (count) float32; partial (clip_workspace) float32; norm, factor () float32. The partial sums of several x may lie
+// one behind the other, for one factor.
 //
-// Squares: a thread sums quads of neighbouring elements, a grid apart; grid at most 1024, block 256, 128 bytes of shared
+// Squares: a thread sums quads of neighbouring elements, a grid apart; grid at most 1024, block 256, 128 bytes of
+// shared
 //          memory; 4 bytes an element.
 // Factor:  one block of 256.
-// Scale:   a thread owns four consecutive elements; grid ceil(count / 1024), block 256; 8 bytes an element, and none where
+// Scale:   a thread owns four consecutive elements; grid ceil(count / 1024), block 256; 8 bytes an element, and none
+// where
 //          factor is 1: a gradient that is small enough costs one reading.
 // All bound by memory bandwidth. Sums have a fixed order: by thread, by warp, by block.
 //

@@ -8,11 +8,11 @@
 //
 // Apply: a thread owns four consecutive elements, which is what one call of Philox decides.
 // Grid ceil(count / 1024), block 256 threads, no shared memory. Draw: one thread.
-// Bytes an element: 8, or 12 with Accumulate::add, and about 20 integer operations: bound by memory bandwidth. Backward draws
-// the mask again instead of reading a saved one.
+// Bytes an element: 8, or 12 with Accumulate::add, and about 20 integer operations: bound by memory bandwidth. Backward
+// draws the mask again instead of reading a saved one.
 //
-// The counter is read and advanced on the device, in a kernel of its own (other blocks could read it too late otherwise): a
-// captured graph draws a new mask whenever it runs. A dropped NaN or infinity becomes NaN, as in PyTorch.
+// The counter is read and advanced on the device, in a kernel of its own (other blocks could read it too late
+// otherwise): a captured graph draws a new mask whenever it runs. A dropped NaN or infinity becomes NaN, as in PyTorch.
 #include "device/philox.h"
 #include "device/vec4.h"
 #include "kernels.h"
@@ -54,8 +54,8 @@ void dropout_apply(const float* x, float* y, Accumulate accumulate, uint64_t see
                    float scale, int64_t count, Stream stream) {
   if (count == 0) return;
   launch(dropout_apply_kernel,
-         {.op = "dropout_apply", .grid = vec4_blocks(count, THREADS), .block = THREADS, .stream = stream}, x, y, accumulate,
-         seed, drawn, p, scale, count);
+         {.op = "dropout_apply", .grid = vec4_blocks(count, THREADS), .block = THREADS, .stream = stream}, x, y,
+         accumulate, seed, drawn, p, scale, count);
 }
 
 }  // namespace minicnn

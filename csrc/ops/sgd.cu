@@ -5,17 +5,16 @@
 //   nesterov: v <- momentum * v + g,      w <- w - lr * (g + momentum * v)
 //   paper:    v <- momentum * v - lr * g, w <- w + v
 //
-// weights, grads, velocity (count) float32; bounds (segments, 2) int64: start and stop, ascending, starts divisible by 64;
-// multipliers (segments, 2) float32: of lr and of weight_decay; hyper (2) float32.
-// Elements outside of all segments, and those whose lr_multiplier is 0, stay as they are, velocity too.
+// weights, grads, velocity (count) float32; bounds (segments, 2) int64: start and stop, ascending, starts divisible by
+// 64; multipliers (segments, 2) float32: of lr and of weight_decay; hyper (2) float32. Elements outside of all
+// segments, and those whose lr_multiplier is 0, stay as they are, velocity too.
 //
-// A thread owns four consecutive elements; 16 neighbours share one 64-element piece, hence one segment, which each finds by
-// bisection in a table that stays in the first-level cache.
-// Grid ceil(count / 1024), block 256 threads, no shared memory.
-// Bytes an element: 20 (read w, g, v; write w, v), 6 FLOPs: bound by memory bandwidth.
+// A thread owns four consecutive elements; 16 neighbours share one 64-element piece, hence one segment, which each
+// finds by bisection in a table that stays in the first-level cache. Grid ceil(count / 1024), block 256 threads, no
+// shared memory. Bytes an element: 20 (read w, g, v; write w, v), 6 FLOPs: bound by memory bandwidth.
 //
-// Sources: Krizhevsky et al. 2012, section 5; Sutskever et al. 2013, "On the importance of initialization and momentum in deep
-// learning" (Nesterov); PyTorch's SGD for where the learning rate stands.
+// Sources: Krizhevsky et al. 2012, section 5; Sutskever et al. 2013, "On the importance of initialization and momentum
+// in deep learning" (Nesterov); PyTorch's SGD for where the learning rate stands.
 #include "device/vec4.h"
 #include "kernels.h"
 #include "launch.h"
@@ -61,8 +60,9 @@ __device__ void update(float& w, float& v, float grad, const Step& step, SgdRule
 }
 
 __global__ void __launch_bounds__(THREADS)
-    sgd_step_kernel(float* weights, const float* grads, float* velocity, const int64_t* bounds, const float* multipliers,
-                    int segments, const float* hyper, float momentum, float weight_decay, SgdRule rule) {
+    sgd_step_kernel(float* weights, const float* grads, float* velocity, const int64_t* bounds,
+                    const float* multipliers, int segments, const float* hyper, float momentum, float weight_decay,
+                    SgdRule rule) {
   const int64_t begin = vec4_begin();
   const Segment segment = find_segment(bounds, multipliers, segments, begin);
   if (begin >= segment.stop || segment.lr_multiplier == 0.0f) return;

@@ -7,8 +7,8 @@
 //
 // A block owns a row, its threads elements thread, thread + threads, ...
 // Grid outer * inner, block 32 to 256 threads by the length of the row, 128 bytes of shared memory.
-// Bytes an element: 8 forward, 12 backward, 16 with Accumulate::add; the second and third pass over a row find it in the
-// caches: bound by memory bandwidth, at inner = 1. Elsewhere neighbouring blocks share the lines that they read.
+// Bytes an element: 8 forward, 12 backward, 16 with Accumulate::add; the second and third pass over a row find it in
+// the caches: bound by memory bandwidth, at inner = 1. Elsewhere neighbouring blocks share the lines that they read.
 //
 // A row with NaN or +inf, or of -inf alone, becomes NaN by itself, as in PyTorch: inf - inf.
 #include "device/row.h"

@@ -14,14 +14,14 @@ NOT_WANTED = (None, Accumulate.overwrite)
 
 
 class BatchNorm(Op):
-    """y = (x - mean) / sqrt(variance + eps) * weight + bias for each channel: x (..., C), weight and bias (C,) or absent.
+    """y = z * weight + bias, z = (x - mean) / sqrt(variance + eps): x (..., C), the others (C,) and optional.
 
-    training   mean and variance are those of the batch, over all axes but the last; the running ones follow them in place:
+    training   mean and variance are the batch's, over all axes but the last; the running ones follow them in place:
                running <- (1 - momentum) * running + momentum * batch, with the batch's unbiased variance
     otherwise  mean and variance are the running ones
 
-    With z = (x - mean) / sqrt(variance + eps) and sums over all axes but the last: dbias = sum dy, dweight = sum dy * z,
-    dx = weight / sqrt(variance + eps) * (dy - dbias / rows - z * dweight / rows); the two last terms only in training.
+    Over the `rows` values of a channel: dbias = sum dy, dweight = sum dy * z, and in training
+    dx = weight / sqrt(variance + eps) * (dy - dbias / rows - z * dweight / rows), otherwise its first term alone.
     Source: Ioffe and Szegedy 2015, algorithm 1.
     """
 
@@ -58,7 +58,7 @@ class BatchNorm(Op):
                 )
             if tensor.device is not x.device:
                 raise OpError(
-                    f"batch_norm: {name} is on {tensor.device.name}, x on {x.device.name}; move the model with .to(device)"
+                    f"batch_norm: {name} is on {tensor.device.name}, x on {x.device.name}; move the model by .to(...)"
                 )
         return x.shape
 

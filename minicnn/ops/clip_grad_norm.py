@@ -1,4 +1,4 @@
-"""Gradient clipping by norm, in place over flat arrays: no step of the graph, but an op like the others."""
+"""Gradient clipping by norm, in place over flat arrays: no node of the graph, yet an op."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 def clip_norm(device, grads: list, max_norm: float):
     """Scale the flat arrays `grads` by min(1, max_norm / (norm + 1e-6)), norm the root of the sum of their squares.
 
-    Returns the norm as a device array (), without waiting for it. Source: Pascanu et al. 2013, "On the difficulty of training
-    recurrent neural networks", section 3.2.
+    Returns the norm as a device array (), without waiting for it.
+    Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", section 3.2.
     """
     norm = device.empty((), grads[0].dtype)
     if device.kernels is None:

@@ -13,11 +13,10 @@ REDUCTIONS = ("mean", "sum", "none")
 class CrossEntropy(Op):
     """loss[n] = -sum_c q[n, c] * log softmax(logits[n])[c], with logits (N, C) and target (N,) int64 in [0, C).
 
-    q[n, c] = (1 - label_smoothing) * [c == target[n]] + label_smoothing / C. The result is loss (N,), its sum or its mean;
-    the mean over no rows is NaN, as in PyTorch. dlogits[n, c] = (softmax(logits[n])[c] - q[n, c]) * dloss[n].
+    q[n, c] = (1 - label_smoothing) * [c == target[n]] + label_smoothing / C. The result is loss (N,), its sum () or its
+    mean (); the mean over no rows is NaN, as in PyTorch. dlogits[n, c] = (softmax(logits[n])[c] - q[n, c]) * dloss[n].
 
-    A target outside [0, C) is refused where the labels lie in host memory; the kernels cannot throw: they make the loss and
-    the gradient of that row NaN.
+    NumPy refuses a target outside [0, C). Kernels cannot throw: they make the loss and the gradient of that row NaN.
     Source of label smoothing: Szegedy et al. 2015, "Rethinking the Inception architecture", section 7.
     """
 
@@ -46,29 +45,27 @@ class CrossEntropy(Op):
         wrong = np.flatnonzero((target < 0) | (target >= classes))
         if wrong.size:
             raise OpError(
-                f"cross_entropy: target[{wrong[0]}] is {target[wrong[0]]}, but there are {classes} classes: "
+                f"cross_entropy: target[{wrong[0]}] is {target[wrong[0]]}, but there are {classes} classes, "
                 f"0 to {classes - 1}"
             )
 
     def forward_numpy(self, logits, target, y):
-        with np.errstate(invalid="ignore"):  # inf - inf; 0 / 0 for the mean over no rows
-            log_softmax = logits - logits.max(1, keepdims=True)
-            self.softmax = np.exp(log_softmax)
-            total = self.softmax.sum(1, keepdims=True)
-            self.softmax /= total
-            log_softmax -= np.log(total)
-            self.target = target
-            loss = -(1 - self.label_smoothing) * log_softmax[np.arange(target.size), target]
-            if self.label_smoothing:
-                loss -= self.label_smoothing * log_softmax.mean(1)
-            y[...] = loss if self.reduction == "none" else loss.sum() / self.dtype.type(self.divisor)
+        log_softmax = logits - logits.max(1, keepdims=True)
+        self.softmax, self.target = np.exp(log_softmax), target
+        total = self.softmax.sum(1, keepdims=True)
+        self.softmax /= total
+        log_softmax -= np.log(total)
+        loss = -(1 - self.label_smoothing) * log_softmax[np.arange(target.size), target]
+        if self.label_smoothing:
+            loss -= self.label_smoothing * log_softmax.mean(1)
+        y[...] = loss if self.reduction == "none" else loss.sum() / self.dtype.type(self.divisor)
 
     def backward_numpy(self, dy):
         dlogits = self.grad_array(0)
         rows, classes = self.softmax.shape
         np.subtract(self.softmax, self.label_smoothing / classes, out=dlogits)
         dlogits[np.arange(rows), self.target] -= 1 - self.label_smoothing
-        dlogits *= (dy / self.dtype.type(self.divisor) if rows else dy).reshape(-1, 1)
+        dlogits *= (dy / self.dtype.type(self.divisor)).reshape(-1, 1)
 
     def forward_kernel(self, logits, target, y):
         rows, classes = self.extents = logits.shape

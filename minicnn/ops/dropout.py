@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicnn import random
 from minicnn.autograd import Op
 from minicnn.errors import OpError
 from minicnn.philox import random_words
@@ -28,6 +29,12 @@ class DropoutKey(NamedTuple):
     layer: Tensor
     counter: Tensor
 
+    @classmethod
+    def fresh(cls, device) -> DropoutKey:
+        """The key of a mask that nobody else draws."""
+        layer, counter = (device.array(np.array([n])) for n in (random.next_stream(), 0))
+        return cls(random.seed(), Tensor(layer, device), Tensor(counter, device))
+
 
 def check_probability(p: float) -> None:
     if not 0 <= p < 1:
@@ -37,8 +44,8 @@ def check_probability(p: float) -> None:
 def keep_mask(p: float, seed: int, layer: int, counter: int, count: int) -> np.ndarray:
     """(count,) bool: True where a unit stays.
 
-    The 24 high bits of word i % 4 of random_words(seed, counter, i // 4, layer), as a number in [0, 1), are at least p as
-    a float32.
+    A unit stays where the 24 high bits of word i % 4 of random_words(seed, counter, i // 4, layer), as a number in [0,
+    1), are at least p, as a float32.
     """
     least = math.ceil(float(np.float32(p)) * 2**24)
     keep = np.empty((-(-count // 4), 4), bool)
@@ -53,26 +60,28 @@ def keep_mask(p: float, seed: int, layer: int, counter: int, count: int) -> np.n
 class Dropout(Op):
     """y = x * m, with m = 0 where the unit is dropped (probability p) and 1 / (1 - p) where it is kept; any shape.
 
-    m is drawn by Philox4x32-10 from the key, as `keep_mask` says: the same bits on every device. dx = dy * m. The kernels draw
-    the mask again in the backward pass: the integers of ten rounds hide behind the memory traffic, to which a saved mask
-    would add.
+    m is drawn by Philox4x32-10 from the key, as `keep_mask` says: the same bits on every device. dx = dy * m. The
+    kernels draw the mask again in the backward pass: the integer arithmetic hides behind the memory traffic, to which a
+    saved mask would add.
 
     Source: Srivastava et al. 2014, section 10 (the inverted form, whose test-time network is the plain one).
     """
 
     name = "dropout"
 
-    def __init__(self, p: float, key: DropoutKey):
+    def __init__(self, p: float, key: DropoutKey | None = None):
         check_probability(p)
         self.p, self.scale, self.key = p, 1 / (1 - p), key
 
     def check(self, x):
+        if self.key is None:
+            self.key = DropoutKey.fresh(x.device)
         for name, tensor in (("layer", self.key.layer), ("counter", self.key.counter)):
             if tensor.shape != (1,) or tensor.dtype != np.int64:
                 raise OpError(f"dropout: key.{name} must be (1,) int64, got {tensor.shape} {tensor.dtype.name}")
             if tensor.device is not x.device:
                 raise OpError(
-                    f"dropout: key.{name} is on {tensor.device.name}, x on {x.device.name}; move the model with .to(device)"
+                    f"dropout: key.{name} is on {tensor.device.name}, x on {x.device.name}; move the model by .to(...)"
                 )
         return x.shape
 

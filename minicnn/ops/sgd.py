@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum, in place over flat arrays: no step of the graph, but an op like the others."""
+"""Stochastic gradient descent with momentum, in place over flat arrays: no node of the graph, yet an op."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Segments:
 def sgd_step(
     device, weights, grads, velocity, segments: Segments, hyper, momentum: float, weight_decay: float, rule: SgdRule
 ) -> None:
-    """One step. `hyper` is a device array (lr, scale of the gradients), so that a captured graph can follow a schedule."""
+    """One step. `hyper` is a device array (lr, scale of grads), so that a captured graph can follow a schedule."""
     if device.kernels is None:
         for segment in segments.host:
             _sgd_numpy(weights, grads, velocity, segment, hyper, momentum, weight_decay, rule)
