@@ -1,7 +1,8 @@
 // The only file that knows Python: one line a launch function.
 //
 // A module has the attributes
-//   signatures     {"relu_forward": ("float32", "float32", "int", "stream"), ...}: one name a parameter. An array has the
+//   signatures     {"relu_forward": ("float32", "float32", "int", "stream"), ...}: one name a parameter. An array has
+//   the
 //                  name of its dtype and arrives as an address; "int" and "float" are numbers; a shape is a sequence
 //   shape_fields   {"ConvShape": ("n", "h", ...), ...}
 //   architectures  the GPU architectures that the kernels were compiled for; empty in the emulated module
@@ -9,6 +10,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -157,11 +159,16 @@ void bind_index_maps(py::module_ m) {
   bind(m, "output_at", +[](Axis axis, int input, int tap) { return axis.output_at(input, tap); });
   bind(m, "first_tap", +[](Axis axis, int input) { return axis.first_tap(input); });
   bind(m, "tap_step", +[](Axis axis) { return axis.tap_step(); });
-  bind(m, "conv_axes", +[](ConvShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
-  bind(m, "pool_axes", +[](PoolShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
+  bind(
+      m, "conv_axes",
+      +[](ConvShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
+  bind(
+      m, "pool_axes",
+      +[](PoolShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
   bind(m, "output_pixel", +[](ConvShape shape, int index) { return fields_of(output_pixel(shape, index)); });
   bind(m, "input_pixel", +[](ConvShape shape, int index) { return fields_of(input_pixel(shape, index)); });
-  bind(m, "tap_at", +[](ConvShape shape, int index, int channels) { return fields_of(tap_at(shape, index, channels)); });
+  bind(
+      m, "tap_at", +[](ConvShape shape, int index, int channels) { return fields_of(tap_at(shape, index, channels)); });
   bind(m, "x_offset", x_offset);
   bind(m, "w_offset", w_offset);
   bind(m, "y_offset", y_offset);
@@ -193,22 +200,27 @@ void bind_kernels(py::module_& m) {
 
 #ifdef MINICNN_EMULATED
 
-emulation::Order parse_order(const std::string& name) {
-  if (name == "forward") return emulation::Order::forward;
-  if (name == "reverse") return emulation::Order::reverse;
-  if (name == "random") return emulation::Order::random;
-  throw py::value_error("order is \"forward\", \"reverse\" or \"random\", not \"" + name + "\"");
-}
+constexpr std::array ORDERS = {"forward", "reverse", "random"};  // as in emulation::Order
 
 void configure(const std::string& order, uint64_t seed, int workers) {
+  const auto found = std::find(ORDERS.begin(), ORDERS.end(), order);
+  if (found == ORDERS.end()) throw py::value_error("order is 'forward', 'reverse' or 'random', not '" + order + "'");
   if (workers < 1) throw py::value_error("workers is at least 1, not " + std::to_string(workers));
-  emulation::options() = {.order = parse_order(order), .seed = seed, .workers = workers};
+  emulation::options() = {emulation::Order(found - ORDERS.begin()), seed, workers};
+}
+
+// What configure() takes.
+py::dict configuration() {
+  const emulation::Options& options = emulation::options();
+  return py::dict(py::arg("order") = ORDERS[size_t(options.order)], py::arg("seed") = options.seed,
+                  py::arg("workers") = options.workers);
 }
 
 void bind_emulation(py::module_& m) {
   m.def("allocate", [](size_t bytes) { return reinterpret_cast<uintptr_t>(emulation::allocate(bytes)); });
   m.def("release", [](uintptr_t address) { emulation::release(reinterpret_cast<void*>(address)); });
   m.def("check_guards", emulation::check_guards);
+  m.def("configuration", configuration);
   m.def("configure", configure, py::arg("order") = "forward", py::arg("seed") = 0, py::arg("workers") = 1);
 }
 

@@ -1,8 +1,8 @@
 // The table of contents: every launch function of the device modules, and the one table of their signatures.
 //
 // Arrays are raw device addresses: activations (N, H, W, C), convolution weights (K, R, S, C / groups), linear weights
-// (out, in). Extents come first checked by Python; a launch function checks what only it knows (alignment, grid limits),
-// returns at once where there is nothing to do, and throws with the op's name otherwise (check.h).
+// (out, in). Extents come first checked by Python; a launch function checks what only it knows (alignment, grid
+// limits), returns at once where there is nothing to do, and throws with the op's name otherwise (check.h).
 #pragma once
 #include <cstdint>
 

@@ -121,8 +121,8 @@ struct ShapeFields<Axis> {
 template <>
 struct ShapeFields<ConvShape> {
   static constexpr const char* name = "ConvShape";
-  static constexpr std::array fields = {"n",         "h",         "w",          "c",          "k",        "r",
-                                        "s",         "p",         "q",          "stride_h",   "stride_w", "padding_h",
+  static constexpr std::array fields = {"n",         "h",          "w",          "c",        "k",        "r",
+                                        "s",         "p",          "q",          "stride_h", "stride_w", "padding_h",
                                         "padding_w", "dilation_h", "dilation_w", "groups"};
 };
 

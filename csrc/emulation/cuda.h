@@ -109,22 +109,26 @@ inline void __syncwarp(unsigned mask = ~0u, emulation::Where where = emulation::
 
 // Shuffles: the warp as segments of `width` lanes; a lane whose source lies outside of its segment keeps its own value.
 template <class T>
-T __shfl_sync(unsigned mask, T value, int source, int width = warpSize, emulation::Where where = emulation::Where::current()) {
+T __shfl_sync(unsigned mask, T value, int source, int width = warpSize,
+              emulation::Where where = emulation::Where::current()) {
   const int segment = emulation::lane() & ~(width - 1);
   return emulation::shuffle("__shfl_sync", mask, value, segment + (source & (width - 1)), where);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int bits, int width = warpSize, emulation::Where where = emulation::Where::current()) {
+T __shfl_xor_sync(unsigned mask, T value, int bits, int width = warpSize,
+                  emulation::Where where = emulation::Where::current()) {
   const int lane = emulation::lane(), source = lane ^ bits;
   return emulation::shuffle("__shfl_xor_sync", mask, value, source > (lane | (width - 1)) ? lane : source, where);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize, emulation::Where where = emulation::Where::current()) {
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize,
+                   emulation::Where where = emulation::Where::current()) {
   const int lane = emulation::lane(), source = lane + int(delta);
   return emulation::shuffle("__shfl_down_sync", mask, value, source > (lane | (width - 1)) ? lane : source, where);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize, emulation::Where where = emulation::Where::current()) {
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize,
+                 emulation::Where where = emulation::Where::current()) {
   const int lane = emulation::lane(), source = lane - int(delta);
   return emulation::shuffle("__shfl_up_sync", mask, value, source < (lane & ~(width - 1)) ? lane : source, where);
 }

@@ -45,7 +45,7 @@ class SignalStack {
 }  // namespace
 
 FaultHandler::FaultHandler() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;  // the handler does not return after a kernel's fault
   for (size_t i = 0; i < std::size(SIGNALS); ++i) sigaction(SIGNALS[i], &action, &previous_actions[i]);

@@ -23,7 +23,8 @@ void check_limits(const Launch& launch) {
   };
   const dim3 &grid = launch.grid, &block = launch.block;
   require(volume(grid) > 0 && volume(block) > 0, "a grid or a block of nothing");
-  require(grid.x < 1u << 31 && grid.y < 1u << 16 && grid.z < 1u << 16, "a grid has at most 2^31 - 1 x 65535 x 65535 blocks");
+  require(grid.x < 1u << 31 && grid.y < 1u << 16 && grid.z < 1u << 16,
+          "a grid has at most 2^31 - 1 x 65535 x 65535 blocks");
   require(block.z <= 64 && volume(block) <= MAX_THREADS, "a block has at most 1024 threads, at most 64 along z");
   require(launch.shared_bytes <= MAX_SHARED_BYTES, "a block has at most 227 KiB of shared memory");
 }
@@ -105,7 +106,8 @@ void run_grid(const Launch& launch) {
 Options& options() {
   static Options options = [] {
     Options initial;
-    if (const char* workers = std::getenv("MINICNN_EMULATED_WORKERS")) initial.workers = std::max(1, std::atoi(workers));
+    if (const char* workers = std::getenv("MINICNN_EMULATED_WORKERS"))
+      initial.workers = std::max(1, std::atoi(workers));
     return initial;
   }();
   return options;

@@ -16,8 +16,8 @@ void start_order(int* y, int* counter, int blocks, int threads, Stream stream);
 // y (threads of the grid, 12): threadIdx, blockIdx, blockDim, gridDim as each thread sees them.
 void built_ins(int* y, int grid_x, int grid_y, int grid_z, int block_x, int block_y, int block_z, Stream stream);
 
-// One warp: y (5, 32) holds x after __shfl_sync from lane 5, _xor over 3, _down and _up by 3, all with `width`; then the
-// ballot of x > 0, __any_sync and __all_sync.
+// One warp: y (5, 32) holds x after __shfl_sync from lane 5, _xor over 3, _down and _up by 3, all with `width`; then
+// the ballot of x > 0, __any_sync and __all_sync.
 void shuffles(const float* x, float* y, int width, Stream stream);
 void votes(const float* x, int* y, Stream stream);
 

@@ -53,9 +53,7 @@ struct Current {
 };
 static_assert(sizeof(Current) <= STACK_TOP_BYTES);
 
-inline Current& current() {
-  return *reinterpret_cast<Current*>(stack_top(stack_base(__builtin_frame_address(0))));
-}
+inline Current& current() { return *reinterpret_cast<Current*>(stack_top(stack_base(__builtin_frame_address(0)))); }
 
 // Throws Error, naming the place, the op, the block and the thread.
 [[noreturn]] void fail(const std::string& message, Where where);

@@ -200,8 +200,8 @@ void Worker::synchronize_warp(const char* name, uint32_t mask, Operation operati
   const unsigned number = running_->linear / WARP, lane = running_->linear % WARP;
   Warp& warp = warps_[number];
   Group& group = warp.groups[std::countr_zero(mask) % WARP];
+  if (!(mask >> lane & 1)) fail_outside_mask({name, where}, lane);
   if (group.arrived == 0) {
-    if (!(mask >> lane & 1)) fail(std::string(name) + ": lane " + std::to_string(lane) + " is not in its own mask", where);
     group.mask = mask;
     group.call = {name, where};
   } else if (group.mask != mask || !same_place(group.call.where, where)) {
@@ -223,6 +223,10 @@ void Worker::fail_divergent_block(const Call& mine) const {
        mine.where);
 }
 
+void Worker::fail_outside_mask(const Call& mine, unsigned lane) const {
+  fail(std::string(mine.name) + ": lane " + std::to_string(lane) + " is not in its own mask", mine.where);
+}
+
 void Worker::fail_divergent_warp(const Call& mine, uint32_t mask, const Group& group) const {
   fail(std::string("divergent warp: this lane is in ") + mine.name + " with mask " + hexadecimal(mask) +
            ", others wait in " + describe_call(group.call) + " with mask " + hexadecimal(group.mask),
@@ -236,7 +240,8 @@ std::string Worker::describe(const std::string& message) const {
 
 std::string Worker::describe_fault() const {
   if (stacks_.overflowed_at(fault_))
-    return describe("stack overflow: the calls and local variables of a thread have " + std::to_string(STACK_BYTES - STACK_GUARD_BYTES) + " bytes");
+    return describe("stack overflow: the calls and local variables of a thread have " +
+                    std::to_string(STACK_BYTES - STACK_GUARD_BYTES) + " bytes");
   const auto* address = static_cast<const unsigned char*>(fault_);
   if (address >= shared_end_ && address < shared_end_ + page_bytes())
     return describe("illegal access to byte " + std::to_string(address - block_.shared) + " of " + describe_shared());

@@ -71,7 +71,9 @@ class Worker {
   std::string describe_deadlock() const;
   std::string describe_state(const Thread& thread) const;
   [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_block(const Call& mine) const;
-  [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_warp(const Call& mine, uint32_t mask, const Group& group) const;
+  [[noreturn, gnu::cold, gnu::noinline]] void fail_outside_mask(const Call& mine, unsigned lane) const;
+  [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_warp(const Call& mine, uint32_t mask,
+                                                                  const Group& group) const;
 
   const Launch* launch_ = nullptr;
   Options options_;
