@@ -9,6 +9,17 @@ from minicnn.nn import init
 from minicnn.nn.module import Module, parameter
 
 
+class Flatten(Module):
+    """(N, ...) -> (N, product of the rest): the axes from start_dim on become one."""
+
+    def __init__(self, start_dim: int = 1):
+        super().__init__()
+        self.start_dim = start_dim
+
+    def forward(self, x):
+        return functional.flatten(x, self.start_dim)
+
+
 class Linear(Module):
     """y = x @ weight.T + bias: x (N, in_features) -> (N, out_features); weight (out_features, in_features)."""
 
@@ -31,3 +42,17 @@ class ReLU(Module):
 
     def forward(self, x):
         return functional.relu(x)
+
+
+class Sigmoid(Module):
+    """y = 1 / (1 + exp(-x))."""
+
+    def forward(self, x):
+        return functional.sigmoid(x)
+
+
+class Tanh(Module):
+    """y = tanh(x)."""
+
+    def forward(self, x):
+        return functional.tanh(x)
