@@ -77,4 +77,55 @@ void clip_squares(const float* x, float* partial, int64_t count, Stream stream);
 void clip_factor(const float* partial, float max_norm, float* norm, float* factor, int64_t count, Stream stream);
 void clip_scale(float* x, const float* factor, int64_t count, Stream stream);
 
+
+// Hyperbolic tangent, logistic sigmoid: x, y, dy, dx (count) float32.
+void tanh_forward(const float* x, float* y, int64_t count, Stream stream);
+void tanh_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+void sigmoid_forward(const float* x, float* y, int64_t count, Stream stream);
+void sigmoid_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+
+// Elementary functions: x, y, dy, dx (count) float32.
+void exp_forward(const float* x, float* y, int64_t count, Stream stream);
+void exp_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+void log_forward(const float* x, float* y, int64_t count, Stream stream);
+void log_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+void sqrt_forward(const float* x, float* y, int64_t count, Stream stream);
+void sqrt_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+void pow_forward(const float* x, float* y, float exponent, int64_t count, Stream stream);
+void pow_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, float exponent, int64_t count,
+                  Stream stream);
+
+// Arithmetic with broadcasting: a and b float32 at strides along the axes of y, 0 where they repeat, a null pointer
+// standing for `scalar`; y, dy, da, db contiguous, all of the shape of y.
+void add_forward(const float* a, const float* b, float scalar, float* y, PerAxis extents, PerAxis a_strides,
+                 PerAxis b_strides, Stream stream);
+void sub_forward(const float* a, const float* b, float scalar, float* y, PerAxis extents, PerAxis a_strides,
+                 PerAxis b_strides, Stream stream);
+void mul_forward(const float* a, const float* b, float scalar, float* y, PerAxis extents, PerAxis a_strides,
+                 PerAxis b_strides, Stream stream);
+void div_forward(const float* a, const float* b, float scalar, float* y, PerAxis extents, PerAxis a_strides,
+                 PerAxis b_strides, Stream stream);
+void mul_backward_a(const float* dy, const float* a, const float* b, float scalar, float* da, Accumulate accumulate,
+                    PerAxis extents, PerAxis a_strides, PerAxis b_strides, Stream stream);
+void mul_backward_b(const float* dy, const float* a, const float* b, float scalar, float* db, Accumulate accumulate,
+                    PerAxis extents, PerAxis a_strides, PerAxis b_strides, Stream stream);
+void div_backward_a(const float* dy, const float* a, const float* b, float scalar, float* da, Accumulate accumulate,
+                    PerAxis extents, PerAxis a_strides, PerAxis b_strides, Stream stream);
+void div_backward_b(const float* dy, const float* a, const float* b, float scalar, float* db, Accumulate accumulate,
+                    PerAxis extents, PerAxis a_strides, PerAxis b_strides, Stream stream);
+
+// Reductions: x, dx (outer, reduced, inner) float32, y, dy (outer, inner) float32, index (outer, inner) int32;
+// workspaces (reduction_workspace) elements.
+int64_t reduction_workspace(int64_t outer, int64_t reduced, int64_t inner);
+void sum_forward(const float* x, float* y, float* workspace, Accumulate accumulate, float scale, int64_t outer,
+                 int64_t reduced, int64_t inner, Stream stream);
+void max_forward(const float* x, float* y, int* index, float* workspace, int* index_workspace, int64_t outer,
+                 int64_t reduced, int64_t inner, Stream stream);
+void max_backward(const float* dy, const int* index, float* dx, Accumulate accumulate, int64_t outer, int64_t reduced,
+                  int64_t inner, Stream stream);
+
+// y (+)= scale * x over `extents`, each array from its offset on at its own strides.
+void strided_copy(const float* x, float* y, Accumulate accumulate, float scale, PerAxis extents, PerAxis x_strides,
+                  PerAxis y_strides, int64_t x_offset, int64_t y_offset, Stream stream);
+
 }  // namespace minicnn

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from minicnn import ops
 from minicnn.errors import OpError
 from minicnn.ops import DropoutKey
@@ -51,6 +53,13 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, key: DropoutKey | 
     return op(x) if training and p > 0 else x
 
 
+def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """The tensors one behind another along `axis`. Raises OpError where other extents differ, or without a tensor."""
+    if not tensors:
+        raise OpError("concatenate: at least one tensor is needed, got none")
+    return ops.Concatenate(axis)(*tensors)
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias: x (N, in), weight (out, in), bias (out,) -> (N, out). Raises OpError where they do not fit."""
     return ops.Linear()(x, weight) if bias is None else ops.Linear()(x, weight, bias)
@@ -69,3 +78,13 @@ def relu(x: Tensor) -> Tensor:
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """exp(x) / sum of exp(x) along axis `dim`, any shape. Raises OpError where x has no such axis."""
     return ops.Softmax(dim)(x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)), element by element."""
+    return ops.Sigmoid()(x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent, element by element."""
+    return ops.Tanh()(x)

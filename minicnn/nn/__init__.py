@@ -2,7 +2,17 @@
 
 from minicnn.arena import Parameter
 from minicnn.nn import init
-from minicnn.nn.layers import BatchNorm1d, BatchNorm2d, Dropout, Linear, ReLU, Softmax
+from minicnn.nn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Dropout,
+    Flatten,
+    Linear,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 from minicnn.nn.module import Buffer, Module, Sequential, parameter
 
 __all__ = [
@@ -10,12 +20,15 @@ __all__ = [
     "BatchNorm2d",
     "Buffer",
     "Dropout",
+    "Flatten",
     "Linear",
     "Module",
     "Parameter",
     "ReLU",
     "Sequential",
+    "Sigmoid",
     "Softmax",
+    "Tanh",
     "init",
     "parameter",
 ]

@@ -11,6 +11,17 @@ from minicnn.nn.module import Buffer, Module, parameter
 from minicnn.ops.dropout import DropoutKey, check_probability
 
 
+class Flatten(Module):
+    """(N, ...) -> (N, product of the rest): the axes from start_dim on become one."""
+
+    def __init__(self, start_dim: int = 1):
+        super().__init__()
+        self.start_dim = start_dim
+
+    def forward(self, x):
+        return functional.flatten(x, self.start_dim)
+
+
 class Linear(Module):
     """y = x @ weight.T + bias: x (N, in_features) -> (N, out_features); weight (out_features, in_features)."""
 
@@ -108,3 +119,17 @@ class BatchNorm2d(BatchNorm):
     """Batch normalisation of images (N, H, W, C): each channel over N, H and W."""
 
     axes = 4
+
+
+class Sigmoid(Module):
+    """y = 1 / (1 + exp(-x))."""
+
+    def forward(self, x):
+        return functional.sigmoid(x)
+
+
+class Tanh(Module):
+    """y = tanh(x)."""
+
+    def forward(self, x):
+        return functional.tanh(x)
