@@ -84,6 +84,17 @@ struct Parameter<Accumulate> {
   }
 };
 
+template <>
+struct Parameter<SgdRule> {
+  using Python = int;
+  static constexpr const char* name = "sgd_rule";
+  static SgdRule convert(int value) {
+    if (value < 0 || value > 2)
+      throw py::value_error("the rule of SGD is 0 (torch), 1 (nesterov) or 2 (paper), not " + std::to_string(value));
+    return SgdRule(value);
+  }
+};
+
 // Shapes as sequences of ints.
 template <class Shape>
 struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
@@ -173,13 +184,29 @@ void bind_index_maps(py::module_ m) {
 
 void bind_kernels(py::module_& m) {
   bind(m, "add_forward", add_forward);
+  bind(m, "batch_norm_backward_input", batch_norm_backward_input);
+  bind(m, "batch_norm_backward_sums", batch_norm_backward_sums);
+  bind(m, "batch_norm_forward", batch_norm_forward);
+  bind(m, "batch_norm_statistics", batch_norm_statistics);
+  bind(m, "batch_norm_workspace", batch_norm_workspace);
+  bind(m, "clip_factor", clip_factor);
+  bind(m, "clip_scale", clip_scale);
+  bind(m, "clip_squares", clip_squares);
+  bind(m, "clip_workspace", clip_workspace);
+  bind(m, "cross_entropy_backward", cross_entropy_backward);
+  bind(m, "cross_entropy_forward", cross_entropy_forward);
+  bind(m, "cross_entropy_reduce", cross_entropy_reduce);
   bind(m, "div_backward_a", div_backward_a);
   bind(m, "div_backward_b", div_backward_b);
   bind(m, "div_forward", div_forward);
+  bind(m, "dropout_apply", dropout_apply);
+  bind(m, "dropout_draw", dropout_draw);
   bind(m, "exp_backward", exp_backward);
   bind(m, "exp_forward", exp_forward);
   bind(m, "log_backward", log_backward);
   bind(m, "log_forward", log_forward);
+  bind(m, "log_softmax_backward", log_softmax_backward);
+  bind(m, "log_softmax_forward", log_softmax_forward);
   bind(m, "max_backward", max_backward);
   bind(m, "max_forward", max_forward);
   bind(m, "mul_backward_a", mul_backward_a);
@@ -190,8 +217,11 @@ void bind_kernels(py::module_& m) {
   bind(m, "reduction_workspace", reduction_workspace);
   bind(m, "relu_backward", relu_backward);
   bind(m, "relu_forward", relu_forward);
+  bind(m, "sgd_step", sgd_step);
   bind(m, "sigmoid_backward", sigmoid_backward);
   bind(m, "sigmoid_forward", sigmoid_forward);
+  bind(m, "softmax_backward", softmax_backward);
+  bind(m, "softmax_forward", softmax_forward);
   bind(m, "sqrt_backward", sqrt_backward);
   bind(m, "sqrt_forward", sqrt_forward);
   bind(m, "strided_copy", strided_copy);
