@@ -49,16 +49,30 @@ def check_exact(function, inputs, device, dy):
         np.testing.assert_array_equal(grad, expected_grad)
 
 
-def check_accumulates(function, inputs, device):
+def check_accumulates(function, inputs, device, dy=None):
     """Two backward passes into the same leaves double the gradient (Accumulate.add), on kernels and reference alike."""
     leaves = [leaf(np.asarray(x, np.float32), device) for x in inputs]
     gradients = []
     for _ in range(2):
         y = function(*leaves)
-        y.backward(np.ones(y.shape, np.float32))
+        y.backward(np.ones(y.shape, np.float32) if dy is None else dy)
         gradients.append([x.grad.numpy() for x in leaves])
     for once, twice in zip(*gradients, strict=True):
         assert_close(twice, 2 * once, what="accumulated gradient")
+
+
+def check_thread_orders(compute, device):
+    """compute() -> host arrays: the same bits in every order of the emulated threads (on a GPU: every time)."""
+    expected = compute()
+    try:
+        for order, seed in (("reverse", 0), ("random", 1), ("random", 2)):
+            if device.name == "emulated":
+                emulated().configure(order, seed)
+            for got, first in zip(compute(), expected, strict=True):
+                np.testing.assert_array_equal(got, first, err_msg=f"order {order}, seed {seed}")
+    finally:
+        if device.name == "emulated":
+            emulated().configure()
 
 
 def emulated():

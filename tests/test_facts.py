@@ -45,7 +45,7 @@ def undrawn(monkeypatch):
 def test_A1_224_padded_by_2_and_227_unpadded_give_the_same_maps(name, image_size, padding):
     assert math.floor((image_size - 11 + 2 * padding) / 4) + 1 == 55
     maps = count(name, image_size=image_size).rows
-    extents = [row.out_shape[:2] for row in maps if row.layer in ("Conv2d", "MaxPool2d")]
+    extents = [row.out_shape[1:3] for row in maps if row.layer in ("Conv2d", "MaxPool2d")]
     assert [key for key, _ in itertools.groupby(extents)] == [(e, e) for e in (55, 27, 13, 6)]
 
 
@@ -75,7 +75,7 @@ def test_A2_one_weird_trick(undrawn):
     assert layer_names(network.classifier) == ["Dropout", "Linear", "ReLU"] * 2 + ["Linear"]
     assert [conv.weight.shape[0] for conv in convs] == [64, 192, 384, 256, 256]
     assert [conv.groups for conv in convs] == [1] * 5
-    assert count("alexnet_owt").rows[-8].out_shape == (9216,)
+    assert count("alexnet_owt").rows[-8].out_shape == (1, 9216)
 
 
 ALEXNET_PARAMETERS = {

@@ -2,11 +2,24 @@
 
 from minicnn.arena import Parameter
 from minicnn.nn import init
-from minicnn.nn.layers import Flatten, Linear, ReLU, Sigmoid, Tanh
+from minicnn.nn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Dropout,
+    Flatten,
+    Linear,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 from minicnn.nn.module import Buffer, Module, Sequential, parameter
 
 __all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Buffer",
+    "Dropout",
     "Flatten",
     "Linear",
     "Module",
@@ -14,6 +27,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Sigmoid",
+    "Softmax",
     "Tanh",
     "init",
     "parameter",

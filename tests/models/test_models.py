@@ -173,11 +173,6 @@ def test_both_readings_of_the_vgg_paper(rule, std):
         assert not layer.bias.numpy().any()
 
 
-def conv_weights(conv):
-    """KRSC -> KCRS."""
-    return conv.weight.numpy().transpose(0, 3, 1, 2)
-
-
 def copy_to_torch(network, features, classifier, grid, torch):
     """Our weights into PyTorch's layers; the first fully connected layer reads C x H x W there, H x W x C here."""
     ours, theirs = (
@@ -247,7 +242,7 @@ def test_outputs_and_gradients_are_those_of_torch(name, build, divisor, rng, tor
     ours, theirs = copy_to_torch(network, features, classifier, 6, torch)
 
     x, dy = 10 * rng.standard_normal((2, 224, 224, 3)), rng.standard_normal((2, 10))
-    y = network(leaf(x, "numpy", requires_grad=False))
+    y = network(leaf(x, "cpu", requires_grad=False))
     expected = classifier(torch.flatten(features(torch.tensor(x.transpose(0, 3, 1, 2))), 1))
     assert_close(y.numpy(), expected.detach().numpy(), rtol=1e-10)
     y.backward(dy)
@@ -269,7 +264,7 @@ def test_gradient_of_the_whole_network(name, rng):
     for p in network.parameters():
         if p.ndim == 1:
             p.copy_(0.1 * rng.standard_normal(p.shape))
-    x = leaf(rng.standard_normal((2, 28, 28, 2)), "numpy")
+    x = leaf(rng.standard_normal((2, 28, 28, 2)), "cpu")
     minicnn.gradcheck(lambda x, *_: network(x), [x, *network.parameters()], elementwise=False)
 
 
