@@ -80,7 +80,8 @@ class Worker {
   Random random_{0};
   Block block_{};
   unsigned char* shared_end_;  // a guard page begins here
-  unsigned thread_count_ = 0, unfinished_ = 0;
+  unsigned thread_count_ = 1;  // of block_.size, which starts as (1, 1, 1)
+  unsigned unfinished_ = 0;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   Barrier barrier_;
