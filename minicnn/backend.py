@@ -172,6 +172,10 @@ class HostDevice(Device):
     def to_numpy(self, array) -> np.ndarray:
         return np.array(array)
 
+    def on_host(self, array) -> np.ndarray:
+        """The values of `array` for reading: the array itself, which lies on the host."""
+        return array
+
     def write(self, array, values) -> None:
         """Overwrite `array` with host values of its shape."""
         array[...] = values
@@ -222,6 +226,8 @@ class CudaDevice(Device):
 
     def to_numpy(self, array) -> np.ndarray:
         return self.cupy.asnumpy(array)
+
+    on_host = to_numpy
 
     def write(self, array, values) -> None:
         array.set(np.ascontiguousarray(values, dtype=array.dtype).reshape(array.shape))

@@ -28,7 +28,7 @@ class Linear(Module):
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self.weight = parameter(np.empty((out_features, in_features), np.float32))
+        self.weight = parameter(np.zeros((out_features, in_features), np.float32))
         self.bias = parameter(np.zeros(out_features, np.float32)) if bias else None
         init.he_normal_(self.weight)
 
