@@ -50,6 +50,16 @@ def test_statistics_are_exact(photos):
     assert np.allclose(statistics.std, (photos.images / 255).std((0, 1, 2)), rtol=1e-12)
 
 
+def test_statistics_do_not_cancel():
+    """One pixel of 784,000 is a level darker: a variance that float64 sums of squares would get right to five digits."""
+    images = np.full((1000, 28, 28), 255, np.uint8)
+    images[500, 3, 4] = 254
+    count = images.size
+    variance = Fraction(count - 1, count**2 * 255**2)
+    statistics = ChannelStatistics.of(ArrayDataset(images, np.arange(1000) % 2))
+    assert statistics.covariance == ((float(variance),),) and statistics.mean == (float(1 - Fraction(1, 255 * count)),)
+
+
 def test_statistics_can_be_recorded(photos):
     statistics = ChannelStatistics.of(photos)
     recorded = json.loads(json.dumps(dataclasses.asdict(statistics)))
