@@ -157,6 +157,14 @@ void bind_index_maps(py::module_ m) {
 }
 
 void bind_kernels(py::module_& m) {
+  bind(m, "adaptive_avgpool2d_backward", adaptive_avgpool2d_backward);
+  bind(m, "adaptive_avgpool2d_forward", adaptive_avgpool2d_forward);
+  bind(m, "avgpool2d_backward", avgpool2d_backward);
+  bind(m, "avgpool2d_forward", avgpool2d_forward);
+  bind(m, "lrn_backward", lrn_backward);
+  bind(m, "lrn_forward", lrn_forward);
+  bind(m, "maxpool2d_backward", maxpool2d_backward);
+  bind(m, "maxpool2d_forward", maxpool2d_forward);
   bind(m, "relu_backward", relu_backward);
   bind(m, "relu_forward", relu_forward);
 }
