@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from ceilings import Ceilings
 from report import write_rows
-from timing import Timing, interleaved
+from timing import interleaved
 
 import minicnn
 from minicnn import backend
@@ -32,6 +32,7 @@ class Case:
     inputs         host arrays; those of four dimensions are images (N, H, W, C) or weights (K, R, S, C)
     ours, theirs   the same function on minicnn's and on PyTorch's tensors
     passes         name -> (the inputs that need a gradient, or () for the forward pass, FLOPs, bytes that must move)
+    compared       what is compared of a result, for those that are random by design
     """
 
     name: str
@@ -40,6 +41,7 @@ class Case:
     theirs: Callable
     passes: dict[str, tuple[tuple[int, ...], int, int]]
     rtol: float = 1e-3
+    compared: Callable[[np.ndarray], np.ndarray] = np.asarray
 
 
 def device_place(device) -> str:
@@ -102,7 +104,8 @@ def run_torch(case: Case, wanted, place: str, layout) -> tuple[Callable, Callabl
 def check(case: Case, which: str, ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
     """Nothing is timed that is not right: relative to the largest value, which float32 sums of thousands of terms allow."""
     for got, expected in zip(ours, theirs, strict=True):
-        worst = float(np.abs(got - expected.reshape(got.shape)).max(initial=0))
+        got, expected = case.compared(got), case.compared(expected.reshape(got.shape))
+        worst = float(np.abs(got - expected).max(initial=0))
         allowed = case.rtol * float(np.abs(expected).max(initial=0))
         if not worst <= allowed:
             raise SystemExit(
@@ -110,66 +113,75 @@ def check(case: Case, which: str, ours: list[np.ndarray], theirs: list[np.ndarra
             )
 
 
-def measure(op: str, case: Case, which: str, device, ceilings: Ceilings, rounds: int) -> dict:
-    """One row of the table."""
+class Session:
+    """The command line of a benchmark, the device's ceilings, and the rows measured so far."""
+
+    def __init__(self, op: str):
+        parser = argparse.ArgumentParser(description=f"{op}: checked, then timed against PyTorch")
+        parser.add_argument("--device", default="auto")
+        parser.add_argument("--batch", type=int, default=None, help="images (128 on cuda, 16 elsewhere)")
+        parser.add_argument("--rounds", type=int, default=9)
+        parser.add_argument("--only", default="", help="cases whose name contains this")
+        parser.add_argument("--out", default=None, help="a CSV file to write (benchmarks/results/...)")
+        arguments = parser.parse_args()
+        self.op, self.rounds, self.only, self.out = op, arguments.rounds, arguments.only, arguments.out
+        torch.set_num_threads(os.cpu_count() or 1)
+        self.device = backend.device(arguments.device)
+        self.batch = arguments.batch or (128 if device_place(self.device) == "cuda" else 16)
+        self.ceilings = Ceilings.measure(self.device)
+        self.rows: list[dict] = []
+        print(self.ceilings)
+
+    def race(self, case: str, which: str, shapes, ours, rivals: dict[str, Callable], flops: int, nbytes: int) -> None:
+        """Time `ours` among `rivals`, the fastest of which counts; print and keep the row."""
+        timings = interleaved({"ours": ours, **rivals}, self.device.synchronize, self.rounds)
+        best = min(rivals, key=lambda name: timings[name].median)
+        mine, theirs = timings["ours"], timings[best]
+        row = {
+            "op": self.op,
+            "case": case,
+            "pass": which,
+            "shapes": " ".join("x".join(map(str, shape)) for shape in shapes),
+            "device": self.device.name,
+            "ms": mine.median * 1e3,
+            "ms_low": mine.low * 1e3,
+            "ms_high": mine.high * 1e3,
+            "gflops": flops / mine.median / 1e9,
+            "gbytes": nbytes / mine.median / 1e9,
+            "floor_percent": 100 * self.ceilings.floor(flops, nbytes) / mine.median,
+            "rival": best,
+            "rival_ms": theirs.median * 1e3,
+            "ratio": mine.median / theirs.median,
+        }
+        self.rows.append(row)
+        print(
+            f"{case:<28} {which:<8} {row['ms']:9.3f} ms  {row['gflops']:8.1f} GFLOP/s  {row['gbytes']:7.1f} GB/s  "
+            f"{row['floor_percent']:5.1f}% of floor  {best} {row['rival_ms']:9.3f} ms  ratio {row['ratio']:.2f}",
+            flush=True,
+        )
+
+    def close(self) -> None:
+        if self.out:
+            write_rows(self.out, self.rows, self.ceilings)
+
+
+def measure(session: Session, case: Case, which: str) -> None:
+    """One row of the table: both PyTorch layouts are checked against, the faster one is the rival."""
     wanted, flops, nbytes = case.passes[which]
-    place = device_place(device)
-    ours, our_result = run_ours(case, wanted, device)
+    ours, our_result = run_ours(case, wanted, session.device)
     rivals = {}
     for name, layout in (("NCHW", torch.contiguous_format), ("channels-last", torch.channels_last)):
-        rivals[name], their_result = run_torch(case, wanted, place, layout)
+        rivals[f"torch {name}"], their_result = run_torch(case, wanted, device_place(session.device), layout)
         ours()
         check(case, which, our_result(), their_result())
-    timings = interleaved({"ours": ours, **rivals}, device.synchronize, rounds)
-    best = min(rivals, key=lambda name: timings[name].median)
-    return row_of(op, case, which, device, timings["ours"], best, timings[best], flops, nbytes, ceilings)
-
-
-def row_of(op, case, which, device, ours: Timing, best: str, theirs: Timing, flops, nbytes, ceilings: Ceilings) -> dict:
-    floor = ceilings.floor(flops, nbytes)
-    return {
-        "op": op,
-        "case": case.name,
-        "pass": which,
-        "shapes": " ".join("x".join(map(str, x.shape)) for x in case.inputs if x.size > 1),
-        "device": device.name,
-        "ms": ours.median * 1e3,
-        "ms_low": ours.low * 1e3,
-        "ms_high": ours.high * 1e3,
-        "gflops": flops / ours.median / 1e9,
-        "gbytes": nbytes / ours.median / 1e9,
-        "floor_percent": 100 * floor / ours.median,
-        "rival": f"torch {best}",
-        "rival_ms": theirs.median * 1e3,
-        "ratio": ours.median / theirs.median,
-    }
+    session.race(case.name, which, [x.shape for x in case.inputs], ours, rivals, flops, nbytes)
 
 
 def main(op: str, cases: Callable[[int], Iterable[Case]]) -> None:
-    """The command line of every bench_<op>.py."""
-    parser = argparse.ArgumentParser(description=f"{op}: checked, then timed against PyTorch")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch", type=int, default=None, help="images (128 on cuda, 16 elsewhere)")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--out", default=None, help="a CSV file to write (benchmarks/results/...)")
-    arguments = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
-    device = backend.device(arguments.device)
-    ceilings = Ceilings.measure(device)
-    print(ceilings)
-    batch = arguments.batch or (128 if device_place(device) == "cuda" else 16)
-    rows = []
-    for case in cases(batch):
-        if arguments.only not in case.name:
-            continue
-        for which in case.passes:
-            row = measure(op, case, which, device, ceilings, arguments.rounds)
-            rows.append(row)
-            print(
-                f"{row['case']:<28} {row['pass']:<8} {row['ms']:9.3f} ms  {row['gflops']:8.1f} GFLOP/s  {row['gbytes']:7.1f} GB/s  "
-                f"{row['floor_percent']:5.1f}% of floor  {row['rival']} {row['rival_ms']:9.3f} ms  ratio {row['ratio']:.2f}",
-                flush=True,
-            )
-    if arguments.out:
-        write_rows(arguments.out, rows, ceilings)
+    """What every bench_<op>.py of a graph's op does."""
+    session = Session(op)
+    for case in cases(session.batch):
+        if session.only in case.name:
+            for which in case.passes:
+                measure(session, case, which)
+    session.close()

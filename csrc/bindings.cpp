@@ -1,14 +1,15 @@
 // The only file that knows Python: one line a launch function.
 //
 // A module has the attributes
-//   signatures     {"relu_forward": ("float32", "float32", "int", "stream"), ...}: one name a parameter. An array has the
-//                  name of its dtype and arrives as an address; "int" and "float" are numbers; a shape is a sequence
+//   signatures     {"relu_forward": ("float32", "float32", "int", "stream"), ...}: one name a parameter. An array goes
+//                  by its dtype and arrives as an address; "int" and "float" are numbers; a shape is a sequence
 //   shape_fields   {"ConvShape": ("n", "h", ...), ...}
 //   architectures  the GPU architectures that the kernels were compiled for; empty in the emulated module
 //   cuda_version   of the toolkit, as CUDART_VERSION has it; 0 in the emulated module
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -83,6 +84,17 @@ struct Parameter<Accumulate> {
   }
 };
 
+template <>
+struct Parameter<SgdRule> {
+  using Python = int;
+  static constexpr const char* name = "sgd_rule";
+  static SgdRule convert(int value) {
+    if (value < 0 || value > 2)
+      throw py::value_error("the rule of SGD is 0 (torch), 1 (nesterov) or 2 (paper), not " + std::to_string(value));
+    return SgdRule(value);
+  }
+};
+
 // Shapes as sequences of ints.
 template <class Shape>
 struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
@@ -97,8 +109,17 @@ struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
       throw py::value_error(std::string(name) + " has " + std::to_string(count) + " fields (" + joined() + "), not " +
                             std::to_string(values.size()));
     std::array<int, count> fields;
-    for (size_t i = 0; i < count; ++i) fields[i] = values[i].template cast<int>();
+    for (size_t i = 0; i < count; ++i) fields[i] = field(i, values[i]);
     return std::bit_cast<Shape>(fields);
+  }
+
+  static int field(size_t i, const py::object& value) {
+    try {
+      return value.cast<int>();
+    } catch (const py::cast_error&) {
+      throw py::type_error(std::string(name) + "." + Fields::fields[i] + " must be an integer of 32 bits, not " +
+                           std::string(py::repr(value)));
+    }
   }
 
   static std::string joined() {
@@ -146,11 +167,16 @@ void bind_index_maps(py::module_ m) {
   bind(m, "output_at", +[](Axis axis, int input, int tap) { return axis.output_at(input, tap); });
   bind(m, "first_tap", +[](Axis axis, int input) { return axis.first_tap(input); });
   bind(m, "tap_step", +[](Axis axis) { return axis.tap_step(); });
-  bind(m, "conv_axes", +[](ConvShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
-  bind(m, "pool_axes", +[](PoolShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
+  bind(
+      m, "conv_axes",
+      +[](ConvShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
+  bind(
+      m, "pool_axes",
+      +[](PoolShape shape) { return py::make_tuple(fields_of(shape.rows()), fields_of(shape.columns())); });
   bind(m, "output_pixel", +[](ConvShape shape, int index) { return fields_of(output_pixel(shape, index)); });
   bind(m, "input_pixel", +[](ConvShape shape, int index) { return fields_of(input_pixel(shape, index)); });
-  bind(m, "tap_at", +[](ConvShape shape, int index, int channels) { return fields_of(tap_at(shape, index, channels)); });
+  bind(
+      m, "tap_at", +[](ConvShape shape, int index, int channels) { return fields_of(tap_at(shape, index, channels)); });
   bind(m, "x_offset", x_offset);
   bind(m, "w_offset", w_offset);
   bind(m, "y_offset", y_offset);
@@ -159,34 +185,83 @@ void bind_index_maps(py::module_ m) {
 void bind_kernels(py::module_& m) {
   bind(m, "adaptive_avgpool2d_backward", adaptive_avgpool2d_backward);
   bind(m, "adaptive_avgpool2d_forward", adaptive_avgpool2d_forward);
+  bind(m, "add_forward", add_forward);
   bind(m, "avgpool2d_backward", avgpool2d_backward);
   bind(m, "avgpool2d_forward", avgpool2d_forward);
+  bind(m, "batch_norm_backward_input", batch_norm_backward_input);
+  bind(m, "batch_norm_backward_sums", batch_norm_backward_sums);
+  bind(m, "batch_norm_forward", batch_norm_forward);
+  bind(m, "batch_norm_statistics", batch_norm_statistics);
+  bind(m, "batch_norm_workspace", batch_norm_workspace);
+  bind(m, "clip_factor", clip_factor);
+  bind(m, "clip_scale", clip_scale);
+  bind(m, "clip_squares", clip_squares);
+  bind(m, "clip_workspace", clip_workspace);
+  bind(m, "cross_entropy_backward", cross_entropy_backward);
+  bind(m, "cross_entropy_forward", cross_entropy_forward);
+  bind(m, "cross_entropy_reduce", cross_entropy_reduce);
+  bind(m, "div_backward_a", div_backward_a);
+  bind(m, "div_backward_b", div_backward_b);
+  bind(m, "div_forward", div_forward);
+  bind(m, "dropout_apply", dropout_apply);
+  bind(m, "dropout_draw", dropout_draw);
+  bind(m, "exp_backward", exp_backward);
+  bind(m, "exp_forward", exp_forward);
+  bind(m, "log_backward", log_backward);
+  bind(m, "log_forward", log_forward);
+  bind(m, "log_softmax_backward", log_softmax_backward);
+  bind(m, "log_softmax_forward", log_softmax_forward);
   bind(m, "lrn_backward", lrn_backward);
   bind(m, "lrn_forward", lrn_forward);
+  bind(m, "max_backward", max_backward);
+  bind(m, "max_forward", max_forward);
   bind(m, "maxpool2d_backward", maxpool2d_backward);
   bind(m, "maxpool2d_forward", maxpool2d_forward);
+  bind(m, "mul_backward_a", mul_backward_a);
+  bind(m, "mul_backward_b", mul_backward_b);
+  bind(m, "mul_forward", mul_forward);
+  bind(m, "pow_backward", pow_backward);
+  bind(m, "pow_forward", pow_forward);
+  bind(m, "reduction_workspace", reduction_workspace);
   bind(m, "relu_backward", relu_backward);
   bind(m, "relu_forward", relu_forward);
+  bind(m, "sgd_step", sgd_step);
+  bind(m, "sigmoid_backward", sigmoid_backward);
+  bind(m, "sigmoid_forward", sigmoid_forward);
+  bind(m, "softmax_backward", softmax_backward);
+  bind(m, "softmax_forward", softmax_forward);
+  bind(m, "sqrt_backward", sqrt_backward);
+  bind(m, "sqrt_forward", sqrt_forward);
+  bind(m, "strided_copy", strided_copy);
+  bind(m, "sub_forward", sub_forward);
+  bind(m, "sum_forward", sum_forward);
+  bind(m, "tanh_backward", tanh_backward);
+  bind(m, "tanh_forward", tanh_forward);
 }
 
 #ifdef MINICNN_EMULATED
 
-emulation::Order parse_order(const std::string& name) {
-  if (name == "forward") return emulation::Order::forward;
-  if (name == "reverse") return emulation::Order::reverse;
-  if (name == "random") return emulation::Order::random;
-  throw py::value_error("order is \"forward\", \"reverse\" or \"random\", not \"" + name + "\"");
-}
+constexpr std::array ORDERS = {"forward", "reverse", "random"};  // as in emulation::Order
 
 void configure(const std::string& order, uint64_t seed, int workers) {
+  const auto found = std::find(ORDERS.begin(), ORDERS.end(), order);
+  if (found == ORDERS.end()) throw py::value_error("order is 'forward', 'reverse' or 'random', not '" + order + "'");
   if (workers < 1) throw py::value_error("workers is at least 1, not " + std::to_string(workers));
-  emulation::options() = {.order = parse_order(order), .seed = seed, .workers = workers};
+  emulation::options() = {emulation::Order(found - ORDERS.begin()), seed, workers};
+}
+
+// What configure() takes.
+py::dict configuration() {
+  const emulation::Options& options = emulation::options();
+  return py::dict(py::arg("order") = ORDERS[size_t(options.order)], py::arg("seed") = options.seed,
+                  py::arg("workers") = options.workers);
 }
 
 void bind_emulation(py::module_& m) {
   m.def("allocate", [](size_t bytes) { return reinterpret_cast<uintptr_t>(emulation::allocate(bytes)); });
   m.def("release", [](uintptr_t address) { emulation::release(reinterpret_cast<void*>(address)); });
   m.def("check_guards", emulation::check_guards);
+  m.def("configuration", configuration);
   m.def("configure", configure, py::arg("order") = "forward", py::arg("seed") = 0, py::arg("workers") = 1);
 }
 
@@ -213,6 +288,7 @@ void bind_probes(py::module_ m) {
   bind(m, "throw_in_thread", probes::throw_in_thread);
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
+  bind(m, "wait_for_each_other", probes::wait_for_each_other);
   bind(m, "write_at", probes::write_at);
   bind(m, "write_shared", probes::write_shared);
 }

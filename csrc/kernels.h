@@ -1,8 +1,8 @@
 // The table of contents: every launch function of the device modules, and the one table of their signatures.
 //
 // Arrays are raw device addresses: activations (N, H, W, C), convolution weights (K, R, S, C / groups), linear weights
-// (out, in). Extents come first checked by Python; a launch function checks what only it knows (alignment, grid limits),
-// returns at once where there is nothing to do, and throws with the op's name otherwise (check.h).
+// (out, in). Python has checked extents, dtypes and contiguity; a launch function checks what only it knows, returns at
+// once where there is nothing to do, and throws with the op's name (check.h).
 #pragma once
 #include <cstdint>
 
@@ -43,5 +43,112 @@ void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* w
 // ReLU: x, y, dy, dx (count) float32.
 void relu_forward(const float* x, float* y, int64_t count, Stream stream);
 void relu_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+
+// Softmax and its logarithm along the middle axis: x, y, dy, dx (outer, reduced, inner) float32.
+void softmax_forward(const float* x, float* y, int64_t outer, int reduced, int inner, Stream stream);
+void softmax_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t outer, int reduced,
+                      int inner, Stream stream);
+void log_softmax_forward(const float* x, float* y, int64_t outer, int reduced, int inner, Stream stream);
+void log_softmax_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t outer, int reduced,
+                          int inner, Stream stream);
+
+// Cross-entropy: logits, dlogits (N, classes) float32; target (N) int64; peak, log_sum, loss (N) float32; y () float32,
+// the sum of loss over divisor; dy () with dy_stride 0, or (N) with dy_stride 1.
+void cross_entropy_forward(const float* logits, const int64_t* target, float* peak, float* log_sum, float* loss,
+                           float label_smoothing, int64_t n, int classes, Stream stream);
+void cross_entropy_reduce(const float* loss, float* y, float divisor, int64_t n, Stream stream);
+void cross_entropy_backward(const float* dy, const float* logits, const int64_t* target, const float* peak,
+                            const float* log_sum, float* dlogits, Accumulate accumulate, float label_smoothing,
+                            float divisor, int dy_stride, int64_t n, int classes, Stream stream);
+
+// Dropout: layer, counter (1) int64; drawn (2) int64; x, y (count) float32. Forward is draw, then apply from x to y;
+// backward is apply from dy to dx.
+void dropout_draw(const int64_t* layer, int64_t* counter, int64_t* drawn, Stream stream);
+void dropout_apply(const float* x, float* y, Accumulate accumulate, uint64_t seed, const int64_t* drawn, float p,
+                   float scale, int64_t count, Stream stream);
+
+// Batch normalisation: x, y, dy, dx (rows, channels) float32; statistics, weight, bias and their gradients (channels)
+// float32; sums (2, channels) float32, of dy and of dy * z; workspace (batch_norm_workspace elements) float32. Null is
+// allowed for the running statistics, weight, bias, dweight and dbias, and for `sums` where mean and variance were
+// constants.
+int64_t batch_norm_workspace(int64_t rows, int channels);
+void batch_norm_statistics(const float* x, float* workspace, float* mean, float* variance, float* running_mean,
+                           float* running_variance, float momentum, int64_t rows, int channels, Stream stream);
+void batch_norm_forward(const float* x, const float* mean, const float* variance, const float* weight,
+                        const float* bias, float* y, float eps, int64_t rows, int channels, Stream stream);
+void batch_norm_backward_sums(const float* dy, const float* x, const float* mean, const float* variance,
+                              float* workspace, float* sums, float* dweight, Accumulate accumulate_dweight,
+                              float* dbias, Accumulate accumulate_dbias, float eps, int64_t rows, int channels,
+                              Stream stream);
+void batch_norm_backward_input(const float* dy, const float* x, const float* mean, const float* variance,
+                               const float* weight, const float* sums, float* dx, Accumulate accumulate, float eps,
+                               int64_t rows, int channels, Stream stream);
+
+// Where the learning rate of SGD stands (csrc/ops/sgd.cu has the formulas).
+enum class SgdRule : int { torch = 0, nesterov = 1, paper = 2 };
+
+// SGD: weights, grads, velocity (count) float32; bounds (segments, 2) int64, multipliers (segments, 2) float32 of lr
+// and of weight decay; hyper (2) float32: lr, scale of grads.
+void sgd_step(float* weights, const float* grads, float* velocity, const int64_t* bounds, const float* multipliers,
+              int segments, const float* hyper, float momentum, float weight_decay, SgdRule rule, int64_t count,
+              Stream stream);
+
+// Gradient clipping: x (count) float32; partial (clip_workspace elements for each x, `count` of them for clip_factor)
+// float32; norm, factor () float32.
+int64_t clip_workspace(int64_t count);
+void clip_squares(const float* x, float* partial, int64_t count, Stream stream);
+void clip_factor(const float* partial, float max_norm, float* norm, float* factor, int64_t count, Stream stream);
+void clip_scale(float* x, const float* factor, int64_t count, Stream stream);
+
+
+// Hyperbolic tangent, logistic sigmoid: x, y, dy, dx (count) float32.
+void tanh_forward(const float* x, float* y, int64_t count, Stream stream);
+void tanh_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+void sigmoid_forward(const float* x, float* y, int64_t count, Stream stream);
+void sigmoid_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+
+// Elementary functions: x, y, dy, dx (count) float32.
+void exp_forward(const float* x, float* y, int64_t count, Stream stream);
+void exp_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+void log_forward(const float* x, float* y, int64_t count, Stream stream);
+void log_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+void sqrt_forward(const float* x, float* y, int64_t count, Stream stream);
+void sqrt_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
+void pow_forward(const float* x, float* y, float exponent, int64_t count, Stream stream);
+void pow_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, float exponent, int64_t count,
+                  Stream stream);
+
+// Arithmetic with broadcasting: a and b float32 at strides along the axes of y, 0 where they repeat, a null pointer
+// standing for `scalar`; y, dy, da, db contiguous, all of the shape of y.
+void add_forward(const float* a, const float* b, float scalar, float* y, PerAxis extents, PerAxis a_strides,
+                 PerAxis b_strides, Stream stream);
+void sub_forward(const float* a, const float* b, float scalar, float* y, PerAxis extents, PerAxis a_strides,
+                 PerAxis b_strides, Stream stream);
+void mul_forward(const float* a, const float* b, float scalar, float* y, PerAxis extents, PerAxis a_strides,
+                 PerAxis b_strides, Stream stream);
+void div_forward(const float* a, const float* b, float scalar, float* y, PerAxis extents, PerAxis a_strides,
+                 PerAxis b_strides, Stream stream);
+void mul_backward_a(const float* dy, const float* a, const float* b, float scalar, float* da, Accumulate accumulate,
+                    PerAxis extents, PerAxis a_strides, PerAxis b_strides, Stream stream);
+void mul_backward_b(const float* dy, const float* a, const float* b, float scalar, float* db, Accumulate accumulate,
+                    PerAxis extents, PerAxis a_strides, PerAxis b_strides, Stream stream);
+void div_backward_a(const float* dy, const float* a, const float* b, float scalar, float* da, Accumulate accumulate,
+                    PerAxis extents, PerAxis a_strides, PerAxis b_strides, Stream stream);
+void div_backward_b(const float* dy, const float* a, const float* b, float scalar, float* db, Accumulate accumulate,
+                    PerAxis extents, PerAxis a_strides, PerAxis b_strides, Stream stream);
+
+// Reductions: x, dx (outer, reduced, inner) float32, y, dy (outer, inner) float32, index (outer, inner) int32;
+// workspaces (reduction_workspace) elements.
+int64_t reduction_workspace(int64_t outer, int64_t reduced, int64_t inner);
+void sum_forward(const float* x, float* y, float* workspace, Accumulate accumulate, float scale, int64_t outer,
+                 int64_t reduced, int64_t inner, Stream stream);
+void max_forward(const float* x, float* y, int* index, float* workspace, int* index_workspace, int64_t outer,
+                 int64_t reduced, int64_t inner, Stream stream);
+void max_backward(const float* dy, const int* index, float* dx, Accumulate accumulate, int64_t outer, int64_t reduced,
+                  int64_t inner, Stream stream);
+
+// y (+)= scale * x over `extents`, each array from its offset on at its own strides.
+void strided_copy(const float* x, float* y, Accumulate accumulate, float scale, PerAxis extents, PerAxis x_strides,
+                  PerAxis y_strides, int64_t x_offset, int64_t y_offset, Stream stream);
 
 }  // namespace minicnn

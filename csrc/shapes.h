@@ -108,6 +108,14 @@ MINICNN_HOST_DEVICE inline int64_t y_offset(const ConvShape& shape, int n, int p
   return ((int64_t(n) * shape.p + p) * shape.q + q) * shape.k + k;
 }
 
+// One integer an axis, in C order, for kernels that walk arrays of any rank (device/strided.h). Arrays of fewer axes
+// have leading ones of extent 1 and stride 0.
+struct PerAxis {
+  static constexpr int COUNT = 6;
+  int axis[COUNT];
+  MINICNN_HOST_DEVICE constexpr int operator[](int i) const { return axis[i]; }
+};
+
 // The fields' names in their order, for Python.
 template <class Shape>
 struct ShapeFields;
@@ -121,8 +129,8 @@ struct ShapeFields<Axis> {
 template <>
 struct ShapeFields<ConvShape> {
   static constexpr const char* name = "ConvShape";
-  static constexpr std::array fields = {"n",         "h",         "w",          "c",          "k",        "r",
-                                        "s",         "p",         "q",          "stride_h",   "stride_w", "padding_h",
+  static constexpr std::array fields = {"n",         "h",          "w",          "c",        "k",        "r",
+                                        "s",         "p",          "q",          "stride_h", "stride_w", "padding_h",
                                         "padding_w", "dilation_h", "dilation_w", "groups"};
 };
 
@@ -131,6 +139,12 @@ struct ShapeFields<PoolShape> {
   static constexpr const char* name = "PoolShape";
   static constexpr std::array fields = {"n", "h", "w",        "c",        "r",         "s",
                                         "p", "q", "stride_h", "stride_w", "padding_h", "padding_w"};
+};
+
+template <>
+struct ShapeFields<PerAxis> {
+  static constexpr const char* name = "PerAxis";
+  static constexpr std::array fields = {"axis_0", "axis_1", "axis_2", "axis_3", "axis_4", "axis_5"};
 };
 
 }  // namespace minicnn

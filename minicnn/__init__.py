@@ -3,14 +3,19 @@
 import importlib.util
 
 if importlib.util.find_spec("minicnn._build_info"):  # which every installation has
-    from minicnn import cuda, functional, nn, optim, random
+    from minicnn import cuda, data, functional, models, nn, optim, random
     from minicnn._build_info import version as __version__
     from minicnn.autograd import backward, no_grad
+    from minicnn.checkpoint import CheckpointError
     from minicnn.creation import tensor
     from minicnn.errors import DeviceError, GraphError, OpError
+    from minicnn.evaluation import evaluate, predict
     from minicnn.gradcheck import gradcheck
     from minicnn.random import manual_seed
+    from minicnn.saving import load, save
+    from minicnn.summary import summary
     from minicnn.tensor import Tensor
+    from minicnn.training import TrainingError, train
 else:  # a bare checkout: `python3 -m minicnn` passes here on its way to install it (bootstrap.py)
 
     def __getattr__(name):
@@ -18,19 +23,29 @@ else:  # a bare checkout: `python3 -m minicnn` passes here on its way to install
 
 
 __all__ = [
+    "CheckpointError",
     "DeviceError",
     "GraphError",
     "OpError",
     "Tensor",
+    "TrainingError",
     "__version__",
     "backward",
     "cuda",
+    "data",
+    "evaluate",
     "functional",
     "gradcheck",
+    "load",
     "manual_seed",
+    "models",
     "nn",
     "no_grad",
     "optim",
+    "predict",
     "random",
+    "save",
+    "summary",
     "tensor",
+    "train",
 ]

@@ -152,8 +152,8 @@ class Op:
         for writes, version, shape in self.seen:
             if writes.count != version:
                 raise GraphError(
-                    f"backward: a tensor of shape {shape} that {self.name} uses was changed in place or moved after the "
-                    f"forward pass (version {writes.count}, forward saw {version}); call backward before that"
+                    f"backward: a tensor of shape {shape} that {self.name} uses was changed in place or moved after "
+                    f"the forward pass (version {writes.count}, forward saw {version}); call backward before that"
                 )
 
     def _run_backward(self) -> None:
@@ -173,8 +173,8 @@ def backward(tensor: Tensor, grad=None) -> None:
     `grad` (array-like or Tensor of tensor's shape) may be left out for a tensor of one element. Ops run in reverse order
     of their creation, each once, when all that used its result have run; its saved arrays are then freed.
 
-    Raises GraphError for a tensor outside the graph, a missing `grad`, a second walk, or a tensor changed in place; then
-    no gradient has been written.
+    Raises GraphError for a tensor outside the graph, a missing `grad`, a second walk, or a tensor changed in place;
+    then no gradient has been written.
     """
     if tensor.op is None:
         raise GraphError("backward: this tensor was made by no op from anything that requires a gradient")

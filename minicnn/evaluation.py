@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from minicnn import backend, checkpoint, functional, models, nn
+from minicnn import backend, functional, nn, saving
 from minicnn import data as datasets
 from minicnn.autograd import no_grad
+from minicnn.checkpoint import CheckpointError
 from minicnn.creation import tensor
 from minicnn.optim import SGD
-from minicnn.run_folder import LAST
 from minicnn.schedules import Schedule
 
 BATCH = 128
@@ -93,67 +92,6 @@ def linear_classifier(splits, split, epochs: int = 10) -> float:
     return score(network, split, statistics, place).top1
 
 
-def identity(network: nn.Module) -> dict | None:
-    """How to build a network of minicnn.models again; None for a Module of somebody's own."""
-    return {"name": network.name, "options": network.options} if isinstance(network, models.Network) else None
-
-
-def description(network: nn.Module, splits, statistics) -> dict:
-    """What a checkpoint must say for its weights to mean something."""
-    return {
-        "model": identity(network),
-        "data": splits.name,
-        "class_names": list(splits.class_names),
-        "image_shape": list(splits.image_shape),
-        "statistics": asdict(statistics),
-    }
-
-
-def check_fits(saved: dict, network: nn.Module, splits, path: Path) -> None:
-    """CheckpointError where a checkpoint belongs to another network or other classes."""
-    if saved["model"] != identity(network):
-        raise checkpoint.CheckpointError(f"{path} holds {saved['model']}, this run trains {identity(network)}")
-    if saved["class_names"] != list(splits.class_names):
-        raise checkpoint.CheckpointError(
-            f"{path} knows {len(saved['class_names'])} classes, the data has {len(splits.class_names)}: "
-            "evaluate and resume with the data that it was trained on"
-        )
-
-
-@dataclass(frozen=True)
-class SavedNetwork:
-    """A trained network with what it takes to use it."""
-
-    network: nn.Module
-    statistics: datasets.ChannelStatistics
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    data: str
-    device: backend.Device
-
-
-def load_run(run: str | Path, device="auto") -> SavedNetwork:
-    """The network of a run folder (its last checkpoint) or of one checkpoint file. Raises CheckpointError."""
-    path = Path(run) / LAST if Path(run).is_dir() else Path(run)
-    arrays, saved = checkpoint.read(path)
-    if saved["model"] is None:
-        raise checkpoint.CheckpointError(
-            f"{path} was trained from a Module of your own: build it and use load_state_dict"
-        )
-    place = backend.device(device)
-    network = models.find(saved["model"]["name"])(**saved["model"]["options"])
-    network.load_state_dict(checkpoint.without_prefix("model.", arrays))
-    statistics = datasets.ChannelStatistics(**saved["statistics"])
-    return SavedNetwork(
-        network.to(place).eval(),
-        statistics,
-        tuple(saved["class_names"]),
-        tuple(saved["image_shape"]),
-        saved["data"],
-        place,
-    )
-
-
 def evaluate(run, data=None, *, protocol: str = "center", device="auto", data_dir=None) -> Score:
     """Score a run folder or checkpoint file on the test images (else the validation images) of a data source.
 
@@ -164,13 +102,13 @@ def evaluate(run, data=None, *, protocol: str = "center", device="auto", data_di
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
-    saved = load_run(run, device)
+    saved = saving.load_run(run, device)
     size, views = saved.image_shape[0], one_view
     if protocol == "ten-crop":
         views, size = functools.partial(datasets.ten_crops, size=size), round(size * TEN_CROP_MARGIN)
     splits = datasets.open(data or saved.data, data_dir=data_dir, image_size=size)
     if splits.class_names != saved.class_names:
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{run} knows the classes {', '.join(saved.class_names)}; {splits.name} has {', '.join(splits.class_names)}"
         )
     split = splits.test or splits.validation or splits.train
@@ -178,8 +116,8 @@ def evaluate(run, data=None, *, protocol: str = "center", device="auto", data_di
 
 
 def predict(run, paths, *, device="auto", top: int = 5) -> list[list[tuple[str, float]]]:
-    """For each image file the `top` classes with their probabilities, best first. Raises datasets.DataError for no image."""
-    saved = load_run(run, device)
+    """For each image file its `top` classes with their probabilities, best first. DataError for what is no image."""
+    saved = saving.load_run(run, device)
     images = np.stack([datasets.read_image(path, *saved.image_shape[1:]) for path in paths])
     return [
         [(saved.class_names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from minicnn import ops
+from minicnn.errors import OpError
+from minicnn.ops import DropoutKey
 from minicnn.shapes import IntOrPair
 from minicnn.tensor import Tensor
 
@@ -25,6 +29,61 @@ def avg_pool2d(
     The padding's zeros count as elements unless `count_include_pad` is False. Raises OpError where no window fits.
     """
     return ops.AvgPool2d(kernel_size, stride, padding, ceil_mode, count_include_pad)(x)
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias for each channel: x (..., C), all else (C,).
+
+    In training, mean and var are the batch's, over all axes but the last, and the running ones (if any) follow in
+    place: running <- (1 - momentum) * running + momentum * batch, with the unbiased variance. Else they are the running
+    ones.
+    Raises OpError where shapes, dtypes or devices do not fit, and for training on fewer than two values a channel.
+    """
+    if (weight is None) != (bias is None):
+        raise OpError("batch_norm: weight and bias come together or not at all")
+    op = ops.BatchNorm(running_mean, running_var, training, momentum, eps)
+    return op(x) if weight is None else op(x, weight, bias)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+    """-sum_c q[n, c] * log softmax(logits[n])[c]: logits (N, C), target (N,) int64 -> mean () or sum (), or (N,).
+
+    q[n, c] = (1 - label_smoothing) * [c == target[n]] + label_smoothing / C. reduction: "mean", "sum" or "none". Raises
+    OpError where shapes or dtypes do not fit, and for a target outside [0, C); on devices that run kernels the loss of
+    such a row is NaN instead.
+    """
+    return ops.CrossEntropy(label_smoothing, reduction)(logits, target)
+
+
+def dropout(x: Tensor, p: float = 0.5, training: bool = True, key: DropoutKey | None = None) -> Tensor:
+    """Each element of x times 0, with probability p, or 1 / (1 - p); outside of training x itself.
+
+    The mask is a function of the key (seed, layer, counter), the same on every device; the counter advances. Without a
+    key it is one that no other call since `manual_seed` has had. Raises OpError unless 0 <= p < 1.
+    """
+    op = ops.Dropout(p, key)
+    return op(x) if training and p > 0 else x
+
+
+def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """The tensors one behind another along `axis`. Raises OpError where other extents differ, or without a tensor."""
+    if not tensors:
+        raise OpError("concatenate: at least one tensor is needed, got none")
+    return ops.Concatenate(axis)(*tensors)
+
+
+def flatten(x: Tensor, start_dim: int = 1) -> Tensor:
+    """x with the axes from start_dim on made one: (N, H, W, C) -> (N, H*W*C). Nothing is copied."""
+    return x.flatten(start_dim)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -58,6 +117,26 @@ def max_pool2d(
     return ops.MaxPool2d(kernel_size, stride, padding, ceil_mode)(x)
 
 
+def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """x - log(sum of exp(x) along axis `dim`), any shape. Raises OpError where x has no such axis."""
+    return ops.LogSoftmax(dim)(x)
+
+
 def relu(x: Tensor) -> Tensor:
     """max(x, 0), element by element; NaN stays NaN."""
     return ops.ReLU()(x)
+
+
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """exp(x) / sum of exp(x) along axis `dim`, any shape. Raises OpError where x has no such axis."""
+    return ops.Softmax(dim)(x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)), element by element."""
+    return ops.Sigmoid()(x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent, element by element."""
+    return ops.Tanh()(x)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from minicnn.arena import Arena
-from minicnn.ops.sgd import Dialect, Rule, Segment, Segments, sgd_step
+from minicnn.ops.clip_grad_norm import clip_norm
+from minicnn.ops.sgd import Segment, Segments, SgdRule, sgd_step
+from minicnn.tensor import Tensor
 
 
 class SGD:
@@ -28,13 +32,14 @@ class SGD:
         for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
             if not value >= 0:
                 raise ValueError(f"SGD: {name} must not be negative, got {value}")
-        if dialect not in Dialect.__members__:
-            raise ValueError(f"SGD: dialect must be one of {', '.join(Dialect.__members__)}, got {dialect!r}")
+        if dialect not in ("torch", "paper"):
+            raise ValueError(f"SGD: dialect must be 'torch' or 'paper', got {dialect!r}")
         if nesterov and (dialect != "torch" or momentum == 0):
             raise ValueError("SGD: nesterov needs dialect='torch' and a momentum above 0")
         chosen, multipliers = list(parameters), multipliers or {}
         self.lr, self.grad_scale = lr, 1.0
-        self.rule = Rule(momentum, weight_decay, nesterov, Dialect[dialect])
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.rule = SgdRule.nesterov if nesterov else SgdRule[dialect]
         self.arena = Arena.of(chosen)
         self.chosen = set(chosen)
         self.device = device = self.arena.device
@@ -61,7 +66,8 @@ class SGD:
             raise RuntimeError("SGD: the model has moved since the optimizer was made; make it after model.to(device)")
         self.device.write(self.hyper, np.array([self.lr, self.grad_scale], arena.data.dtype))
         grads = arena.gather_gradients()
-        sgd_step(self.device, arena.data, grads, self.velocity, self.segments, self.hyper, self.rule)
+        arrays = (arena.data, grads, self.velocity)
+        sgd_step(self.device, *arrays, self.segments, self.hyper, self.momentum, self.weight_decay, self.rule)
         for parameter in self.chosen:
             parameter.version += 1
 
@@ -76,3 +82,28 @@ class SGD:
                 f"SGD: saved velocity has {velocity.shape[0]} elements, this model's arena {self.velocity.shape[0]}"
             )
         self.device.write(self.velocity, velocity)
+
+
+def clip_grad_norm(parameters, max_norm: float) -> Tensor:
+    """Scale the gradients of `parameters` in place, so that their joint 2-norm is at most `max_norm`.
+
+    All are multiplied by min(1, max_norm / (norm + 1e-6)), as by PyTorch's clip_grad_norm_. Returns the norm before
+    that: a tensor () on the device, which nobody has waited for.
+
+    parameters   of one model whose optimizer exists (they share an arena); those left out neither count nor change
+
+    Raises ValueError for a max_norm that is not above 0 and for parameters without a common arena.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm}")
+    chosen = set(parameters)
+    arenas = {parameter.arena for parameter in chosen}
+    if len(arenas) != 1 or None in arenas:
+        raise ValueError("clip_grad_norm: the parameters must share one arena; make the model's optimizer first")
+    (arena,) = arenas
+    grads, spans = arena.gather_gradients(), []
+    for clipped, run in itertools.groupby(arena.segments, lambda segment: segment[0] in chosen):
+        if clipped:  # neighbours in one span: the gaps between them hold zeros
+            bounds = [bound for _, *bounds in run for bound in bounds]
+            spans.append(grads[bounds[0] : bounds[-1]])
+    return Tensor(clip_norm(arena.device, spans, max_norm), arena.device)

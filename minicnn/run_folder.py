@@ -23,22 +23,21 @@ class RunFolder:
 
     @classmethod
     def fresh(cls, wanted: str | Path) -> RunFolder:
-        """`wanted` if no run lives there, else wanted-2, wanted-3, ..."""
+        """`wanted` if no run lives there, else wanted-2, wanted-3, ... Nothing is made before `write_config`."""
         wanted = Path(wanted)
         candidate, number = wanted, 1
         while (candidate / "config.json").exists():
             number += 1
             candidate = wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            candidate.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(
-                f"cannot make the run folder {candidate}: {error.strerror}; choose another with out=..."
-            ) from error
         return cls(candidate)
 
     def write_config(self, config: dict) -> None:
-        self.config.write_text(json.dumps(config, indent=2) + "\n")
+        """Make the folder and record what will happen in it. OSError says what to do where it cannot be made."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.config.write_text(json.dumps(config, indent=2) + "\n")
+        except OSError as error:
+            raise OSError(f"cannot make the run folder {self.path}: {error.strerror}; choose another (out)") from error
 
     @staticmethod
     def append(file: Path, rows: list[dict]) -> None:

@@ -5,6 +5,7 @@ Letters: input N H W C, filter K R S C, output N P Q K.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from minicnn.errors import OpError
@@ -38,6 +39,14 @@ def window_count(
     if ceil_mode and (count - 1) * stride >= extent + padding:
         count -= 1
     return count
+
+
+def split_at(op: str, shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
+    """(outer, reduced, inner): the elements before, along and behind axis `dim`; OpError where it is no axis."""
+    if not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
+        raise OpError(f"{op}: dim={dim!r} is no axis of x, whose shape is {shape}")
+    axis = dim % len(shape)
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
 
 class ConvShape(NamedTuple):

@@ -36,6 +36,14 @@ class GradSlot:
         self.stale = False
         return self.array, accumulate
 
+    def adopt(self, array) -> bool:
+        """Take `array`, which nobody else will write, as the gradient itself. False, and nothing done, where memory
+        stands here already: then it must be written as ever."""
+        if self.array is not None:
+            return False
+        self.array, self.stale = array, False
+        return True
+
     def read(self):
         """The gathered gradient; zeros where nobody wrote."""
         if self.stale:
@@ -128,6 +136,8 @@ class Tensor:
         self.version += 1
 
     def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a tensor without axes has no length")
         return self.shape[0]
 
     def __repr__(self) -> str:

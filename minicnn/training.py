@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicnn import backend, checkpoint, evaluation, functional, plots, random
+from minicnn import backend, checkpoint, evaluation, functional, plots, random, saving
 from minicnn import data as datasets
 from minicnn.creation import tensor
 from minicnn.nn import Module
@@ -51,6 +51,8 @@ class Settings:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be above 0, got {self.clip_norm}")
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"unknown augment {self.augment!r}: choose one of {', '.join(AUGMENTATIONS)}")
 
@@ -101,7 +103,7 @@ def train(
     if resume:
         trainer.restore()
     else:
-        record = {"model": evaluation.identity(network), "data": splits.name, "device": place.name}
+        record = {"model": saving.identity(network), "data": splits.name, "device": place.name}
         folder.write_config(record | {"settings": asdict(settings)})
     return trainer.run()
 
@@ -164,7 +166,8 @@ class Totals:
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss is {value} at step {step} (learning rate {lr:.3g}): lower lr, lengthen warmup_steps or set clip_norm"
+                    f"the loss is {value} at step {step} (learning rate {lr:.3g}): "
+                    "lower lr, lengthen warmup_steps or set clip_norm"
                 )
             self.images += len(labels)
             self.loss += value * len(labels)
@@ -363,8 +366,8 @@ class Trainer:
         chance = np.bincount(split.labels).max() / len(split)
         if score.top1 <= 1.1 * chance:
             raise TrainingError(
-                f"{what} accuracy {score.top1:.4f} is no better than always naming one class ({chance:.4f}): the network has learned "
-                "nothing. Try initialize='he', another lr or more epochs"
+                f"{what} accuracy {score.top1:.4f} is no better than always naming one class ({chance:.4f}): "
+                "the network has learned nothing. Try initialize='he', another lr or more epochs"
             )
         self.history.linear_test_top1 = evaluation.linear_classifier(self.splits, split)
         self.progress.say(
@@ -379,7 +382,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         state = checkpoint.with_prefix("model.", self.network.state_dict())
         state |= checkpoint.with_prefix("optimizer.", self.optimizer.state_dict())
-        description = evaluation.description(self.network, self.splits, self.statistics) | {
+        description = saving.description(self.network, self.splits, self.statistics) | {
             "settings": asdict(self.settings),
             "place": {"epoch": self.epoch, "batch": self.batch, "best_top1": self.best_top1},
             "totals": {"images": self.totals.images, "loss": self.totals.loss, "correct": self.totals.correct},
@@ -390,7 +393,7 @@ class Trainer:
     def restore(self) -> None:
         """Go on from last.safetensors: the steps after it are computed again, to the same bytes."""
         state, description = checkpoint.read(self.folder.last)
-        evaluation.check_fits(description, self.network, self.splits, self.folder.last)
+        saving.check_fits(description, self.network, self.splits, self.folder.last)
         self.network.load_state_dict(checkpoint.without_prefix("model.", state))
         self.optimizer.load_state_dict(checkpoint.without_prefix("optimizer.", state))
         place = description["place"]

@@ -49,18 +49,54 @@ def check_exact(function, inputs, device, dy):
         np.testing.assert_array_equal(grad, expected_grad)
 
 
-def check_accumulates(function, inputs, device):
+def check_accumulates(function, inputs, device, dy=None):
     """Two backward passes into the same leaves double the gradient (Accumulate.add), on kernels and reference alike."""
     leaves = [leaf(np.asarray(x, np.float32), device) for x in inputs]
     gradients = []
     for _ in range(2):
         y = function(*leaves)
-        y.backward(np.ones(y.shape, np.float32))
+        y.backward(np.ones(y.shape, np.float32) if dy is None else dy)
         gradients.append([x.grad.numpy() for x in leaves])
     for once, twice in zip(*gradients, strict=True):
         assert_close(twice, 2 * once, what="accumulated gradient")
 
 
+def check_thread_orders(compute, device):
+    """compute() -> host arrays: the same bits in every order of the emulated threads (on a GPU: every time)."""
+    expected = compute()
+    try:
+        for order, seed in (("reverse", 0), ("random", 1), ("random", 2)):
+            if device.name == "emulated":
+                emulated().configure(order, seed)
+            for got, first in zip(compute(), expected, strict=True):
+                np.testing.assert_array_equal(got, first, err_msg=f"order {order}, seed {seed}")
+    finally:
+        if device.name == "emulated":
+            emulated().configure()
+
+
 def emulated():
     """The emulated module, for tests that turn its schedule."""
     return backend.device("emulated").module
+
+
+SCHEDULES = [("forward", 0), ("reverse", 0), ("random", 1), ("random", 2)]
+
+
+def check_deterministic(function, inputs, device, rng):
+    """The same bits every time: on the emulated device in every order of threads and blocks, on a GPU run after run."""
+    inputs = [np.asarray(x, np.float32) for x in inputs]
+    dy = rng.standard_normal(function(*(leaf(x, device) for x in inputs)).shape)
+    results = []
+    for schedule in SCHEDULES:
+        if device.name == "emulated":
+            device.module.configure(*schedule)
+        try:
+            y, grads = run(function, inputs, device, dy)
+        finally:
+            if device.name == "emulated":
+                device.module.configure()
+        results.append([y, *grads])
+    for again in results[1:]:
+        for got, expected in zip(again, results[0], strict=True):
+            np.testing.assert_array_equal(got, expected)

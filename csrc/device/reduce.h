@@ -50,7 +50,11 @@ __device__ inline float block_reduce(float value, BlockReduceStorage& storage) {
 
 __device__ inline float warp_sum(float value) { return warp_reduce<Sum>(value); }
 __device__ inline float warp_max(float value) { return warp_reduce<Max>(value); }
-__device__ inline float block_sum(float value, BlockReduceStorage& storage) { return block_reduce<Sum>(value, storage); }
-__device__ inline float block_max(float value, BlockReduceStorage& storage) { return block_reduce<Max>(value, storage); }
+__device__ inline float block_sum(float value, BlockReduceStorage& storage) {
+  return block_reduce<Sum>(value, storage);
+}
+__device__ inline float block_max(float value, BlockReduceStorage& storage) {
+  return block_reduce<Max>(value, storage);
+}
 
 }  // namespace minicnn

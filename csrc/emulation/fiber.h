@@ -49,8 +49,8 @@ class Stacks {
  private:
   size_t capacity_;
   void* mapping_;
-  uintptr_t first_;            // the mapping's first aligned address
-  size_t guarded_ = 0;         // stacks ever handed out
+  uintptr_t first_;     // the mapping's first aligned address
+  size_t guarded_ = 0;  // stacks ever handed out
   std::vector<uintptr_t> free_;
 };
 

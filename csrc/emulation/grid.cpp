@@ -23,7 +23,8 @@ void check_limits(const Launch& launch) {
   };
   const dim3 &grid = launch.grid, &block = launch.block;
   require(volume(grid) > 0 && volume(block) > 0, "a grid or a block of nothing");
-  require(grid.x < 1u << 31 && grid.y < 1u << 16 && grid.z < 1u << 16, "a grid has at most 2^31 - 1 x 65535 x 65535 blocks");
+  require(grid.x < 1u << 31 && grid.y < 1u << 16 && grid.z < 1u << 16,
+          "a grid has at most 2^31 - 1 x 65535 x 65535 blocks");
   require(block.z <= 64 && volume(block) <= MAX_THREADS, "a block has at most 1024 threads, at most 64 along z");
   require(launch.shared_bytes <= MAX_SHARED_BYTES, "a block has at most 227 KiB of shared memory");
 }
@@ -95,17 +96,18 @@ void run_grid(const Launch& launch) {
   const auto workers = size_t(std::min<uint64_t>(uint64_t(options().workers), grid.count()));
   worker(workers - 1);  // all exist before the first starts
   const FaultHandler handler;
-  std::vector<std::jthread> team;
+  std::vector<std::thread> team;
   for (size_t i = 1; i < workers; ++i) team.emplace_back([&grid, i] { grid.work(worker(i)); });
   grid.work(worker(0));
-  team.clear();
+  for (std::thread& thread : team) thread.join();
   grid.rethrow();
 }
 
 Options& options() {
   static Options options = [] {
     Options initial;
-    if (const char* workers = std::getenv("MINICNN_EMULATED_WORKERS")) initial.workers = std::max(1, std::atoi(workers));
+    if (const char* workers = std::getenv("MINICNN_EMULATED_WORKERS"))
+      initial.workers = std::max(1, std::atoi(workers));
     return initial;
   }();
   return options;

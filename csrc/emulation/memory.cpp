@@ -15,6 +15,7 @@ namespace minicnn::emulation {
 namespace {
 
 constexpr size_t ALIGNMENT = 256;
+constexpr size_t MOST_RELEASED_BYTES = 256 * 1024 * 1024;  // kept for later buffers; what is more goes back at once
 
 // [guard page][slack][buffer][slack][guard page]: `body` is what lies between the guards.
 struct Buffer {
@@ -25,8 +26,9 @@ struct Buffer {
 };
 
 struct Memory {
-  std::map<const void*, Buffer> live;  // by address
+  std::map<const void*, Buffer> live;                        // by address
   std::unordered_map<size_t, std::vector<Buffer>> released;  // by body_bytes
+  size_t released_bytes = 0;
   std::vector<std::string> violations;
 };
 
@@ -35,9 +37,7 @@ Memory& memory() {
   return memory;
 }
 
-std::string describe(const Buffer& buffer) {
-  return "a buffer of " + std::to_string(buffer.bytes) + " bytes";
-}
+std::string describe(const Buffer& buffer) { return "a buffer of " + std::to_string(buffer.bytes) + " bytes"; }
 
 void inspect(const Buffer& buffer, const unsigned char* begin, const unsigned char* end, const std::string& what) {
   const unsigned char* written = first_written(begin, end);
@@ -64,6 +64,8 @@ Buffer map_buffer(size_t body_bytes) {
   poison(buffer);
   return buffer;
 }
+
+void unmap(const Buffer& buffer) { munmap(buffer.body - page_bytes(), buffer.body_bytes + 2 * page_bytes()); }
 
 // A released buffer must still be all poison when it is looked at.
 void inspect_released(Buffer& buffer) {
@@ -94,6 +96,7 @@ void* allocate(size_t bytes) {
   } else {
     buffer = candidates.back();
     candidates.pop_back();
+    memory().released_bytes -= body_bytes;
     inspect_released(buffer);
   }
   buffer.bytes = bytes;
@@ -109,7 +112,9 @@ void release(void* address) {
   Buffer buffer = found->second;
   memory().live.erase(found);
   inspect_slack(buffer);
+  if (memory().released_bytes + buffer.body_bytes > MOST_RELEASED_BYTES) return unmap(buffer);
   poison(buffer);
+  memory().released_bytes += buffer.body_bytes;
   memory().released[buffer.body_bytes].push_back(buffer);
 }
 

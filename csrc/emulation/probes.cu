@@ -1,9 +1,8 @@
-#include "emulation/probes.h"
-
 #include <stdexcept>
 
 #include "device/philox.h"
 #include "device/reduce.h"
+#include "emulation/probes.h"
 #include "launch.h"
 
 namespace minicnn::probes {
@@ -131,6 +130,15 @@ __global__ void diverge_in_warp_kernel() {
   }
 }
 
+__global__ void wait_for_each_other_kernel() {
+  if (threadIdx.x >= 48) return;
+  if (threadIdx.x < 32) {
+    __syncthreads();
+  } else {
+    __syncwarp();
+  }
+}
+
 __global__ void shuffle_outside_mask_kernel() {
   if (threadIdx.x < 16) __shfl_sync(0x0000FFFF, 1.0f, 20);
 }
@@ -157,12 +165,14 @@ __global__ void throw_in_thread_kernel(int thread) {
 
 void reverse(const float* x, float* y, int count, Stream stream) {
   launch(reverse_kernel<true>,
-         {.op = "reverse", .grid = 1, .block = unsigned(count), .shared_bytes = sizeof(Values), .stream = stream}, x, y);
+         {.op = "reverse", .grid = 1, .block = unsigned(count), .shared_bytes = sizeof(Values), .stream = stream}, x,
+         y);
 }
 
 void reverse_without_barrier(const float* x, float* y, int count, Stream stream) {
   launch(reverse_kernel<false>,
-         {.op = "reverse", .grid = 1, .block = unsigned(count), .shared_bytes = sizeof(Values), .stream = stream}, x, y);
+         {.op = "reverse", .grid = 1, .block = unsigned(count), .shared_bytes = sizeof(Values), .stream = stream}, x,
+         y);
 }
 
 void start_order(int* y, int* counter, int blocks, int threads, Stream stream) {
@@ -172,7 +182,10 @@ void start_order(int* y, int* counter, int blocks, int threads, Stream stream) {
 
 void built_ins(int* y, int grid_x, int grid_y, int grid_z, int block_x, int block_y, int block_z, Stream stream) {
   launch(built_ins_kernel,
-         {.op = "built_ins", .grid = dim3(grid_x, grid_y, grid_z), .block = dim3(block_x, block_y, block_z), .stream = stream},
+         {.op = "built_ins",
+          .grid = dim3(grid_x, grid_y, grid_z),
+          .block = dim3(block_x, block_y, block_z),
+          .stream = stream},
          y);
 }
 
@@ -189,33 +202,47 @@ void sum_by_parity(const float* x, float* y, Stream stream) {
 }
 
 void block_votes(const float* x, int* y, int count, int reader, Stream stream) {
-  launch(block_votes_kernel, {.op = "block_votes", .grid = 1, .block = unsigned(count), .stream = stream}, x, y, reader);
+  launch(block_votes_kernel, {.op = "block_votes", .grid = 1, .block = unsigned(count), .stream = stream}, x, y,
+         reader);
 }
 
 void block_reductions(const float* x, float* y, int count, Stream stream) {
   launch(block_reductions_kernel,
-         {.op = "block_reductions", .grid = 1, .block = unsigned(count), .shared_bytes = sizeof(BlockReduceStorage), .stream = stream},
+         {.op = "block_reductions",
+          .grid = 1,
+          .block = unsigned(count),
+          .shared_bytes = sizeof(BlockReduceStorage),
+          .stream = stream},
          x, y);
 }
 
 void atomics(const int* x, int* y, int blocks, int threads, Stream stream) {
-  launch(atomics_kernel, {.op = "atomics", .grid = unsigned(blocks), .block = unsigned(threads), .stream = stream}, x, y);
+  launch(atomics_kernel, {.op = "atomics", .grid = unsigned(blocks), .block = unsigned(threads), .stream = stream}, x,
+         y);
 }
 
 void read_shared(float* y, int floats, Stream stream) {
   launch(read_shared_kernel,
-         {.op = "read_shared", .grid = 1, .block = unsigned(floats), .shared_bytes = sizeof(float) * floats, .stream = stream},
+         {.op = "read_shared",
+          .grid = 1,
+          .block = unsigned(floats),
+          .shared_bytes = sizeof(float) * floats,
+          .stream = stream},
          y);
 }
 
 void write_shared(int index, int floats, Stream stream) {
   launch(write_shared_kernel,
-         {.op = "write_shared", .grid = 1, .block = 1, .shared_bytes = sizeof(float) * floats, .stream = stream}, index);
+         {.op = "write_shared", .grid = 1, .block = 1, .shared_bytes = sizeof(float) * floats, .stream = stream},
+         index);
 }
 
 void use_more_shared_than_given(Stream stream) {
-  launch(use_shared_kernel,
-         {.op = "use_more_shared_than_given", .grid = 1, .block = 1, .shared_bytes = sizeof(Values) - 1, .stream = stream});
+  launch(use_shared_kernel, {.op = "use_more_shared_than_given",
+                             .grid = 1,
+                             .block = 1,
+                             .shared_bytes = sizeof(Values) - 1,
+                             .stream = stream});
 }
 
 void philox(uint32_t* words, uint8_t* kept, int64_t seed, int64_t step, int64_t layer, int64_t first_quad, int quads,
@@ -225,7 +252,8 @@ void philox(uint32_t* words, uint8_t* kept, int64_t seed, int64_t step, int64_t 
 }
 
 void philox_known_answer(const uint32_t* counter, const uint32_t* key, uint32_t* y, Stream stream) {
-  launch(philox_known_answer_kernel, {.op = "philox_known_answer", .grid = 1, .block = 1, .stream = stream}, counter, key, y);
+  launch(philox_known_answer_kernel, {.op = "philox_known_answer", .grid = 1, .block = 1, .stream = stream}, counter,
+         key, y);
 }
 
 void read_at(const float* x, float* y, int64_t index, Stream stream) {
@@ -248,12 +276,17 @@ void diverge_in_warp(Stream stream) {
   launch(diverge_in_warp_kernel, {.op = "diverge_in_warp", .grid = 1, .block = 32, .stream = stream});
 }
 
+void wait_for_each_other(Stream stream) {
+  launch(wait_for_each_other_kernel, {.op = "wait_for_each_other", .grid = 1, .block = 64, .stream = stream});
+}
+
 void shuffle_outside_mask(Stream stream) {
   launch(shuffle_outside_mask_kernel, {.op = "shuffle_outside_mask", .grid = 1, .block = 32, .stream = stream});
 }
 
 void shuffle_with_foreign_mask(Stream stream) {
-  launch(shuffle_with_foreign_mask_kernel, {.op = "shuffle_with_foreign_mask", .grid = 1, .block = 32, .stream = stream});
+  launch(shuffle_with_foreign_mask_kernel,
+         {.op = "shuffle_with_foreign_mask", .grid = 1, .block = 32, .stream = stream});
 }
 
 void overflow_stack(float* y, int depth, Stream stream) {

@@ -31,8 +31,8 @@ struct Launch {
   const void* call;
 };
 
-// Runs every block, then returns. Throws Error where the kernel or the configuration is wrong; what the kernel itself
-// throws passes through.
+// Runs every block, then returns. Throws Error, naming the op, where the configuration is impossible or the kernel goes
+// wrong or throws.
 void run_grid(const Launch& launch);
 
 class Worker;
@@ -53,9 +53,7 @@ struct Current {
 };
 static_assert(sizeof(Current) <= STACK_TOP_BYTES);
 
-inline Current& current() {
-  return *reinterpret_cast<Current*>(stack_top(stack_base(__builtin_frame_address(0))));
-}
+inline Current& current() { return *reinterpret_cast<Current*>(stack_top(stack_base(__builtin_frame_address(0)))); }
 
 // Throws Error, naming the place, the op, the block and the thread.
 [[noreturn]] void fail(const std::string& message, Where where);

@@ -1,10 +1,10 @@
 #include "emulation/worker.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <utility>
 
 #include "emulation/memory.h"
@@ -47,7 +47,9 @@ std::string ranges(const std::vector<unsigned>& numbers) {
 
 std::string describe_call(const Call& call) { return std::string(call.name) + " (" + place(call.where) + ")"; }
 
-bool same_place(Where a, Where b) { return a.line() == b.line() && a.column() == b.column(); }
+bool same_place(Where a, Where b) {
+  return a.line() == b.line() && a.column() == b.column() && !std::strcmp(a.file_name(), b.file_name());
+}
 
 bool same_size(const dim3& a, const dim3& b) { return a.x == b.x && a.y == b.y && a.z == b.z; }
 
@@ -55,6 +57,7 @@ bool same_size(const dim3& a, const dim3& b) { return a.x == b.x && a.y == b.y &
 
 Worker::Worker() : threads_(MAX_THREADS), warps_(MAX_WARPS), stacks_(MAX_THREADS) {
   for (unsigned i = 0; i < MAX_THREADS; ++i) threads_[i].linear = i;
+  block_.size = dim3(0, 0, 0);  // unlike any launch's: begin() takes the first for a new size
   constexpr size_t BYTES = round_up(MAX_SHARED_BYTES, SHARED_ALIGNMENT);
   shared_end_ = static_cast<unsigned char*>(allocate(BYTES)) + BYTES;
 }
@@ -200,8 +203,8 @@ void Worker::synchronize_warp(const char* name, uint32_t mask, Operation operati
   const unsigned number = running_->linear / WARP, lane = running_->linear % WARP;
   Warp& warp = warps_[number];
   Group& group = warp.groups[std::countr_zero(mask) % WARP];
+  if (!(mask >> lane & 1)) fail_outside_mask({name, where}, lane);
   if (group.arrived == 0) {
-    if (!(mask >> lane & 1)) fail(std::string(name) + ": lane " + std::to_string(lane) + " is not in its own mask", where);
     group.mask = mask;
     group.call = {name, where};
   } else if (group.mask != mask || !same_place(group.call.where, where)) {
@@ -223,6 +226,10 @@ void Worker::fail_divergent_block(const Call& mine) const {
        mine.where);
 }
 
+void Worker::fail_outside_mask(const Call& mine, unsigned lane) const {
+  fail(std::string(mine.name) + ": lane " + std::to_string(lane) + " is not in its own mask", mine.where);
+}
+
 void Worker::fail_divergent_warp(const Call& mine, uint32_t mask, const Group& group) const {
   fail(std::string("divergent warp: this lane is in ") + mine.name + " with mask " + hexadecimal(mask) +
            ", others wait in " + describe_call(group.call) + " with mask " + hexadecimal(group.mask),
@@ -236,7 +243,8 @@ std::string Worker::describe(const std::string& message) const {
 
 std::string Worker::describe_fault() const {
   if (stacks_.overflowed_at(fault_))
-    return describe("stack overflow: the calls and local variables of a thread have " + std::to_string(STACK_BYTES - STACK_GUARD_BYTES) + " bytes");
+    return describe("stack overflow: the calls and local variables of a thread have " +
+                    std::to_string(STACK_BYTES - STACK_GUARD_BYTES) + " bytes");
   const auto* address = static_cast<const unsigned char*>(fault_);
   if (address >= shared_end_ && address < shared_end_ + page_bytes())
     return describe("illegal access to byte " + std::to_string(address - block_.shared) + " of " + describe_shared());
@@ -246,12 +254,17 @@ std::string Worker::describe_fault() const {
 
 // "deadlock in block (0,0,0): threads 0-31 wait in __syncthreads (sgemm.cu:40); threads 32-63 have returned".
 std::string Worker::describe_deadlock() const {
-  std::map<std::string, std::vector<unsigned>> states;
-  for (unsigned i = 0; i < thread_count_; ++i) states[describe_state(threads_[i])].push_back(i);
+  std::vector<std::pair<std::string, std::vector<unsigned>>> states;  // in the order of their first threads
+  for (unsigned i = 0; i < thread_count_; ++i) {
+    const std::string state = describe_state(threads_[i]);
+    auto found = std::find_if(states.begin(), states.end(), [&](const auto& entry) { return entry.first == state; });
+    if (found == states.end()) found = states.insert(found, {state, {}});
+    found->second.push_back(i);
+  }
   std::string message = std::string(launch_->op) + ": deadlock in block " + triple(block_.index);
   const char* separator = ": threads ";
-  for (const auto& [state, members] : states) {
-    message += separator + ranges(members) + " " + state;
+  for (const auto& [state, threads] : states) {
+    message += separator + ranges(threads) + " " + state;
     separator = "; threads ";
   }
   return message;

@@ -71,14 +71,17 @@ class Worker {
   std::string describe_deadlock() const;
   std::string describe_state(const Thread& thread) const;
   [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_block(const Call& mine) const;
-  [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_warp(const Call& mine, uint32_t mask, const Group& group) const;
+  [[noreturn, gnu::cold, gnu::noinline]] void fail_outside_mask(const Call& mine, unsigned lane) const;
+  [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_warp(const Call& mine, uint32_t mask,
+                                                                  const Group& group) const;
 
   const Launch* launch_ = nullptr;
   Options options_;
   Random random_{0};
   Block block_{};
   unsigned char* shared_end_;  // a guard page begins here
-  unsigned thread_count_ = 0, unfinished_ = 0;
+  unsigned thread_count_ = 1;  // of block_.size, which starts as (1, 1, 1)
+  unsigned unfinished_ = 0;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   Barrier barrier_;

@@ -46,14 +46,15 @@ __global__ void __launch_bounds__(THREADS)
 
 void relu_forward(const float* x, float* y, int64_t count, Stream stream) {
   if (count == 0) return;
-  launch(relu_forward_kernel, {.op = "relu_forward", .grid = vec4_blocks(count, THREADS), .block = THREADS, .stream = stream},
-         x, y, count);
+  launch(relu_forward_kernel,
+         {.op = "relu_forward", .grid = vec4_blocks(count, THREADS), .block = THREADS, .stream = stream}, x, y, count);
 }
 
 void relu_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream) {
   if (count == 0) return;
-  launch(relu_backward_kernel, {.op = "relu_backward", .grid = vec4_blocks(count, THREADS), .block = THREADS, .stream = stream},
-         dy, y, dx, accumulate, count);
+  launch(relu_backward_kernel,
+         {.op = "relu_backward", .grid = vec4_blocks(count, THREADS), .block = THREADS, .stream = stream}, dy, y, dx,
+         accumulate, count);
 }
 
 }  // namespace minicnn

@@ -2,13 +2,31 @@
 
 from minicnn.arena import Parameter
 from minicnn.nn import init
-from minicnn.nn.layers import AdaptiveAvgPool2d, AvgPool2d, Linear, LocalResponseNorm, MaxPool2d, ReLU
+from minicnn.nn.layers import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Dropout,
+    Flatten,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 from minicnn.nn.module import Buffer, Module, Sequential, parameter
 
 __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Buffer",
+    "Dropout",
+    "Flatten",
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",
@@ -16,6 +34,9 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
     "init",
     "parameter",
 ]

@@ -1,13 +1,18 @@
-"""Initial values. Layers start with He's; `paper_` rules of a network are its own (minicnn.models)."""
+"""Initial values. Layers start with He's; the `paper` rules of a network are its own (minicnn.models)."""
 
 from __future__ import annotations
 
+import functools
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from minicnn import random
 from minicnn.arena import Parameter
+
+BLOCK = 1 << 20  # elements drawn from one stream; how many threads draw the blocks does not change a value
 
 
 def fan_in(weight: Parameter) -> int:
@@ -16,8 +21,24 @@ def fan_in(weight: Parameter) -> int:
 
 
 def normal_(weight: Parameter, std: float, mean: float = 0.0) -> None:
-    """weight ~ N(mean, std^2)."""
-    weight.copy_(mean + std * random.generator().standard_normal(weight.shape))
+    """weight ~ N(mean, std^2), drawn in float32."""
+    key = random.generator().integers(0, 2**63, 2, dtype=np.uint64)
+    draw = functools.partial(_normal_block, key, weight.size, std, mean)
+    starts = range(0, weight.size, BLOCK)
+    flat = weight.data.reshape(-1)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for start, values in zip(starts, (threads.map if len(starts) > 1 else map)(draw, starts), strict=True):
+            weight.device.write(flat[start : start + BLOCK], values)
+    weight.version += 1
+
+
+def _normal_block(key, size: int, std: float, mean: float, start: int) -> np.ndarray:
+    """Elements start <= i < start + BLOCK, from the stream whose counter begins at `start`: a block uses up fewer."""
+    stream = np.random.Generator(np.random.Philox(key=key, counter=start))
+    values = stream.standard_normal(min(BLOCK, size - start), dtype=np.float32)
+    values *= std
+    values += mean
+    return values
 
 
 def constant_(weight: Parameter, value: float) -> None:

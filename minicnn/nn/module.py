@@ -124,13 +124,13 @@ class Module:
             t.copy_(state[name])
 
     def extra_repr(self) -> str:
-        """What stands between the brackets of a layer's repr."""
+        """What stands first between the brackets of the repr."""
         return ""
 
     def __repr__(self) -> str:
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
-        body = "\n" + "\n".join(lines) + "\n" if lines else self.extra_repr()
-        return f"{type(self).__name__}({body})"
+        body = "\n" + "\n".join(lines) + "\n" if lines else ""
+        return f"{type(self).__name__}({self.extra_repr()}{body})"
 
 
 class Sequential(Module):

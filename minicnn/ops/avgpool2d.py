@@ -12,9 +12,9 @@ from minicnn.shapes import PoolShape
 class AvgPool2d(Op):
     """y[n,p,q,c] = sum over r, s of x[n, p*stride_h + r - padding_h, q*stride_w + s - padding_w, c] / count(p, q).
 
-    x (N, H, W, C), y (N, P, Q, C). Padding adds zeros. count(p, q): the elements of the window that lie in the image or its
-    padding (with ceil_mode the last windows may reach beyond both), or in the image alone where `count_include_pad` is
-    False. A window wholly in the padding gives 0. As in PyTorch.
+    x (N, H, W, C), y (N, P, Q, C). Padding adds zeros. count(p, q): the elements of the window that lie in the image or
+    its padding (with ceil_mode the last windows may reach beyond both), or in the image alone where `count_include_pad`
+    is False. A window wholly in the padding gives 0. As in PyTorch.
 
     dx[n,h,w,c] = sum of dy[n,p,q,c] / count(p, q) over the windows that contain the element.
     """

@@ -14,11 +14,11 @@ CHUNK = 1 << 16  # elements: with half a dozen scratch arrays of that size they 
 class LocalResponseNorm(Op):
     """y[..., c] = x[..., c] * s[..., c]**-beta with s[..., c] = k + a * sum of x[..., j]**2 over the window of c.
 
-    x, y (..., C). The window of c: c - size//2 <= j <= c + (size - 1)//2, cut off at the first and last channel; PyTorch's,
-    which for even sizes reaches one channel further down than up. dialect "mean": a = alpha/size (PyTorch, Caffe, the
-    author's own code); "sum": a = alpha (the paper's formula).
+    x, y (..., C). The window of c: c - size//2 <= j <= c + (size - 1)//2, cut off at the first and last channel;
+    PyTorch's, which for even sizes reaches one channel further down than up. dialect "mean": a = alpha/size (PyTorch,
+    Caffe, the author's own code); "sum": a = alpha (the paper's formula).
 
-    dx[c] = dy[c] * s[c]**-beta - 2*a*beta * x[c] * sum of dy[i] * x[i] * s[i]**(-beta-1) over the i whose window contains c.
+    dx[c] = dy[c] * s[c]**-beta - 2*a*beta * x[c] * sum of dy[i] * x[i] * s[i]**(-beta-1) over the i with c in their window.
     Nothing but x is kept: s costs less to compute again than to store.
     Source: Krizhevsky et al. 2012, section 3.3.
     """
@@ -33,7 +33,8 @@ class LocalResponseNorm(Op):
             raise OpError(f"{self.name}: size must be an integer of at least 1, got {self.size!r}")
         if self.dialect not in DIALECTS:
             raise OpError(
-                f"{self.name}: dialect must be 'mean' (alpha/size, as in PyTorch) or 'sum' (the paper's), got {self.dialect!r}"
+                f"{self.name}: dialect must be 'mean' (alpha/size, as in PyTorch) or 'sum' (the paper's alpha), "
+                f"got {self.dialect!r}"
             )
         if x.ndim < 2:
             raise OpError(f"{self.name}: x must be (..., C) with at least two dimensions, got {x.shape}")
@@ -44,17 +45,17 @@ class LocalResponseNorm(Op):
 
     def forward_numpy(self, x, y):
         self.x = x
-        for x, y in _chunks(x, y):
-            np.divide(x, self._power(self._s(x)), out=y)
+        for xs, ys in _chunks(x, y):
+            np.divide(xs, self._power(self._s(xs)), out=ys)
 
     def backward_numpy(self, dy):
-        for x, dy, dx in _chunks(self.x, dy, self.grad_array(0)):
-            s = self._s(x)
-            direct = dy / self._power(s)
-            through_s = _window_sums(direct, x / s, self.above, self.below)
-            through_s *= x
+        for dys, xs, dxs in _chunks(dy, self.x, self.grad_array(0)):
+            s = self._s(xs)
+            direct = dys / self._power(s)
+            through_s = _window_sums(direct, xs / s, self.above, self.below)
+            through_s *= xs
             through_s *= 2 * self.scale * self.beta
-            np.subtract(direct, through_s, out=dx)
+            np.subtract(direct, through_s, out=dxs)
 
     def _s(self, x):
         s = _window_sums(x, x, self.below, self.above)
@@ -107,7 +108,7 @@ def _window_sums(a, b, below: int, above: int):
 
 
 def _sliding_sums(values, size: int):
-    """values[i] + ... + values[i + size - 1] for every i, from sums of 1, 2, 4, ... neighbours: 2*log2(size) additions."""
+    """values[i] + ... + values[i + size - 1] for every i: 2*log2(size) additions, of sums of 1, 2, 4, ... neighbours."""
     total, taken = None, 0
     block, width = values, 1
     while True:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from minicnn.autograd import Op
@@ -17,11 +15,11 @@ PLACES = 1 << 16  # of a window: more do not fit into the index
 class MaxPool2d(Op):
     """y[n,p,q,c] = max over r, s of x[n, p*stride_h + r - padding_h, q*stride_w + s - padding_w, c].
 
-    x (N, H, W, C), y (N, P, Q, C); windows may overlap. Padding never wins: a window wholly in the padding gives -inf, and
-    no gradient. The first of equals wins, in the order r, s; the last NaN wins over everything. As in PyTorch.
+    x (N, H, W, C), y (N, P, Q, C); windows may overlap. Padding never wins: a window wholly in the padding gives -inf,
+    and no gradient. The first of equals wins, in the order r, s; the last NaN wins over everything. As in PyTorch.
 
-    dx[n,h,w,c] = sum of dy[n,p,q,c] over the windows that this element won. What is kept is the winner's place r*S + s, a
-    byte a window up to 256 places.
+    dx[n,h,w,c] = sum of dy[n,p,q,c] over the windows that this element won. Kept is the winner's place r*S + s, a byte a
+    window up to 256 places.
     Source: overlapping windows, Krizhevsky et al. 2012, section 3.4.
     """
 
@@ -34,9 +32,8 @@ class MaxPool2d(Op):
         self.shape = PoolShape.of(self.name, x.shape, *self.window)
         places = self.shape.r * self.shape.s
         if places > PLACES:
-            raise OpError(
-                f"max_pool2d: kernel_size ({self.shape.r}, {self.shape.s}) has {places} places, at most {PLACES} are possible"
-            )
+            size = self.shape.r, self.shape.s
+            raise OpError(f"max_pool2d: windows of {size} have {places} places, at most {PLACES} are possible")
         self.index_dtype = np.dtype(np.uint8 if places <= 256 else np.uint16)
         return self.shape.out
 
@@ -48,7 +45,7 @@ class MaxPool2d(Op):
             self._largest(seen, rows, y[images, rows], self.index[images, rows])
 
     def _largest(self, seen, rows, y, index):
-        """y and index of some rows from their footprint. Columns come first: of equals, the least r wins, then the least s."""
+        """y and index of some rows from their footprint. Columns come first: of equals the least r wins, then the least s."""
         shape, number = self.shape, self.index_dtype.type
         first_r = _first_inside(shape.padding_h, shape.stride_h, shape.r, rows.start, rows.stop)
         first_s = _first_inside(shape.padding_w, shape.stride_w, shape.s, 0, shape.q)
@@ -67,7 +64,7 @@ class MaxPool2d(Op):
                     index[np.isnan(value)] = r * shape.s + s
 
     def backward_numpy(self, dy):
-        """Chunk by chunk: each window adds to its winner in the flat dx. Windows without one, in the padding, are left out."""
+        """Chunk by chunk: each window adds to its winner in the flat dx; windows wholly in the padding have none."""
         shape, dx = self.shape, self.grad_array(0)
         if dx.size == 0:
             return

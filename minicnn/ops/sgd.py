@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum, in place over flat arrays: no step of the graph, but an op like the others."""
+"""Stochastic gradient descent with momentum, in place over flat arrays: no node of the graph, yet an op."""
 
 from __future__ import annotations
 
@@ -10,27 +10,19 @@ import numpy as np
 BLOCK = 1 << 15  # elements: a block of each array and the scratch stay in a core's second-level cache
 
 
-class Dialect(enum.IntEnum):
-    """Where the learning rate stands; the two part when it changes. kernels.h has the twin.
+class SgdRule(enum.IntEnum):
+    """What a step does to the velocity v and the weights w. kernels.h has the twin.
 
-    Sources: PyTorch's SGD; Krizhevsky et al. 2012, section 5 (weight decay inside g).
+    g is the scaled gradient + weight_decay * w. Sources: PyTorch's SGD; Krizhevsky et al. 2012, section 5.
     """
 
     torch = 0  # v <- momentum*v + g     ; w <- w - lr*v
-    paper = 1  # v <- momentum*v - lr*g  ; w <- w + v
-
-
-class Rule(NamedTuple):
-    """What holds for all elements. g is the scaled gradient + weight_decay*w; nesterov steps along g + momentum*v."""
-
-    momentum: float
-    weight_decay: float
-    nesterov: bool
-    dialect: Dialect
+    nesterov = 1  # v <- momentum*v + g     ; w <- w - lr*(g + momentum*v)
+    paper = 2  # v <- momentum*v - lr*g  ; w <- w + v
 
 
 class Segment(NamedTuple):
-    """Elements start <= i < stop, with their own multipliers; lr_multiplier 0 freezes them."""
+    """Elements start <= i < stop, with their own multipliers; lr_multiplier 0 freezes them, their velocity too."""
 
     start: int
     stop: int
@@ -47,21 +39,25 @@ class Segments:
         self.multipliers = device.array(np.array([s[2:] for s in segments], np.float32))
 
 
-def sgd_step(device, weights, grads, velocity, segments: Segments, hyper, rule: Rule) -> None:
-    """One step. `hyper` is a device array (lr, scale of the gradients), so that a captured graph can follow a schedule."""
+def sgd_step(
+    device, weights, grads, velocity, segments: Segments, hyper, momentum: float, weight_decay: float, rule: SgdRule
+) -> None:
+    """One step. `hyper` is a device array (lr, scale of grads), so that a captured graph can follow a schedule."""
     if device.kernels is None:
         for segment in segments.host:
-            _sgd_numpy(weights, grads, velocity, segment, hyper, rule)
+            _sgd_numpy(weights, grads, velocity, segment, hyper, momentum, weight_decay, rule)
     else:
         table = (segments.bounds, segments.multipliers, len(segments.host))
-        device.kernels.sgd_step(weights, grads, velocity, *table, hyper, *rule, weights.size)
+        device.kernels.sgd_step(
+            weights, grads, velocity, *table, hyper, momentum, weight_decay, int(rule), weights.size
+        )
 
 
-def _sgd_numpy(weights, grads, velocity, segment: Segment, hyper, rule: Rule) -> None:
+def _sgd_numpy(weights, grads, velocity, segment: Segment, hyper, momentum, weight_decay, rule: SgdRule) -> None:
     """Block by block: each array passes through the cache once."""
     lr, scale = (weights.dtype.type(h) for h in hyper)
-    lr, decay = lr * segment.lr_multiplier, rule.weight_decay * segment.decay_multiplier
-    if lr == 0:
+    lr, decay = lr * weights.dtype.type(segment.lr_multiplier), weight_decay * segment.decay_multiplier
+    if segment.lr_multiplier == 0:
         return
     scratch = np.empty(min(BLOCK, segment.stop - segment.start), weights.dtype)
     for start in range(segment.start, segment.stop, BLOCK):
@@ -69,11 +65,11 @@ def _sgd_numpy(weights, grads, velocity, segment: Segment, hyper, rule: Rule) ->
         w, v = weights[part], velocity[part]
         g = np.multiply(w, decay, out=scratch[: w.size])
         g += grads[part] if scale == 1 else grads[part] * scale
-        v *= rule.momentum
-        if rule.dialect is Dialect.paper:
+        v *= momentum
+        if rule is SgdRule.paper:
             g *= lr
             v -= g
             w += v
         else:
             v += g
-            w -= lr * (g + rule.momentum * v) if rule.nesterov else np.multiply(v, lr, out=g)
+            w -= lr * (g + momentum * v) if rule is SgdRule.nesterov else np.multiply(v, lr, out=g)

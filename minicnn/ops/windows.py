@@ -13,7 +13,7 @@ CHUNK = 1 << 17  # elements of x: with what is computed from them they stay in a
 
 
 def chunks(shape: PoolShape) -> Iterator[tuple[slice, slice]]:
-    """(images, rows of y) that cover y in order, each reading about CHUNK elements of x: many images or a part of one."""
+    """(images, rows of y) that cover y in order, each over about CHUNK elements of x: many images or a part of one."""
     images = max(1, CHUNK // max(1, shape.h * shape.w * shape.c))
     rows = max(1, CHUNK // max(1, shape.stride_h * shape.w * shape.c))
     for n in range(0, shape.n, images):
@@ -42,7 +42,7 @@ class Footprint:
 
     @contextlib.contextmanager
     def adding_to(self, dx):
-        """The footprint as an array to add to: what is added comes to dx (N, H, W, C), what falls into the padding is lost."""
+        """The footprint as an array to add to: the sums come to dx (N, H, W, C), what falls into the padding is lost."""
         if not self.padded:
             yield dx[self.inside]
             return

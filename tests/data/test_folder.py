@@ -172,6 +172,7 @@ def test_folder_of_class_folders(tmp_path):
     images, labels = dataset[np.array([6, 3, 1])]
     assert images.dtype == np.uint8 and images.shape == (3, 8, 8, 3) and labels.tolist() == [1, 0, 0]
     assert images[:, 0, 0].tolist() == [[0, 2, 0], [0, 99, 0], [10, 1, 0]]
+    assert np.array_equal(dataset[3][0], images[1]) and dataset[3][1] == 0
     assert np.array_equal(dataset.images[[6, 3, 1]], images) and dataset.image_shape == (8, 8, 3)
 
 
@@ -272,6 +273,21 @@ def test_formats_that_are_refused(tmp_path):
     with pytest.raises(DataError) as error:
         read_image(tmp_path, 8, channels=4)
     assert str(error.value) == "channels is 4: expected 3 (RGB) or 1 (grey)"
+
+
+def test_running_out_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
+    def exhausted(path):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", exhausted)
+    with pytest.raises(MemoryError):
+        read_image(tmp_path / "fine.png", 8)
+
+
+def test_resized_takes_the_central_square():
+    wide = np.zeros((1, 4, 10, 3), np.uint8)
+    wide[:, :, 3:7] = np.asarray(quadrants(4))
+    assert np.array_equal(Resized(ArrayDataset(wide, [0]), 4).images[0], np.asarray(quadrants(4)))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -59,13 +59,16 @@ def test_damaged_files_are_named(tmp_path, content, message):
     assert str(error.value) == message.format(path=path)
 
 
-def test_a_damaged_gzip_body_is_named(tmp_path):
-    content = bytearray(gzip.compress(idx_bytes(np.zeros((50, 28, 28), np.uint8))))
-    content[len(content) // 2] ^= 0xFF
+@pytest.mark.parametrize(
+    ("place", "reason"), [(10, "Error -3 while decompressing data: invalid block type"), (-8, "CRC check failed ")]
+)
+def test_a_damaged_gzip_body_is_named(tmp_path, place, reason):
+    content = bytearray(gzip.compress(idx_bytes(ARRAY)))
+    content[place] ^= 0xFF if place < 0 else content[place] ^ 0x07  # block type 3 does not exist
     (tmp_path / "images").write_bytes(content)
     with pytest.raises(DataError) as error:
         read_idx(tmp_path / "images")
-    assert str(error.value).startswith(f"cannot read {tmp_path / 'images'}: ")
+    assert str(error.value).startswith(f"cannot read {tmp_path / 'images'}: {reason}")
 
 
 def test_missing_file():

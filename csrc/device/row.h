@@ -1,0 +1,51 @@
+// One block a row: what softmax and its like share.
+#pragma once
+#include <algorithm>
+
+#include "device/reduce.h"
+#include "launch.h"
+
+namespace minicnn {
+
+constexpr int MAX_ROW_THREADS = 256;
+
+// The elements along the middle axis of an array (outer, reduced, inner).
+struct Row {
+  int64_t begin;
+  int stride;
+
+  __device__ int64_t at(int i) const { return begin + int64_t(i) * stride; }
+};
+
+// Row number `row` of the outer * inner ones.
+__device__ inline Row row_of(int64_t row, int reduced, int inner) {
+  return {row / inner * reduced * inner + row % inner, inner};
+}
+
+// A row's maximum, and the sum of exp(x - maximum) over it.
+struct ExpSum {
+  float peak, sum;
+};
+
+// To be called by all threads of the row's block.
+__device__ inline ExpSum exp_sum(const float* x, const Row& row, int elements, BlockReduceStorage& storage) {
+  float peak = -INFINITY;
+  for (int i = threadIdx.x; i < elements; i += blockDim.x) peak = Max::combine(peak, x[row.at(i)]);
+  peak = block_max(peak, storage);
+  float sum = 0.0f;
+  for (int i = threadIdx.x; i < elements; i += blockDim.x) sum += expf(x[row.at(i)] - peak);
+  return {peak, block_sum(sum, storage)};
+}
+
+// A block for each row of `elements`: warps enough to give a thread about four elements, eight at most.
+inline LaunchConfig row_config(const char* op, int64_t rows, int elements, Stream stream) {
+  check(rows <= INT32_MAX, op, "at most 2^31 - 1 rows, got " + std::to_string(rows));
+  const int threads = std::clamp(ceil_div(elements, 4 * WARP_SIZE) * WARP_SIZE, WARP_SIZE, MAX_ROW_THREADS);
+  return {.op = op,
+          .grid = unsigned(rows),
+          .block = unsigned(threads),
+          .shared_bytes = sizeof(BlockReduceStorage),
+          .stream = stream};
+}
+
+}  // namespace minicnn

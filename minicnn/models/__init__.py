@@ -1,0 +1,46 @@
+"""The networks, each a function: `alexnet(num_classes=10, image_size=28, in_channels=1)`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from minicnn.models.alexnet import alexnet, alexnet_one_tower, alexnet_owt
+from minicnn.models.network import Network
+from minicnn.models.vgg import vgg11, vgg13, vgg16, vgg19, vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e
+
+CONSTRUCTORS: dict[str, Callable[..., Network]] = {
+    constructor.__name__: constructor
+    for constructor in (
+        *(alexnet, alexnet_one_tower, alexnet_owt),
+        *(vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e, vgg11, vgg13, vgg16, vgg19),
+    )
+}
+
+
+def find(name: str) -> Callable[..., Network]:
+    """The constructor of that name; ValueError with the nearest names where there is none."""
+    if name in CONSTRUCTORS:
+        return CONSTRUCTORS[name]
+    nearest = difflib.get_close_matches(name, CONSTRUCTORS) or CONSTRUCTORS
+    raise ValueError(f"unknown model {name!r}; did you mean {', '.join(nearest)}?")
+
+
+__all__ = [
+    "CONSTRUCTORS",
+    "Network",
+    "alexnet",
+    "alexnet_one_tower",
+    "alexnet_owt",
+    "find",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "vgg_a",
+    "vgg_a_lrn",
+    "vgg_b",
+    "vgg_c",
+    "vgg_d",
+    "vgg_e",
+]

@@ -1,0 +1,35 @@
+"""Gradient clipping by norm, in place over flat arrays: no node of the graph, yet an op."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def clip_norm(device, grads: list, max_norm: float):
+    """Scale the flat arrays `grads` by min(1, max_norm / (norm + 1e-6)), norm the root of the sum of their squares.
+
+    Returns the norm as a device array (), without waiting for it.
+    Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", section 3.2.
+    """
+    norm = device.empty((), grads[0].dtype)
+    if device.kernels is None:
+        norm[...] = math.sqrt(sum(float(np.dot(grad, grad)) for grad in grads))
+        factor = max_norm / (float(norm) + 1e-6)
+        if not factor >= 1:  # NaN scales too
+            for grad in grads:
+                grad *= factor
+        return norm
+
+    kernels, factor = device.kernels, device.empty((), grads[0].dtype)
+    sizes = [kernels.clip_workspace(grad.size) for grad in grads]
+    partial = device.empty((sum(sizes),), grads[0].dtype)
+    stop = 0
+    for grad, size in zip(grads, sizes, strict=True):
+        kernels.clip_squares(grad, partial[stop : stop + size], grad.size)
+        stop += size
+    kernels.clip_factor(partial, max_norm, norm, factor, partial.size)
+    for grad in grads:
+        kernels.clip_scale(grad, factor, grad.size)
+    return norm

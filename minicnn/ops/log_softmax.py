@@ -1,0 +1,44 @@
+"""Logarithm of softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicnn.autograd import Op
+from minicnn.shapes import split_at
+
+
+class LogSoftmax(Op):
+    """y[i] = x[i] - max(x) - log(sum_j exp(x[j] - max(x))) along axis `dim`, any shape.
+
+    A row that holds NaN or +inf, or nothing but -inf, becomes NaN. dx = dy - exp(y) * sum_j dy[j].
+    """
+
+    name = "log_softmax"
+
+    def __init__(self, dim: int = -1):
+        self.dim = dim
+
+    def check(self, x):
+        self.extents = split_at(self.name, x.shape, self.dim)
+        return x.shape
+
+    def forward_numpy(self, x, y):
+        if x.size:
+            np.subtract(x, x.max(self.dim, keepdims=True), out=y)
+            y -= np.log(np.exp(y).sum(self.dim, keepdims=True))
+        self.y = y
+
+    def backward_numpy(self, dy):
+        dx = self.grad_array(0)
+        np.exp(self.y, out=dx)
+        dx *= -dy.sum(self.dim, keepdims=True)
+        dx += dy
+
+    def forward_kernel(self, x, y):
+        self.kernels.log_softmax_forward(x, y, *self.extents)
+        self.y = y
+
+    def backward_kernel(self, dy):
+        dx, accumulate = self.grad_out(0)
+        self.kernels.log_softmax_backward(dy, self.y, dx, accumulate, *self.extents)

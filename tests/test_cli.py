@@ -1,0 +1,126 @@
+"""The command line as a person uses it: real processes, exit codes, one clear line for each mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minicnn import data
+
+
+def minicnn(*arguments, cwd):
+    """Run `minicnn ...` as its own process."""
+    command = (
+        [sys.executable, "-P", "-m", "minicnn"] if sys.version_info >= (3, 11) else [sys.executable, "-m", "minicnn"]
+    )
+    return subprocess.run([*command, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of class folders: 60 PNGs of two garments."""
+    root = tmp_path_factory.mktemp("garments")
+    train = data.open("fashion-mnist-12k").train
+    for label, name in ((1, "trouser"), (9, "boot")):
+        (root / name).mkdir()
+        chosen = np.flatnonzero(train.labels == label)[:30]
+        for i, image in enumerate(train.read(chosen)):
+            Image.fromarray(image[..., 0]).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(images, tmp_path_factory):
+    """A network trained on them by the command."""
+    cwd = tmp_path_factory.mktemp("work")
+    done = minicnn(
+        *(
+            "train",
+            "alexnet",
+            "--data",
+            images,
+            "--image-size",
+            28,
+            "--epochs",
+            4,
+            "--batch-size",
+            9,
+            "--warmup-steps",
+            3,
+        ),
+        *("--device", "cpu", "--seed", 1),
+        cwd=cwd,
+    )
+    assert done.returncode == 0, done.stderr
+    return cwd, done.stdout
+
+
+def test_training_a_folder_of_images_ends_with_its_accuracy(run):
+    cwd, out = run
+    assert out.splitlines()[0].startswith("alexnet (small form): ")
+    assert out.splitlines()[-1].startswith("validation accuracy ")
+    assert (cwd / "runs/alexnet/last.safetensors").exists()
+
+
+def test_evaluate_scores_the_run(run, images):
+    cwd, _ = run
+    for protocol in ("center", "ten-crop"):
+        done = minicnn("evaluate", "runs/alexnet", "--data", images, "--protocol", protocol, "--device", "cpu", cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("top-1 ")
+
+
+def test_predict_names_what_it_sees(run, images):
+    cwd, _ = run
+    done = minicnn("predict", images / "boot/3.png", images / "trouser/3.png", "--run", "runs/alexnet", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith(f"{images}/boot/3.png: boot 0.") or first.startswith(f"{images}/boot/3.png: boot 1.0")
+    assert second.split(": ")[1].startswith("trouser")
+
+
+def test_resume_of_a_finished_run_reports_again(run, images):
+    cwd, out = run
+    done = minicnn("train", "alexnet", "--data", images, "--image-size", 28, "--resume", "--device", "cpu", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "alexnt"], 2, "minicnn: unknown model 'alexnt'; did you mean alexnet"),
+        (
+            ["train", "alexnet", "--data", "fashon-mnist"],
+            2,
+            "minicnn: unknown data 'fashon-mnist': did you mean fashion-mnist",
+        ),
+        (["train", "alexnet", "--data", "./nothing"], 2, "minicnn: "),
+        (["train", "alexnet", "--device", "gpu"], 2, "minicnn: unknown device 'gpu': choose one of "),
+        (["train", "alexnet", "--epochs", "0"], 2, "minicnn: epochs must be at least 1, got 0"),
+        (["evaluate", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
+        (["predict", "x.png", "--run", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
+        (
+            ["summary", "alexnet", "--image-size", "9"],
+            2,
+            "minicnn: alexnet: image_size must be an integer of at least 28, got 9",
+        ),
+        (["fly"], 2, "minicnn: error: argument COMMAND: invalid choice: 'fly'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_get_one_line_and_no_traceback(tmp_path, arguments, code, message):
+    done = minicnn(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1].startswith(message)
+    assert "Traceback" not in done.stderr
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_summary_prints_the_published_count(tmp_path):
+    done = minicnn("summary", "alexnet_owt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "61,100,840" in done.stdout

@@ -1,0 +1,200 @@
+"""The training loop, on real images: it learns, records, stops, resumes to the same bytes, and says when it fails."""
+
+import json
+import os
+import re
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import minicnn
+from minicnn import checkpoint, data, nn, plots, training
+from minicnn.training import TrainingError, train
+
+QUICK = {"epochs": 2, "batch_size": 32, "quiet": True, "device": "numpy", "warmup_steps": 5}
+
+
+def small_network(num_classes, image_size, in_channels):
+    """A convolution and a linear layer: learns something in seconds."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 8, 5, stride=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(((image_size - 4) // 4) ** 2 * 8, num_classes),
+    )
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """320 training, 100 validation and 200 test images of the bundled set."""
+    whole = data.open("fashion-mnist-12k")
+    return data.Splits(
+        "some garments",
+        data.Subset(whole.train, np.arange(0, 8960, 28)),
+        data.Subset(whole.validation, np.arange(0, 1000, 10)),
+        data.Subset(whole.test, np.arange(0, 2000, 10)),
+    )
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_learns_and_leaves_its_record(splits, tmp_path):
+    history = train(small_network, splits, out=tmp_path / "run", **(QUICK | {"epochs": 4}))
+    assert history.test.top1 > 0.5
+    assert history.linear_test_top1 > 0.5
+    metrics, steps = rows(tmp_path / "run/metrics.jsonl"), rows(tmp_path / "run/steps.jsonl")
+    assert metrics == history.epochs
+    assert list(metrics[0]) == [
+        *("epoch", "step", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5"),
+        *("lr", "images_per_second", "data_wait", "seconds"),
+    ]
+    assert [row["step"] for row in steps] == list(range(1, 41))
+    assert metrics[-1]["train_loss"] < metrics[0]["train_loss"] < np.log(10) + 0.1
+    assert metrics[0]["train_loss"] == pytest.approx(np.mean([row["loss"] for row in steps[:10]]))
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["settings"]["epochs"] == 4
+    assert config["data"] == "some garments"
+    pictures = {"curves.png", "filters.png"} if plots.available() else set()
+    files = {"config.json", "steps.jsonl", "metrics.jsonl", "last.safetensors", "best.safetensors"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == files | pictures
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(splits, tmp_path):
+    weights = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        train(small_network, splits, out=tmp_path / name, seed=seed, **(QUICK | {"epochs": 1}))
+        weights.append(checkpoint.read(tmp_path / name / "last.safetensors")[0])
+    for name in weights[0]:
+        np.testing.assert_array_equal(weights[0][name], weights[1][name])
+    assert any(not np.array_equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("stop_at", [3, 10, 14], ids=["inside_the_first_epoch", "at_its_end", "inside_the_second"])
+def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, stop_at):
+    train(small_network, splits, out=tmp_path / "straight", **QUICK)
+
+    whole_step = training.Trainer.train_step
+
+    def interrupted_step(self, images, labels):
+        whole_step(self, images, labels)
+        if self.step_number == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(training.Trainer, "train_step", interrupted_step)
+    with pytest.raises(KeyboardInterrupt, match=rf"^stopped after step {stop_at}, saved in .*; --resume goes on$"):
+        train(small_network, splits, out=tmp_path / "stopped", **QUICK)
+    monkeypatch.undo()
+    train(small_network, splits, out=tmp_path / "stopped", resume=True, quiet=True, device="numpy")
+
+    straight, stopped = (checkpoint.read(tmp_path / name / "last.safetensors") for name in ("straight", "stopped"))
+    assert straight[1] == stopped[1]
+    for name, array in straight[0].items():
+        np.testing.assert_array_equal(array, stopped[0][name], err_msg=name)
+    assert rows(tmp_path / "straight/steps.jsonl") == rows(tmp_path / "stopped/steps.jsonl")
+    times = {"images_per_second", "data_wait", "seconds"}
+    for one, other in zip(
+        rows(tmp_path / "straight/metrics.jsonl"), rows(tmp_path / "stopped/metrics.jsonl"), strict=True
+    ):
+        assert {k: v for k, v in one.items() if k not in times} == {k: v for k, v in other.items() if k not in times}
+
+
+def test_a_run_never_writes_into_another(splits, tmp_path):
+    first = train(small_network, splits, out=tmp_path / "run", **(QUICK | {"epochs": 1}))
+    second = train(small_network, splits, out=tmp_path / "run", **(QUICK | {"epochs": 1}))
+    assert (first.folder.name, second.folder.name) == ("run", "run-2")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice(splits, tmp_path):
+    with pytest.raises(TrainingError, match=r"^the loss is (nan|inf) at step \d+ \(learning rate 1e\+06\): lower lr, "):
+        train(small_network, splits, out=tmp_path / "run", lr=1e6, clip_norm=None, **(QUICK | {"warmup_steps": 0}))
+
+
+def test_a_network_at_chance_is_a_failure(splits, tmp_path):
+    with pytest.raises(
+        TrainingError, match=r"^test accuracy 0\.\d+ is no better than always naming one class \(0\.1000\)"
+    ):
+        train(small_network, splits, out=tmp_path / "run", lr=0.0, **(QUICK | {"epochs": 1}))
+
+
+def test_a_module_of_ones_own_is_trained_as_it_is(splits, tmp_path):
+    network = small_network(10, 28, 1)
+    before = network[0].weight.numpy()
+    train(network, splits, out=tmp_path / "run", **(QUICK | {"epochs": 1}))
+    assert np.abs(network[0].weight.numpy() - before).max() > 1e-3
+
+
+def test_arrays_are_data_too(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    images = np.where(labels[:, None, None], np.arange(28) * 9, np.arange(28)[::-1] * 9).astype(np.uint8)
+    images = np.broadcast_to(images.reshape(200, -1, 28)[:, :1], (200, 28, 28)) + rng.integers(
+        0, 3, (200, 28, 28), np.uint8
+    )
+    history = train(
+        small_network, (images, labels), out=tmp_path / "run", augment="none", **(QUICK | {"batch_size": 20})
+    )
+    assert history.test.top1 > 0.9
+
+
+def test_training_works_outside_the_main_thread(splits, tmp_path):
+    done = []
+    thread = threading.Thread(
+        target=lambda: done.append(train(small_network, splits, out=tmp_path / "run", **(QUICK | {"epochs": 1})))
+    )
+    thread.start()
+    thread.join()
+    assert done[0].test.top1 > 0.2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"schedule": "linar"}, "unknown schedule 'linar': choose one of linear, cosine, step, plateau"),
+        ({"augment": "miror"}, "unknown augment 'miror': choose one of mirror, none"),
+        ({"dialect": "caffe"}, "SGD: dialect must be 'torch' or 'paper', got 'caffe'"),
+        ({"clip_norm": -1.0}, "clip_norm must be above 0, got -1.0"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_before_anything_is_written(splits, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        train(small_network, splits, out=tmp_path / "run", **(QUICK | settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_setting_is_named(splits):
+    with pytest.raises(
+        TypeError, match=r"^train\(\) has no setting 'learning_rate': there are epochs, batch_size, lr, "
+    ):
+        train(small_network, splits, learning_rate=0.1)
+
+
+def test_resuming_needs_a_run(tmp_path):
+    with pytest.raises(minicnn.CheckpointError, match=r"^there is no checkpoint .*last\.safetensors$"):
+        train(small_network, out=tmp_path / "none", resume=True)
+
+
+def test_resuming_with_other_classes_is_refused(splits, tmp_path):
+    train(small_network, splits, out=tmp_path / "run", **(QUICK | {"epochs": 1}))
+    other = data.ArrayDataset(np.zeros((40, 28, 28), np.uint8), np.arange(40) % 4)
+    with pytest.raises(minicnn.CheckpointError, match=r"knows 10 classes, the data has 4"):
+        train(small_network, other, out=tmp_path / "run", resume=True, quiet=True, device="numpy")
+
+
+def test_the_screen_off_a_terminal_has_plain_lines(splits, tmp_path, capsys):
+    started = time.perf_counter()
+    train(small_network, splits, out=tmp_path / "run", **(QUICK | {"quiet": False, "epochs": 1}))
+    lines = capsys.readouterr().out.splitlines()
+    assert not any("\x1b" in line or "\r" in line for line in lines)
+    assert lines[0].startswith("sequential: 3,098 parameters, on numpy")
+    assert lines[1] == "some garments: 320 training, 100 validation, 200 test images, 28x28x1, 10 classes"
+    assert re.match(r"epoch   1/1  loss \d\.\d{4} top-1 0\.\d{4}  validation loss ", lines[3])
+    assert re.match(r"test accuracy 0\.\d{4} \(\d+ of 200\), top-5 0\.\d{4}$", lines[-1])
+    assert float(re.search(r"([\d.]+) s$", lines[3])[1]) < time.perf_counter() - started

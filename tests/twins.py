@@ -1,0 +1,35 @@
+"""Networks for tests: narrow ones, ones in float64, and ones whose weights are not worth drawing."""
+
+import numpy as np
+
+from minicnn import backend
+from minicnn.arena import Parameter
+from minicnn.models.alexnet import form_of as alexnet_form
+from minicnn.models.network import Conv, Network
+from minicnn.models.vgg import form_of as vgg_form
+from minicnn.nn import init, layers
+from minicnn.tensor import GradSlot
+
+
+def network(name: str, image_size: int, divisor: int, hidden: int, num_classes=10, in_channels=3) -> Network:
+    """The network `name` with a `divisor`-th of its filters, `hidden` units a hidden layer, and no dropout."""
+    is_vgg = name.startswith("vgg_")
+    form = vgg_form(name.removeprefix("vgg_"), image_size) if is_vgg else alexnet_form(name, image_size)
+    rows = (row._replace(channels=row.channels // divisor) if isinstance(row, Conv) else row for row in form.features)
+    options = {"num_classes": num_classes, "image_size": image_size, "in_channels": in_channels, "dropout": 0.0}
+    return Network(name, form._replace(features=tuple(rows), hidden=hidden), options)
+
+
+def as_float64(model):
+    """Parameters and their gradients in float64, where they are."""
+    for p in model.parameters():
+        p.data = p.data.astype(np.float64)
+        p.slot = GradSlot(p.device, p.shape, p.dtype)
+    return model
+
+
+def draw_nothing(monkeypatch) -> None:
+    """Parameters are zeros that cost neither time nor memory: for tests that count what a network has."""
+    cpu = backend.device("cpu")
+    monkeypatch.setattr(layers, "parameter", lambda values: Parameter(np.zeros(values.shape, values.dtype), cpu))
+    monkeypatch.setattr(init, "normal_", lambda *_, **__: None)
