@@ -183,7 +183,11 @@ void bind_index_maps(py::module_ m) {
 }
 
 void bind_kernels(py::module_& m) {
+  bind(m, "adaptive_avgpool2d_backward", adaptive_avgpool2d_backward);
+  bind(m, "adaptive_avgpool2d_forward", adaptive_avgpool2d_forward);
   bind(m, "add_forward", add_forward);
+  bind(m, "avgpool2d_backward", avgpool2d_backward);
+  bind(m, "avgpool2d_forward", avgpool2d_forward);
   bind(m, "batch_norm_backward_input", batch_norm_backward_input);
   bind(m, "batch_norm_backward_sums", batch_norm_backward_sums);
   bind(m, "batch_norm_forward", batch_norm_forward);
@@ -207,8 +211,12 @@ void bind_kernels(py::module_& m) {
   bind(m, "log_forward", log_forward);
   bind(m, "log_softmax_backward", log_softmax_backward);
   bind(m, "log_softmax_forward", log_softmax_forward);
+  bind(m, "lrn_backward", lrn_backward);
+  bind(m, "lrn_forward", lrn_forward);
   bind(m, "max_backward", max_backward);
   bind(m, "max_forward", max_forward);
+  bind(m, "maxpool2d_backward", maxpool2d_backward);
+  bind(m, "maxpool2d_forward", maxpool2d_forward);
   bind(m, "mul_backward_a", mul_backward_a);
   bind(m, "mul_backward_b", mul_backward_b);
   bind(m, "mul_forward", mul_forward);
