@@ -107,6 +107,7 @@ class Splits:
     train: Dataset
     validation: Dataset | None = None
     test: Dataset | None = None
+    skipped: tuple[tuple[str, str], ...] = ()  # unreadable files left out because that was asked for: (path, reason)
 
     def __post_init__(self):
         present = np.unique(self.train.labels)

@@ -243,7 +243,7 @@ def test_folders_that_are_refused(tmp_path):
         (
             "loose",
             False,
-            f"{tmp_path}/loose holds 1 images but no class folders: {OWN_FOLDER} {tmp_path}/loose/<class>/",
+            f"{tmp_path}/loose holds image files (1) but no class folders: {OWN_FOLDER} {tmp_path}/loose/<class>/",
         ),
         (
             "one",
