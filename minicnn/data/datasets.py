@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicnn.data.philox import permutation
+from minicnn.philox import permutation
 
 SPLIT_STREAM = 0x73706C69  # of the Philox counter: nothing else draws from it
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from minicnn.data.datasets import DataError, Dataset
-from minicnn.data.philox import random_words
+from minicnn.philox import random_words
 
 GEOMETRY_STREAM = 0x67656F6D  # of the Philox counter, apart from each other and from the loader's
 COLOUR_STREAM = 0x636F6C30
