@@ -1,9 +1,8 @@
 // The only file that knows Python: one line a launch function.
 //
 // A module has the attributes
-//   signatures     {"relu_forward": ("float32", "float32", "int", "stream"), ...}: one name a parameter. An array has
-//   the
-//                  name of its dtype and arrives as an address; "int" and "float" are numbers; a shape is a sequence
+//   signatures     {"relu_forward": ("float32", "float32", "int", "stream"), ...}: one name a parameter. An array goes
+//                  by its dtype and arrives as an address; "int" and "float" are numbers; a shape is a sequence
 //   shape_fields   {"ConvShape": ("n", "h", ...), ...}
 //   architectures  the GPU architectures that the kernels were compiled for; empty in the emulated module
 //   cuda_version   of the toolkit, as CUDART_VERSION has it; 0 in the emulated module
@@ -110,8 +109,17 @@ struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
       throw py::value_error(std::string(name) + " has " + std::to_string(count) + " fields (" + joined() + "), not " +
                             std::to_string(values.size()));
     std::array<int, count> fields;
-    for (size_t i = 0; i < count; ++i) fields[i] = values[i].template cast<int>();
+    for (size_t i = 0; i < count; ++i) fields[i] = field(i, values[i]);
     return std::bit_cast<Shape>(fields);
+  }
+
+  static int field(size_t i, const py::object& value) {
+    try {
+      return value.cast<int>();
+    } catch (const py::cast_error&) {
+      throw py::type_error(std::string(name) + "." + Fields::fields[i] + " must be an integer of 32 bits, not " +
+                           std::string(py::repr(value)));
+    }
   }
 
   static std::string joined() {
@@ -175,7 +183,11 @@ void bind_index_maps(py::module_ m) {
 }
 
 void bind_kernels(py::module_& m) {
+  bind(m, "adaptive_avgpool2d_backward", adaptive_avgpool2d_backward);
+  bind(m, "adaptive_avgpool2d_forward", adaptive_avgpool2d_forward);
   bind(m, "add_forward", add_forward);
+  bind(m, "avgpool2d_backward", avgpool2d_backward);
+  bind(m, "avgpool2d_forward", avgpool2d_forward);
   bind(m, "batch_norm_backward_input", batch_norm_backward_input);
   bind(m, "batch_norm_backward_sums", batch_norm_backward_sums);
   bind(m, "batch_norm_forward", batch_norm_forward);
@@ -199,8 +211,12 @@ void bind_kernels(py::module_& m) {
   bind(m, "log_forward", log_forward);
   bind(m, "log_softmax_backward", log_softmax_backward);
   bind(m, "log_softmax_forward", log_softmax_forward);
+  bind(m, "lrn_backward", lrn_backward);
+  bind(m, "lrn_forward", lrn_forward);
   bind(m, "max_backward", max_backward);
   bind(m, "max_forward", max_forward);
+  bind(m, "maxpool2d_backward", maxpool2d_backward);
+  bind(m, "maxpool2d_forward", maxpool2d_forward);
   bind(m, "mul_backward_a", mul_backward_a);
   bind(m, "mul_backward_b", mul_backward_b);
   bind(m, "mul_forward", mul_forward);
@@ -272,6 +288,7 @@ void bind_probes(py::module_ m) {
   bind(m, "throw_in_thread", probes::throw_in_thread);
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
+  bind(m, "wait_for_each_other", probes::wait_for_each_other);
   bind(m, "write_at", probes::write_at);
   bind(m, "write_shared", probes::write_shared);
 }

@@ -59,7 +59,7 @@ class Arena:
         device.zero(self.data)
         device.zero(self.grad)
         for parameter, start, stop in self.segments:
-            values = parameter.numpy()
+            values = parameter.device.on_host(parameter.data)
             parameter.data = self.data[start:stop].reshape(values.shape)
             device.write(parameter.data, values)
             parameter.slot = GradSlot(

@@ -15,7 +15,7 @@ import threading
 
 import numpy as np
 
-from minicnn import cuda
+from minicnn import _build_info, cuda
 from minicnn.errors import DeviceError
 
 PAGE = 4096
@@ -172,6 +172,10 @@ class HostDevice(Device):
     def to_numpy(self, array) -> np.ndarray:
         return np.array(array)
 
+    def on_host(self, array) -> np.ndarray:
+        """The values of `array` for reading: the array itself, which lies on the host."""
+        return array
+
     def write(self, array, values) -> None:
         """Overwrite `array` with host values of its shape."""
         array[...] = values
@@ -222,6 +226,8 @@ class CudaDevice(Device):
 
     def to_numpy(self, array) -> np.ndarray:
         return self.cupy.asnumpy(array)
+
+    on_host = to_numpy
 
     def write(self, array, values) -> None:
         array.set(np.ascontiguousarray(values, dtype=array.dtype).reshape(array.shape))
@@ -278,7 +284,7 @@ def _module(name: str):
 
 
 def _why_no_module(name: str) -> str:
-    return f"this install has no compiled module minicnn.{name}: no C++ compiler was found when it was built"
+    return f"this installation has no compiled module minicnn.{name}: {_build_info.emulated_why}"
 
 
 def device(name: str | Device = "cpu") -> Device:

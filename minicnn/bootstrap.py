@@ -142,7 +142,7 @@ def pip() -> Iterator[list[str]]:
 def script(distribution: importlib.metadata.Distribution, name: str) -> str:
     """The command `name` that came with an installed distribution."""
     files = distribution.files or []
-    return str(next(distribution.locate_file(file) for file in files if file.parts[-2:] == ("bin", name)))
+    return os.path.normpath(next(distribution.locate_file(file) for file in files if file.parts[-2:] == ("bin", name)))
 
 
 def run_tests(arguments: list[str]) -> int:

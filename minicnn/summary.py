@@ -20,7 +20,7 @@ IN_PLACE = (nn.Dropout, nn.Flatten, nn.ReLU)  # backward needs one of input and 
 
 
 class Row(NamedTuple):
-    """One layer, for one image. macs: multiply-accumulates of convolutions and fully connected layers, 0 for the others."""
+    """One layer. macs: multiply-accumulates of convolutions and fully connected layers, 0 for the others."""
 
     path: str
     layer: str
@@ -38,8 +38,8 @@ class Row(NamedTuple):
 class Summary(NamedTuple):
     """The layers in the order in which they ran, and the sums over them; str() is a table.
 
-    activation_bytes  what a training step keeps of one image until backward, the image itself included: the outputs of
-                      all layers but those that could write over their input (ReLU, dropout, flatten)
+    activation_bytes  what a training step keeps until backward, x included: the outputs of all layers but those that
+                      could write over their input (ReLU, dropout, flatten)
     """
 
     title: str
@@ -60,35 +60,33 @@ class Summary(NamedTuple):
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=f"{self.title}: one image of {_extents(self.input_shape)}", show_footer=True)
-        totals = [f"{self.parameters:,}", f"{self.macs:,}", f"{self.flops:,}", _memory(self.activation_bytes)]
+        table = Table(title=f"{self.title}: x {self.input_shape}", show_footer=True)
+        totals = [f"{self.parameters:,}", f"{self.macs:,}", f"{self.flops:,}", memory(self.activation_bytes)]
         table.add_column("layer", "total", no_wrap=True)
         table.add_column("", no_wrap=True)
         for heading, total in zip(("output", "parameters", "MACs", "FLOPs", "activations"), ["", *totals], strict=True):
             table.add_column(heading, total, justify="right", no_wrap=True)
         for row in self.rows:
             numbers = (f"{n:,}" if n else "" for n in (row.parameters, row.macs, row.flops))
-            table.add_row(row.path, row.layer, _extents(row.out_shape), *numbers, _memory(row.activation_bytes))
+            table.add_row(row.path, row.layer, str(row.out_shape), *numbers, memory(row.activation_bytes))
         text = io.StringIO()
         Console(file=text, width=160, color_system=None).print(table)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def _extents(shape) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _memory(count: int) -> str:
-    if not count:
-        return ""
-    return f"{count / 2**20:.2f} MiB" if count >= 2**20 else f"{count / 2**10:.2f} KiB"
+def memory(count: int) -> str:
+    """Bytes in the largest unit that fits; nothing for nothing."""
+    for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B" if count else ""
 
 
 @no_grad()
 def summary(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Summary:
-    """Run one image through `model`, on its device, and count.
+    """Run zeros of shape `input_shape` through `model`, on its device and in evaluation mode, and count.
 
-    input_shape  (H, W, C) of the image; may be left out for a network of minicnn.models, which knows its own
+    input_shape  of x, (N, H, W, C); by default one image of the size that a network of minicnn.models was built for
 
     >>> from minicnn.models import alexnet
     >>> summary(alexnet()).parameters
@@ -97,22 +95,21 @@ def summary(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Sum
     if input_shape is None:
         if not isinstance(model, Network):
             raise ValueError(
-                f"summary: say the (height, width, channels) of the images that this {type(model).__name__} reads"
+                f"summary: say the shape of the input that this {type(model).__name__} reads, (N, H, W, C)"
             )
         size = model.options["image_size"]
-        input_shape = (size, size, model.options["in_channels"])
-    parameters = model.parameters()
-    like = parameters[0] if parameters else tensor(0.0)
+        input_shape = (1, size, size, model.options["in_channels"])
+    parameters = list(dict.fromkeys(model.parameters()))
+    like = parameters[0] if parameters else tensor(0.0)  # where x must lie, and of which dtype
     rows: list[Row] = []
     with _recorded(model, rows):
-        model(tensor(np.zeros((1, *input_shape), like.dtype), device=like.device))
-    image_bytes = math.prod(input_shape) * like.dtype.itemsize
+        model(tensor(np.zeros(input_shape, like.dtype), device=like.device))
     return Summary(
         title=f"{model.name}, {model.form} form" if isinstance(model, Network) else type(model).__name__,
         input_shape=tuple(input_shape),
         rows=rows,
         parameters=sum(p.size for p in parameters),
-        activation_bytes=image_bytes + sum(row.activation_bytes for row in rows),
+        activation_bytes=math.prod(input_shape) * like.dtype.itemsize + sum(row.activation_bytes for row in rows),
     )
 
 
@@ -120,8 +117,11 @@ def summary(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Sum
 def _recorded(model: nn.Module, rows: list[Row]):
     """The model in evaluation mode, each of its innermost layers adding a row; afterwards as it was."""
     modes = [(module, module.training) for _, module in model.named_modules()]
-    layers = [(path, module) for path, module in model.named_modules() if not any(module.children())]
-    removers = [module.register_forward_hook(_recorder(path, rows)) for path, module in layers]
+    paths: dict[nn.Module, str] = {}  # a layer that is used twice has the path of its first place
+    for path, module in model.named_modules():
+        if not any(module.children()):
+            paths.setdefault(module, path)
+    removers = [module.register_forward_hook(_recorder(path, rows)) for module, path in paths.items()]
     model.eval()
     try:
         yield
@@ -136,7 +136,7 @@ def _recorder(path: str, rows: list[Row]):
     def record(layer, inputs, y):
         kept = 0 if isinstance(layer, IN_PLACE) else y.size * y.dtype.itemsize
         parameters = sum(p.size for p in layer.parameters())
-        rows.append(Row(path, type(layer).__name__, y.shape[1:], parameters, macs(layer, inputs[0].shape), kept))
+        rows.append(Row(path, type(layer).__name__, y.shape, parameters, macs(layer, inputs[0].shape), kept))
 
     return record
 

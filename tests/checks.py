@@ -78,3 +78,25 @@ def check_thread_orders(compute, device):
 def emulated():
     """The emulated module, for tests that turn its schedule."""
     return backend.device("emulated").module
+
+
+SCHEDULES = [("forward", 0), ("reverse", 0), ("random", 1), ("random", 2)]
+
+
+def check_deterministic(function, inputs, device, rng):
+    """The same bits every time: on the emulated device in every order of threads and blocks, on a GPU run after run."""
+    inputs = [np.asarray(x, np.float32) for x in inputs]
+    dy = rng.standard_normal(function(*(leaf(x, device) for x in inputs)).shape)
+    results = []
+    for schedule in SCHEDULES:
+        if device.name == "emulated":
+            device.module.configure(*schedule)
+        try:
+            y, grads = run(function, inputs, device, dy)
+        finally:
+            if device.name == "emulated":
+                device.module.configure()
+        results.append([y, *grads])
+    for again in results[1:]:
+        for got, expected in zip(again, results[0], strict=True):
+            np.testing.assert_array_equal(got, expected)

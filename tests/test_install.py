@@ -408,7 +408,7 @@ def test_the_checkout_itself_is_no_installation(source, tmp_path, monkeypatch):
 
 def test_the_installed_command_is_found(tmp_path):
     found = distribution(tmp_path / "lib/python3/site")
-    assert Path(bootstrap.script(found, "minicnn")).resolve() == tmp_path / "bin/minicnn"
+    assert bootstrap.script(found, "minicnn") == str(tmp_path / "bin/minicnn")
 
 
 class Executed(Exception):
@@ -437,7 +437,7 @@ def start(source, tmp_path, monkeypatch):
         try:
             bootstrap.ensure_installed(argv)
         except Executed:
-            done[-1] = done[-1].replace(f"{tmp_path}/lib/python3/site/../../../", "")
+            done[-1] = done[-1].replace(f"{tmp_path}/", "")
         else:
             done.append("go on")
         return done

@@ -1,13 +1,10 @@
-"""Networks for tests: narrow ones, ones in float64, and ones whose weights are not worth drawing."""
+"""Networks for tests: narrow ones, and ones in float64."""
 
 import numpy as np
 
-from minicnn import backend
-from minicnn.arena import Parameter
 from minicnn.models.alexnet import form_of as alexnet_form
 from minicnn.models.network import Conv, Network
 from minicnn.models.vgg import form_of as vgg_form
-from minicnn.nn import init, layers
 from minicnn.tensor import GradSlot
 
 
@@ -26,10 +23,3 @@ def as_float64(model):
         p.data = p.data.astype(np.float64)
         p.slot = GradSlot(p.device, p.shape, p.dtype)
     return model
-
-
-def draw_nothing(monkeypatch) -> None:
-    """Parameters are zeros that cost neither time nor memory: for tests that count what a network has."""
-    cpu = backend.device("cpu")
-    monkeypatch.setattr(layers, "parameter", lambda values: Parameter(np.zeros(values.shape, values.dtype), cpu))
-    monkeypatch.setattr(init, "normal_", lambda *_, **__: None)

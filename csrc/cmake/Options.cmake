@@ -15,7 +15,7 @@ minicnn_option(MINICNN_STRICT 0 "1: warnings are errors, and what cannot be buil
 minicnn_option(MINICNN_FALLBACK 0 "1: set by the build backend when a build of more has failed before this one")
 minicnn_option(MINICNN_SOURCE_DIGEST "" "set by the build backend: the state of the checkout that this is built from")
 set(MINICNN_FALLBACK_REASON
-  "its compilation failed when minicnn was built (MINICNN_STRICT=1 pip install -v . shows the errors)")
+  "the compilation failed when minicnn was built (MINICNN_STRICT=1 pip install -v . shows the errors)")
 
 # Whoever asks for an editable install wants to compile: there too, what cannot be built ends the build.
 set(MINICNN_MUST_COMPILE ${MINICNN_STRICT})

@@ -7,7 +7,8 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
+#include <string>
+#include <type_traits>
 
 #include "emulation/runtime.h"
 
@@ -90,7 +91,6 @@ inline uint32_t ballot(const char* name, uint32_t mask, bool predicate, Where wh
 }  // namespace emulation
 
 // Barriers.
-
 inline void __syncthreads(emulation::Where where = emulation::Where::current()) {
   emulation::synchronize_block("__syncthreads", false, where);
 }
@@ -165,21 +165,6 @@ Integer atomicCAS(Integer* address, Integer expected, Integer desired) {
   return expected;
 }
 
-// Arithmetic.
-template <class T>
-T __ldg(const T* address) {
-  return *address;
-}
-inline float __expf(float x) { return std::exp(x); }
-inline float __logf(float x) { return std::log(x); }
-inline float __powf(float x, float y) { return std::pow(x, y); }
-inline float __fdividef(float x, float y) { return x / y; }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
-inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
-inline int __popc(unsigned x) { return std::popcount(x); }
-inline int __ffs(int x) { return x ? std::countr_zero(unsigned(x)) + 1 : 0; }
-inline int __clz(int x) { return std::countl_zero(unsigned(x)); }
-inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned(uint64_t(a) * b >> 32); }
 
 }  // namespace minicnn

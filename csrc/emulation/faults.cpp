@@ -1,6 +1,7 @@
 #include "emulation/faults.h"
 
-#include <memory>
+#include <iterator>
+#include <vector>
 
 #include "emulation/worker.h"
 
@@ -25,21 +26,20 @@ class SignalStack {
  public:
   SignalStack() {
     stack_t stack{};
-    stack.ss_sp = bytes_.get();
-    stack.ss_size = BYTES;
+    stack.ss_sp = bytes_.data();
+    stack.ss_size = bytes_.size();
     sigaltstack(&stack, nullptr);
   }
   ~SignalStack() {
     stack_t now{};
     sigaltstack(nullptr, &now);
-    if (now.ss_sp != bytes_.get()) return;  // somebody put another one in its place
+    if (now.ss_sp != bytes_.data()) return;  // somebody put another one in its place
     now.ss_flags = SS_DISABLE;
     sigaltstack(&now, nullptr);
   }
 
  private:
-  static constexpr size_t BYTES = 64 * 1024;
-  std::unique_ptr<char[]> bytes_ = std::make_unique_for_overwrite<char[]>(BYTES);
+  std::vector<char> bytes_ = std::vector<char>(64 * 1024);
 };
 
 }  // namespace

@@ -96,10 +96,10 @@ void run_grid(const Launch& launch) {
   const auto workers = size_t(std::min<uint64_t>(uint64_t(options().workers), grid.count()));
   worker(workers - 1);  // all exist before the first starts
   const FaultHandler handler;
-  std::vector<std::jthread> team;
+  std::vector<std::thread> team;
   for (size_t i = 1; i < workers; ++i) team.emplace_back([&grid, i] { grid.work(worker(i)); });
   grid.work(worker(0));
-  team.clear();
+  for (std::thread& thread : team) thread.join();
   grid.rethrow();
 }
 

@@ -130,6 +130,15 @@ __global__ void diverge_in_warp_kernel() {
   }
 }
 
+__global__ void wait_for_each_other_kernel() {
+  if (threadIdx.x >= 48) return;
+  if (threadIdx.x < 32) {
+    __syncthreads();
+  } else {
+    __syncwarp();
+  }
+}
+
 __global__ void shuffle_outside_mask_kernel() {
   if (threadIdx.x < 16) __shfl_sync(0x0000FFFF, 1.0f, 20);
 }
@@ -265,6 +274,10 @@ void return_before_barrier(Stream stream) {
 
 void diverge_in_warp(Stream stream) {
   launch(diverge_in_warp_kernel, {.op = "diverge_in_warp", .grid = 1, .block = 32, .stream = stream});
+}
+
+void wait_for_each_other(Stream stream) {
+  launch(wait_for_each_other_kernel, {.op = "wait_for_each_other", .grid = 1, .block = 64, .stream = stream});
 }
 
 void shuffle_outside_mask(Stream stream) {

@@ -33,12 +33,12 @@ void block_reductions(const float* x, float* y, int count, Stream stream);
 // A grid of count threads: y[0] += x[i], y[1] = max(y[1], x[i]), y[2] = y[2] + x[i] by a compare-and-swap loop.
 void atomics(const int* x, int* y, int blocks, int threads, Stream stream);
 
-// y[i] = x[i] + i-th of the block's `floats` of shared memory, which nobody wrote.
+// y[i]: the i-th of the block's `floats` of shared memory, which nobody wrote; and a write to one of them.
 void read_shared(float* y, int floats, Stream stream);
 void write_shared(int index, int floats, Stream stream);
 void use_more_shared_than_given(Stream stream);
 
-// y (quads, 4): the words, and whether an element stays with probability 1 - p.
+// words, kept (quads, 4): what Philox draws, and whether a unit that is dropped with probability p stays.
 void philox(uint32_t* words, uint8_t* kept, int64_t seed, int64_t step, int64_t layer, int64_t first_quad, int quads,
             float p, Stream stream);
 void philox_known_answer(const uint32_t* counter, const uint32_t* key, uint32_t* y, Stream stream);
@@ -49,6 +49,7 @@ void write_at(float* y, int64_t index, Stream stream);
 void diverge_at_barrier(Stream stream);
 void return_before_barrier(Stream stream);
 void diverge_in_warp(Stream stream);
+void wait_for_each_other(Stream stream);
 void shuffle_outside_mask(Stream stream);
 void shuffle_with_foreign_mask(Stream stream);
 void overflow_stack(float* y, int depth, Stream stream);

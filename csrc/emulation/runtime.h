@@ -31,8 +31,8 @@ struct Launch {
   const void* call;
 };
 
-// Runs every block, then returns. Throws Error where the kernel or the configuration is wrong; what the kernel itself
-// throws passes through.
+// Runs every block, then returns. Throws Error, naming the op, where the configuration is impossible or the kernel goes
+// wrong or throws.
 void run_grid(const Launch& launch);
 
 class Worker;

@@ -1,10 +1,10 @@
 #include "emulation/worker.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <utility>
 
 #include "emulation/memory.h"
@@ -47,7 +47,9 @@ std::string ranges(const std::vector<unsigned>& numbers) {
 
 std::string describe_call(const Call& call) { return std::string(call.name) + " (" + place(call.where) + ")"; }
 
-bool same_place(Where a, Where b) { return a.line() == b.line() && a.column() == b.column(); }
+bool same_place(Where a, Where b) {
+  return a.line() == b.line() && a.column() == b.column() && !std::strcmp(a.file_name(), b.file_name());
+}
 
 bool same_size(const dim3& a, const dim3& b) { return a.x == b.x && a.y == b.y && a.z == b.z; }
 
@@ -55,6 +57,7 @@ bool same_size(const dim3& a, const dim3& b) { return a.x == b.x && a.y == b.y &
 
 Worker::Worker() : threads_(MAX_THREADS), warps_(MAX_WARPS), stacks_(MAX_THREADS) {
   for (unsigned i = 0; i < MAX_THREADS; ++i) threads_[i].linear = i;
+  block_.size = dim3(0, 0, 0);  // unlike any launch's: begin() takes the first for a new size
   constexpr size_t BYTES = round_up(MAX_SHARED_BYTES, SHARED_ALIGNMENT);
   shared_end_ = static_cast<unsigned char*>(allocate(BYTES)) + BYTES;
 }
@@ -251,12 +254,17 @@ std::string Worker::describe_fault() const {
 
 // "deadlock in block (0,0,0): threads 0-31 wait in __syncthreads (sgemm.cu:40); threads 32-63 have returned".
 std::string Worker::describe_deadlock() const {
-  std::map<std::string, std::vector<unsigned>> states;
-  for (unsigned i = 0; i < thread_count_; ++i) states[describe_state(threads_[i])].push_back(i);
+  std::vector<std::pair<std::string, std::vector<unsigned>>> states;  // in the order of their first threads
+  for (unsigned i = 0; i < thread_count_; ++i) {
+    const std::string state = describe_state(threads_[i]);
+    auto found = std::find_if(states.begin(), states.end(), [&](const auto& entry) { return entry.first == state; });
+    if (found == states.end()) found = states.insert(found, {state, {}});
+    found->second.push_back(i);
+  }
   std::string message = std::string(launch_->op) + ": deadlock in block " + triple(block_.index);
   const char* separator = ": threads ";
-  for (const auto& [state, members] : states) {
-    message += separator + ranges(members) + " " + state;
+  for (const auto& [state, threads] : states) {
+    message += separator + ranges(threads) + " " + state;
     separator = "; threads ";
   }
   return message;

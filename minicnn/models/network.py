@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from minicnn import nn
+from minicnn.nn import init
 from minicnn.shapes import window_count
 
 SMALLEST_IMAGE = 28  # pixels; the small form takes images from here on
@@ -125,13 +126,19 @@ def _classifier(inputs: int, form: Form, num_classes: int, dropout: float) -> nn
 
 
 def he(network: Network) -> None:
-    """He's rule with zero biases is what layers start with: nothing to do."""
+    """He's normal weights and zero biases. The output layer, which no ReLU follows, starts with a tenth: so the first loss is
+    close to ln(num_classes), however much the maxima of the pools have raised the signal before it."""
+    *hidden, output = network.layers(nn.Conv2d) + network.layers(nn.Linear)
+    for layer in hidden:
+        init.he_normal_(layer.weight)
+    init.he_normal_(output.weight, gain=0.1)
 
 
 def constructor(
     name: str, form_for: Callable[[int], Form], initializers: dict[str, Callable[[Network], None]], doc: str
 ) -> Callable[..., Network]:
-    """The public function `name`. form_for: image_size -> Form; initializers: what each `initialize` does to a network."""
+    """The public function `name`. form_for: image_size -> Form; initializers: what each `initialize` does to zeros."""
+    initializers = initializers | {None: lambda network: None}
 
     def construct(num_classes=1000, image_size=224, in_channels=3, *, initialize="he", dropout=0.5) -> Network:
         for option, value, least in (
@@ -142,9 +149,11 @@ def constructor(
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: {option} must be an integer of at least {least}, got {value!r}")
         if initialize not in initializers:
-            raise ValueError(f"{name}: initialize must be one of {', '.join(initializers)}, got {initialize!r}")
+            rules = ", ".join(map(str, initializers))
+            raise ValueError(f"{name}: initialize must be one of {rules}, got {initialize!r}")
         options = {"num_classes": num_classes, "image_size": image_size, "in_channels": in_channels}
-        network = Network(name, form_for(image_size), options | {"initialize": initialize, "dropout": dropout})
+        with init.skipped():
+            network = Network(name, form_for(image_size), options | {"initialize": initialize, "dropout": dropout})
         initializers[initialize](network)
         return network
 

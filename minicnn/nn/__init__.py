@@ -3,11 +3,15 @@
 from minicnn.arena import Parameter
 from minicnn.nn import init
 from minicnn.nn.layers import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
     Dropout,
     Flatten,
     Linear,
+    LocalResponseNorm,
+    MaxPool2d,
     ReLU,
     Sigmoid,
     Softmax,
@@ -16,12 +20,16 @@ from minicnn.nn.layers import (
 from minicnn.nn.module import Buffer, Module, Sequential, parameter
 
 __all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "Buffer",
     "Dropout",
     "Flatten",
     "Linear",
+    "LocalResponseNorm",
+    "MaxPool2d",
     "Module",
     "Parameter",
     "ReLU",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import math
 import os
@@ -20,8 +22,30 @@ def fan_in(weight: Parameter) -> int:
     return math.prod(weight.shape[1:])
 
 
+_skips = contextvars.ContextVar("skips", default=False)
+
+
+@contextlib.contextmanager
+def skipped():
+    """Layers made within do not draw their weights, which stay zero: for those who draw, load or only count them.
+
+    >>> from minicnn import nn
+    >>> with skipped():
+    ...     layer = nn.Linear(2, 1)
+    >>> layer.weight.numpy().tolist()
+    [[0.0, 0.0]]
+    """
+    token = _skips.set(True)
+    try:
+        yield
+    finally:
+        _skips.reset(token)
+
+
 def normal_(weight: Parameter, std: float, mean: float = 0.0) -> None:
     """weight ~ N(mean, std^2), drawn in float32."""
+    if _skips.get():
+        return
     key = random.generator().integers(0, 2**63, 2, dtype=np.uint64)
     draw = functools.partial(_normal_block, key, weight.size, std, mean)
     starts = range(0, weight.size, BLOCK)

@@ -23,9 +23,9 @@ class Buffer(Tensor):
 
 
 def parameter(values) -> Parameter:
-    """A parameter with these host values; it moves to its device with the whole model."""
-    place = backend.device("cpu")
-    return Parameter(place.array(np.ascontiguousarray(values)), place)
+    """A parameter that takes over these host values (it copies them only if they are not contiguous); it moves to its
+    device with the whole model."""
+    return Parameter(np.ascontiguousarray(values), backend.device("cpu"))
 
 
 class Module:

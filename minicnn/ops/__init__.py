@@ -1,6 +1,8 @@
 """The operations, one file each: formula, shape check, NumPy reference and kernel calls side by side."""
 
+from minicnn.ops.adaptive_avgpool2d import AdaptiveAvgPool2d
 from minicnn.ops.arithmetic import Add, Div, Mul, Sub
+from minicnn.ops.avgpool2d import AvgPool2d
 from minicnn.ops.batch_norm import BatchNorm
 from minicnn.ops.concatenate import Concatenate
 from minicnn.ops.cross_entropy import CrossEntropy
@@ -8,6 +10,8 @@ from minicnn.ops.dropout import Dropout, DropoutKey
 from minicnn.ops.elementary import Exp, Log, Pow, Sqrt
 from minicnn.ops.linear import Linear
 from minicnn.ops.log_softmax import LogSoftmax
+from minicnn.ops.lrn import LocalResponseNorm
+from minicnn.ops.maxpool2d import MaxPool2d
 from minicnn.ops.reductions import Max, Mean, Sum
 from minicnn.ops.relu import ReLU
 from minicnn.ops.reshape import Index, Permute, Reshape
@@ -16,7 +20,9 @@ from minicnn.ops.softmax import Softmax
 from minicnn.ops.tanh import Tanh
 
 __all__ = [
+    "AdaptiveAvgPool2d",
     "Add",
+    "AvgPool2d",
     "BatchNorm",
     "Concatenate",
     "CrossEntropy",
@@ -26,9 +32,11 @@ __all__ = [
     "Exp",
     "Index",
     "Linear",
+    "LocalResponseNorm",
     "Log",
     "LogSoftmax",
     "Max",
+    "MaxPool2d",
     "Mean",
     "Mul",
     "Permute",

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from minicnn import data
-from minicnn.data import ArrayDataset, DataError, Splits, catalogue
+from minicnn.data import ArrayDataset, DataError, Resized, Splits, catalogue
 from minicnn.data.catalogue import BUNDLED_FOLDER, IDX_SETS, check_digests
 
 DEBIAN_FOLDER = IDX_SETS["fashion-mnist"].system_folders[0]
@@ -167,6 +167,7 @@ def test_a_flat_folder_is_split_and_decoded_at_the_size_asked_for(tmp_path):
         1,
     ]
     assert splits.test is None and splits.image_shape == (5, 5, 3) and splits.class_names == ("cat", "dog")
+    assert not isinstance(splits.train, Resized)  # decoded at 5, not at 224 and shrunk
     assert data.open(os.fspath(tmp_path)).image_shape == (224, 224, 3)
 
 

@@ -163,6 +163,11 @@ def test_no_code_in_a_pickle_is_run(tmp_path, monkeypatch):
         ),
         (
             "data_batch_3",
+            python2_pickle({b"labels": [1], b"data": np.zeros((1, 3072), np.int8)}),
+            "an array in it is not a whole two-dimensional one of uint8",
+        ),
+        (
+            "data_batch_3",
             python2_pickle({b"labels": [1], b"data": np.zeros((2, 3072), np.uint8)}),
             "data_batch_3 holds (2, 3072) data for 1 labels: expected (1, 3072)",
         ),

@@ -49,6 +49,11 @@ def test_floats_in_0_to_1_and_integers_in_0_to_255_come_back_as_the_uint8_they_w
         assert np.array_equal(ArrayDataset(images, [0, 1, 0, 1]).images[..., 0], values)
 
 
+def test_floats_between_two_levels_go_to_the_nearer():
+    images = np.array([0.4, 0.6, 254.4, 254.6]).reshape(1, 2, 2) / 255
+    assert ArrayDataset(images, [0]).images.ravel().tolist() == [0, 1, 254, 255]
+
+
 GOOD = np.zeros((2, 4, 4), np.uint8)
 
 

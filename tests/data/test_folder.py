@@ -182,6 +182,7 @@ def test_images_that_fit_are_decoded_once(tmp_path, cache_bytes, decodes):
     dataset._decode = lambda index: decoded.append(index) or decode(index)
     first, again = (dataset[np.array([4, 1])][0] for _ in range(2))
     assert decoded == [4, 1] * decodes and np.array_equal(first, again)
+    assert np.array_equal(dataset[4][0], first[0]) and dataset[4][1] == 1
     first[:] = 0
     assert np.array_equal(dataset[np.array([4, 1])][0], again)
 
@@ -272,6 +273,21 @@ def test_formats_that_are_refused(tmp_path):
     with pytest.raises(DataError) as error:
         read_image(tmp_path, 8, channels=4)
     assert str(error.value) == "channels is 4: expected 3 (RGB) or 1 (grey)"
+
+
+def test_running_out_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
+    def exhausted(path):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", exhausted)
+    with pytest.raises(MemoryError):
+        read_image(tmp_path / "fine.png", 8)
+
+
+def test_resized_takes_the_central_square():
+    wide = np.zeros((1, 4, 10, 3), np.uint8)
+    wide[:, :, 3:7] = np.asarray(quadrants(4))
+    assert np.array_equal(Resized(ArrayDataset(wide, [0]), 4).images[0], np.asarray(quadrants(4)))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

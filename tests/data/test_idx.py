@@ -59,13 +59,17 @@ def test_damaged_files_are_named(tmp_path, content, message):
     assert str(error.value) == message.format(path=path)
 
 
-def test_a_damaged_gzip_body_is_named(tmp_path):
-    content = bytearray(gzip.compress(idx_bytes(np.zeros((50, 28, 28), np.uint8))))
-    content[len(content) // 2] ^= 0xFF
+@pytest.mark.parametrize(
+    ("place", "reason"), [(10, "Error -3 while decompressing data: invalid block type"), (-8, "CRC check failed")]
+)
+def test_a_damaged_gzip_body_is_named(tmp_path, place, reason):
+    """The first byte of the compressed data, which holds the block's type (7: a last block of no known type), and the CRC."""
+    content = bytearray(gzip.compress(idx_bytes(ARRAY)))
+    content[place] = 7 if place == 10 else content[place] ^ 0xFF
     (tmp_path / "images").write_bytes(content)
     with pytest.raises(DataError) as error:
         read_idx(tmp_path / "images")
-    assert str(error.value).startswith(f"cannot read {tmp_path / 'images'}: ")
+    assert str(error.value).startswith(f"cannot read {tmp_path / 'images'}: {reason}")
 
 
 def test_missing_file():

@@ -12,6 +12,7 @@ from tolerances import assert_close
 import minicnn
 from minicnn import functional, models, nn, optim
 from minicnn.models import CONSTRUCTORS
+from minicnn.nn import init
 
 NARROW = {  # small forms that keep every kind of row
     "alexnet": {"divisor": 8, "hidden": 12},
@@ -22,11 +23,6 @@ NARROW = {  # small forms that keep every kind of row
 }
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    twins.draw_nothing(monkeypatch)
-
-
 def logits_of(network, rng, batch=2):
     size, channels = network.options["image_size"], network.options["in_channels"]
     with minicnn.no_grad():
@@ -34,8 +30,9 @@ def logits_of(network, rng, batch=2):
 
 
 @pytest.mark.parametrize("name", CONSTRUCTORS)
-def test_every_network_is_called_with_no_argument(name, undrawn):
-    network = CONSTRUCTORS[name]()
+def test_every_network_is_called_with_no_argument(name):
+    with init.skipped():
+        network = CONSTRUCTORS[name]()
     assert network.name == name and network.form == "full"
     assert network.options == {
         "num_classes": 1000,
@@ -48,16 +45,16 @@ def test_every_network_is_called_with_no_argument(name, undrawn):
 
 @pytest.mark.parametrize("image_size", [28, 32, 63, 64])
 @pytest.mark.parametrize("name", CONSTRUCTORS)
-def test_shapes_at_the_edges_of_the_forms(name, image_size, undrawn, rng):
-    network = CONSTRUCTORS[name](num_classes=7, image_size=image_size, in_channels=1)
+def test_shapes_at_the_edges_of_the_forms(name, image_size, rng):
+    network = CONSTRUCTORS[name](num_classes=7, image_size=image_size, in_channels=1, initialize=None)
     assert network.form == ("small" if image_size < 64 else "full")
     assert logits_of(network, rng).shape == (2, 7)
 
 
 @pytest.mark.parametrize("image_size", [224, 227, 250])
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower", "alexnet_owt"])
-def test_shapes_of_large_images(name, image_size, undrawn, rng):
-    network = CONSTRUCTORS[name](num_classes=5, image_size=image_size)
+def test_shapes_of_large_images(name, image_size, rng):
+    network = CONSTRUCTORS[name](num_classes=5, image_size=image_size, initialize=None)
     assert logits_of(network, rng, batch=1).shape == (1, 5)
 
 
@@ -74,16 +71,16 @@ SMALL_PARAMETERS = {  # at 28 pixels, one channel, ten classes
 
 
 @pytest.mark.parametrize("name", SMALL_PARAMETERS)
-def test_parameters_of_each_layer_of_the_small_form(name, undrawn):
-    network = CONSTRUCTORS[name](num_classes=10, image_size=28, in_channels=1)
+def test_parameters_of_each_layer_of_the_small_form(name):
+    network = CONSTRUCTORS[name](num_classes=10, image_size=28, in_channels=1, initialize=None)
     layers = network.layers(nn.Conv2d) + network.layers(nn.Linear)
     assert [layer.weight.size + layer.bias.size for layer in layers] == SMALL_PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", CONSTRUCTORS)
-def test_the_small_form_keeps_the_layers_of_the_full_one(name, undrawn):
+def test_the_small_form_keeps_the_layers_of_the_full_one(name):
     """Kinds and order: all but two pools of VGG."""
-    full, small = (CONSTRUCTORS[name](num_classes=10, image_size=size) for size in (64, 63))
+    full, small = (CONSTRUCTORS[name](num_classes=10, image_size=size, initialize=None) for size in (64, 63))
     kinds = [[type(layer).__name__ for layer in (*n.features, *n.classifier)] for n in (full, small)]
     if name.startswith("vgg"):
         features = len(full.features)
@@ -132,7 +129,7 @@ ERRORS = {
     ),
     "no_class": ({"num_classes": 0}, "alexnet: num_classes must be an integer of at least 1, got 0"),
     "no_channel": ({"in_channels": 0}, "alexnet: in_channels must be an integer of at least 1, got 0"),
-    "unknown_rule": ({"initialize": "xavier"}, "alexnet: initialize must be one of he, paper, got 'xavier'"),
+    "unknown_rule": ({"initialize": "xavier"}, "alexnet: initialize must be one of he, paper, None, got 'xavier'"),
 }
 
 
@@ -157,11 +154,22 @@ def test_find_names_the_nearest():
         models.find("resnet-9000")
 
 
-@pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower", "alexnet_owt", "vgg_a", "vgg_e"])
-def test_he_keeps_the_signal(name, rng):
-    """The root mean square of the logits is of order one, whatever the depth: no first loss far from ln(classes)."""
-    logits = logits_of(CONSTRUCTORS[name](10, 28, 1).eval(), rng, batch=8).numpy()
-    assert 0.1 < np.sqrt((logits**2).mean()) < 10
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_he_starts_close_to_chance_with_a_signal_in_every_layer(name, rng):
+    network = CONSTRUCTORS[name](10, 28, 1).eval()
+    sizes = []
+    for layer in network.layers(nn.ReLU):
+        layer.register_forward_hook(lambda _, __, y: sizes.append(np.sqrt((y.numpy() ** 2).mean())))
+    logits = logits_of(network, rng, batch=8)
+    loss = functional.cross_entropy(logits, minicnn.tensor(np.arange(8))).item()
+    assert 0.2 < min(sizes) and max(sizes) < 10
+    assert abs(loss - math.log(10)) < 0.2
+
+
+def test_none_leaves_zeros_to_load():
+    network, drawn = (models.vgg_a(10, 28, 1, initialize=rule) for rule in (None, "he"))
+    assert not any(p.numpy().any() for p in network.parameters())
+    network.load_state_dict(drawn.state_dict())
 
 
 @pytest.mark.parametrize(("rule", "std"), [("paper", 0.1), ("paper-0.01", 0.01)])
@@ -171,11 +179,6 @@ def test_both_readings_of_the_vgg_paper(rule, std):
         weight = layer.weight.numpy()
         assert abs(weight.std() - std) < 4 * std / math.sqrt(2 * weight.size)
         assert not layer.bias.numpy().any()
-
-
-def conv_weights(conv):
-    """KRSC -> KCRS."""
-    return conv.weight.numpy().transpose(0, 3, 1, 2)
 
 
 def copy_to_torch(network, features, classifier, grid, torch):
@@ -247,7 +250,7 @@ def test_outputs_and_gradients_are_those_of_torch(name, build, divisor, rng, tor
     ours, theirs = copy_to_torch(network, features, classifier, 6, torch)
 
     x, dy = 10 * rng.standard_normal((2, 224, 224, 3)), rng.standard_normal((2, 10))
-    y = network(leaf(x, "numpy", requires_grad=False))
+    y = network(leaf(x, "cpu", requires_grad=False))
     expected = classifier(torch.flatten(features(torch.tensor(x.transpose(0, 3, 1, 2))), 1))
     assert_close(y.numpy(), expected.detach().numpy(), rtol=1e-10)
     y.backward(dy)
@@ -269,7 +272,7 @@ def test_gradient_of_the_whole_network(name, rng):
     for p in network.parameters():
         if p.ndim == 1:
             p.copy_(0.1 * rng.standard_normal(p.shape))
-    x = leaf(rng.standard_normal((2, 28, 28, 2)), "numpy")
+    x = leaf(rng.standard_normal((2, 28, 28, 2)), "cpu")
     minicnn.gradcheck(lambda x, *_: network(x), [x, *network.parameters()], elementwise=False)
 
 
@@ -301,14 +304,14 @@ def test_kernels_compute_the_network_of_the_reference(name, kernel_device, rng):
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_owt", "vgg_a", "vgg_a_lrn"])
 def test_one_batch_is_learned_by_heart(name, rng):
     network = CONSTRUCTORS[name](num_classes=4, image_size=28, in_channels=1, dropout=0.0)
-    x = minicnn.tensor(rng.standard_normal((8, 28, 28, 1)).astype(np.float32))
-    target = minicnn.tensor(np.arange(8) % 4)
-    optimizer = optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    x = minicnn.tensor(rng.standard_normal((4, 28, 28, 1)).astype(np.float32))
+    target = minicnn.tensor(np.arange(4))
+    optimizer = optim.SGD(network.parameters(), lr=0.003, momentum=0.9)
     losses = []
-    for _ in range(40):
+    for _ in range(30):
         optimizer.zero_grad()
         loss = functional.cross_entropy(network(x), target)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[0] > 0.5 and losses[-1] < 0.01
+    assert losses[0] > 1 and losses[-1] < 0.01

@@ -86,3 +86,16 @@ def test_constant_fills_a_moved_parameter(device):
     init.normal_(layer.weight, 0.0, mean=2.0)
     assert layer.bias.numpy().tolist() == [0.25] * 3
     assert (layer.weight.numpy() == 2).all()
+
+
+def test_skipped_draws_are_none_and_end_with_the_block():
+    before = minicnn.random.generator().bit_generator.state["state"]["counter"].copy()
+    with init.skipped():
+        with init.skipped():
+            pass
+        layer = nn.Linear(3, 2)
+        init.normal_(layer.weight, 1.0)
+    assert not layer.weight.numpy().any()
+    np.testing.assert_array_equal(minicnn.random.generator().bit_generator.state["state"]["counter"], before)
+    init.normal_(layer.weight, 1.0)
+    assert layer.weight.numpy().all()

@@ -167,6 +167,11 @@ def test_repr_shows_the_tree(network):
     )
 
 
+def test_parameter_takes_over_its_array():
+    values = np.ones((2, 3), np.float32)
+    assert nn.parameter(values).data is values
+
+
 def test_parameter_is_contiguous_and_on_the_cpu():
     weight = nn.parameter(np.arange(6.0).reshape(2, 3).T)
     assert weight.data.flags.c_contiguous and weight.requires_grad and weight.device is backend.device("cpu")

@@ -1,0 +1,46 @@
+// Runs of consecutive channels: four at a time in one access of 16 bytes where the layout allows it, else one at a
+// time.
+#pragma once
+#include <cstdint>
+#include <initializer_list>
+
+#include "device/cuda.h"
+#include "kernels.h"
+
+namespace minicnn {
+
+template <class T, int WIDTH>
+struct alignas(WIDTH * sizeof(T)) Run {
+  static_assert(WIDTH == 1 || WIDTH == 4, "a run is one element, or four that move together");
+  T values[WIDTH];
+};
+
+template <int WIDTH, class T>
+__device__ Run<T, WIDTH> load_run(const T* first) {
+  return *reinterpret_cast<const Run<T, WIDTH>*>(first);
+}
+
+template <int WIDTH, class T>
+__device__ void store_run(T* first, const Run<T, WIDTH>& run) {
+  *reinterpret_cast<Run<T, WIDTH>*>(first) = run;
+}
+
+// first[0 .. WIDTH) = run, or += run.
+template <int WIDTH>
+__device__ void store_run(float* first, Run<float, WIDTH> run, Accumulate accumulate) {
+  if (accumulate == Accumulate::add) {
+    const auto earlier = load_run<WIDTH>(first);
+    for (int i = 0; i < WIDTH; ++i) run.values[i] += earlier.values[i];
+  }
+  store_run(first, run);
+}
+
+// True where arrays (..., channels) divide into aligned runs of four: `channels` is a multiple of four and the arrays
+// start on 16-byte boundaries, which a view into an arena may not.
+inline bool has_runs_of_four(int channels, std::initializer_list<const void*> arrays) {
+  for (const void* array : arrays)
+    if (reinterpret_cast<uintptr_t>(array) % 16 != 0) return false;
+  return channels % 4 == 0;
+}
+
+}  // namespace minicnn

@@ -1,0 +1,121 @@
+"""Local response normalisation, across channels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicnn.autograd import Op
+from minicnn.errors import OpError
+
+DIALECTS = ("mean", "sum")
+CHUNK = 1 << 16  # elements: with half a dozen scratch arrays of that size they stay in a core's second-level cache
+
+
+class LocalResponseNorm(Op):
+    """y[..., c] = x[..., c] * s[..., c]**-beta with s[..., c] = k + a * sum of x[..., j]**2 over the window of c.
+
+    x, y (..., C). The window of c: c - size//2 <= j <= c + (size - 1)//2, cut off at the first and last channel;
+    PyTorch's, which for even sizes reaches one channel further down than up. dialect "mean": a = alpha/size (PyTorch,
+    Caffe, the author's own code); "sum": a = alpha (the paper's formula).
+
+    dx[c] = dy[c] * s[c]**-beta - 2*a*beta * x[c] * sum of dy[i] * x[i] * s[i]**(-beta-1) over the i with c in their window.
+    Nothing but x is kept: s costs less to compute again than to store.
+    Source: Krizhevsky et al. 2012, section 3.3.
+    """
+
+    name = "local_response_norm"
+
+    def __init__(self, size, alpha=1e-4, beta=0.75, k=1.0, dialect="mean"):
+        self.size, self.alpha, self.beta, self.k, self.dialect = size, alpha, beta, k, dialect
+
+    def check(self, x):
+        if not isinstance(self.size, int) or self.size < 1:
+            raise OpError(f"{self.name}: size must be an integer of at least 1, got {self.size!r}")
+        if self.dialect not in DIALECTS:
+            raise OpError(
+                f"{self.name}: dialect must be 'mean' (alpha/size, as in PyTorch) or 'sum' (the paper's alpha), "
+                f"got {self.dialect!r}"
+            )
+        if x.ndim < 2:
+            raise OpError(f"{self.name}: x must be (..., C) with at least two dimensions, got {x.shape}")
+        self.scale = self.alpha / self.size if self.dialect == "mean" else self.alpha
+        reach = max(x.shape[-1] - 1, 0)
+        self.below, self.above = min(self.size // 2, reach), min((self.size - 1) // 2, reach)
+        return x.shape
+
+    def forward_numpy(self, x, y):
+        self.x = x
+        for xs, ys in _chunks(x, y):
+            np.divide(xs, self._power(self._s(xs)), out=ys)
+
+    def backward_numpy(self, dy):
+        for dys, xs, dxs in _chunks(dy, self.x, self.grad_array(0)):
+            s = self._s(xs)
+            direct = dys / self._power(s)
+            through_s = _window_sums(direct, xs / s, self.above, self.below)
+            through_s *= xs
+            through_s *= 2 * self.scale * self.beta
+            np.subtract(direct, through_s, out=dxs)
+
+    def _s(self, x):
+        s = _window_sums(x, x, self.below, self.above)
+        s *= self.scale
+        s += self.k
+        return s
+
+    def _power(self, s):
+        """s**beta; for 0.75 by square roots, several times as fast."""
+        if self.beta != 0.75:
+            return s**self.beta
+        root = np.sqrt(s)
+        return root * np.sqrt(root)
+
+    def forward_kernel(self, x, y):
+        self.x = x
+        self.kernels.lrn_forward(x, y, *self._parameters(x))
+
+    def backward_kernel(self, dy):
+        dx, accumulate = self.grad_out(0)
+        self.kernels.lrn_backward(dy, self.x, dx, accumulate, *self._parameters(dy))
+
+    def _parameters(self, x):
+        return self.below, self.above, self.scale, self.beta, self.k, x.size // max(x.shape[-1], 1), x.shape[-1]
+
+
+def _chunks(*arrays):
+    """The same pixels of each array (..., C), as (pixels, C), as many at a time as fit into the cache."""
+    channels = arrays[0].shape[-1]
+    flat = [array.reshape(array.size // max(channels, 1), channels) for array in arrays]
+    step = max(1, CHUNK // max(channels, 1))
+    for start in range(0, len(flat[0]), step):
+        yield [array[start : start + step] for array in flat]
+
+
+def _window_sums(a, b, below: int, above: int):
+    """sum of a[:, j] * b[:, j] over c - below <= j <= c + above, for every c: (pixels, C).
+
+    The products stand in one line, zeros between the pixels: every sum is one of neighbours in a long array.
+    """
+    pixels, channels = a.shape
+    gap = below + above
+    line = np.empty(pixels * (channels + gap) + gap, a.dtype)
+    products = line[: pixels * (channels + gap)].reshape(pixels, channels + gap)
+    products[:, :below] = 0
+    products[:, below + channels :] = 0
+    line[products.size :] = 0
+    np.multiply(a, b, out=products[:, below : below + channels])
+    return _sliding_sums(line, gap + 1).reshape(products.shape)[:, :channels]
+
+
+def _sliding_sums(values, size: int):
+    """values[i] + ... + values[i + size - 1] for every i: 2*log2(size) additions, of sums of 1, 2, 4, ... neighbours."""
+    total, taken = None, 0
+    block, width = values, 1
+    while True:
+        if size & width:
+            total = block if total is None else total[: block.size - taken] + block[taken:]
+            taken += width
+        if taken == size:
+            return total
+        block = block[:-width] + block[width:]
+        width *= 2

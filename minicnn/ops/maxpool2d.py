@@ -1,0 +1,122 @@
+"""Max pooling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicnn.autograd import Op
+from minicnn.errors import OpError
+from minicnn.ops.windows import Footprint, chunks, taps
+from minicnn.shapes import PoolShape
+
+PLACES = 1 << 16  # of a window: more do not fit into the index
+
+
+class MaxPool2d(Op):
+    """y[n,p,q,c] = max over r, s of x[n, p*stride_h + r - padding_h, q*stride_w + s - padding_w, c].
+
+    x (N, H, W, C), y (N, P, Q, C); windows may overlap. Padding never wins: a window wholly in the padding gives -inf,
+    and no gradient. The first of equals wins, in the order r, s; the last NaN wins over everything. As in PyTorch.
+
+    dx[n,h,w,c] = sum of dy[n,p,q,c] over the windows that this element won. Kept is the winner's place r*S + s, a byte a
+    window up to 256 places.
+    Source: overlapping windows, Krizhevsky et al. 2012, section 3.4.
+    """
+
+    name = "max_pool2d"
+
+    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False):
+        self.window = kernel_size, stride, padding, ceil_mode
+
+    def check(self, x):
+        self.shape = PoolShape.of(self.name, x.shape, *self.window)
+        places = self.shape.r * self.shape.s
+        if places > PLACES:
+            size = self.shape.r, self.shape.s
+            raise OpError(f"max_pool2d: windows of {size} have {places} places, at most {PLACES} are possible")
+        self.index_dtype = np.dtype(np.uint8 if places <= 256 else np.uint16)
+        return self.shape.out
+
+    def forward_numpy(self, x, y):
+        """Chunk by chunk: the maxima along the columns of each row, then of those along the rows."""
+        self.index = self.empty(y.shape, self.index_dtype)
+        for images, rows in chunks(self.shape):
+            seen = Footprint(self.shape, rows).read(x[images], -np.inf)
+            self._largest(seen, rows, y[images, rows], self.index[images, rows])
+
+    def _largest(self, seen, rows, y, index):
+        """y and index of some rows from their footprint. Columns come first: of equals the least r wins, then the least s."""
+        shape, number = self.shape, self.index_dtype.type
+        first_r = _first_inside(shape.padding_h, shape.stride_h, shape.r, rows.start, rows.stop)
+        first_s = _first_inside(shape.padding_w, shape.stride_w, shape.s, 0, shape.q)
+        values = taps(seen, 2, shape.s, shape.stride_w)
+        largest, column = np.empty(values[0].shape, y.dtype), np.empty(values[0].shape, self.index_dtype)
+        column[...] = first_s.astype(number)[:, None]
+        _first_max(values, map(number, range(1, shape.s)), largest, column)
+
+        values, columns = taps(largest, 1, shape.r, shape.stride_h), taps(column, 1, shape.r, shape.stride_h)
+        np.maximum(columns[0], np.add.outer(first_r * shape.s, first_s).astype(number)[:, :, None], out=index)
+        places = (columns[r] + number(r * shape.s) for r in range(1, shape.r))
+        _first_max(values, places, y, index)
+        if np.isnan(y).any():
+            for r, row in enumerate(taps(seen, 1, shape.r, shape.stride_h)):
+                for s, value in enumerate(taps(row, 2, shape.s, shape.stride_w)):
+                    index[np.isnan(value)] = r * shape.s + s
+
+    def backward_numpy(self, dy):
+        """Chunk by chunk: each window adds to its winner in the flat dx; windows wholly in the padding have none."""
+        shape, dx = self.shape, self.grad_array(0)
+        if dx.size == 0:
+            return
+        p = _touching(shape.h, shape.r, shape.stride_h, shape.padding_h, shape.p)
+        q = _touching(shape.w, shape.s, shape.stride_w, shape.padding_w, shape.q)
+        place = np.add.outer(np.arange(shape.r) * shape.w, np.arange(shape.s)).ravel() * shape.c
+        corner_q = (np.arange(q.start, q.stop) * shape.stride_w - shape.padding_w) * shape.c
+        along_row = np.add.outer(corner_q, np.arange(shape.c)).ravel()
+        for images, rows in chunks(shape):
+            if rows.start == 0:
+                dx[images] = 0
+            rows = slice(max(rows.start, p.start), max(min(rows.stop, p.stop), p.start))
+            image = np.arange(images.stop - images.start) * shape.h
+            corner_p = np.arange(rows.start, rows.stop) * shape.stride_h - shape.padding_h
+            winner = place.take(self.index[images, rows, q]).reshape(len(image), len(corner_p), along_row.size)
+            winner += along_row
+            winner += np.add.outer(image, corner_p)[:, :, None] * (shape.w * shape.c)
+            np.add.at(dx[images].reshape(-1), winner.reshape(-1), dy[images, rows, q].reshape(-1))
+
+    def forward_kernel(self, x, y):
+        self.index = self.empty(y.shape, self.index_dtype)
+        self.kernels.maxpool2d_forward(x, y, *self._index_arguments(), self.shape)
+
+    def backward_kernel(self, dy):
+        dx, accumulate = self.grad_out(0)
+        self.kernels.maxpool2d_backward(dy, *self._index_arguments(), dx, accumulate, self.shape)
+
+    def _index_arguments(self):
+        """(as uint8, as uint16): kernels take the index as one of them, the other is absent."""
+        return (self.index, None) if self.index_dtype == np.uint8 else (None, self.index)
+
+
+def _touching(extent: int, size: int, stride: int, padding: int, count: int) -> slice:
+    """Which of the windows along an axis contain an element of the image, rather than padding alone."""
+    start = max(0, (padding - size) // stride + 1)
+    return slice(start, max(start, min(count, (extent + padding - 1) // stride + 1)))
+
+
+def _first_inside(padding: int, stride: int, size: int, start: int, stop: int):
+    """Of the windows start .. stop along an axis, the first place that does not lie in the padding before the image."""
+    return np.clip(padding - np.arange(start, stop) * stride, 0, size - 1)
+
+
+def _first_max(values, places, largest, index) -> None:
+    """largest = the maximum over `values`, element by element; index = the place of the first that equals it.
+
+    Places ascend; they are those of values[1:], values[0]'s stand in index already.
+    """
+    before = values[0]
+    for value, place in zip(values[1:], places, strict=True):
+        wins = np.greater(value, before).view(np.uint8)
+        before = np.maximum(before, value, out=largest)
+        np.maximum(index, np.multiply(wins, place), out=index)
+    if before is values[0]:
+        largest[...] = before

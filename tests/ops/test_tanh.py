@@ -1,0 +1,77 @@
+"""Tanh: reference, extremes, gradient, kernels, errors."""
+
+import math
+
+import numpy as np
+import pytest
+from checks import check_accumulates, check_deterministic, check_kernels, leaf, run
+from tolerances import assert_close
+
+import minicnn
+from minicnn.functional import tanh
+
+SHAPES = {
+    "empty": (0, 4),
+    "no_axes": (),
+    "shorter_than_a_vector_access": (3,),
+    "whole_vectors": (2, 4, 4, 8),
+    "tail_after_vectors": (3, 7, 5, 3),
+    "past_one_block": (1037,),
+}
+
+
+@pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
+def x(request, rng):
+    return 3 * rng.standard_normal(request.param)
+
+
+def test_reference_is_the_formula(x):
+    y, (dx,) = run(tanh, [x], "numpy")
+    for index in np.ndindex(x.shape):
+        expected = math.tanh(x[index])
+        assert y[index] == pytest.approx(expected, rel=1e-14)
+        assert dx[index] == pytest.approx(1 - expected**2, rel=1e-12)
+
+
+def test_extremes_are_as_in_torch(device, torch):
+    values = np.array(
+        [np.nan, np.inf, -np.inf, 0.0, 1e-20, -1e-20, 20, -20, 87, -87, 100, -100, 1e30, -1e30], np.float32
+    )
+    y, (dx,) = run(tanh, [values], device)
+    second = torch.tensor(values, requires_grad=True)
+    torch.tanh(second).sum().backward()
+    assert_close(y, torch.tanh(second).detach().numpy())
+    assert_close(dx, second.grad.numpy())
+
+
+def test_gradient_of_the_reference(x):
+    minicnn.gradcheck(tanh, [leaf(x, "numpy")])
+
+
+def test_kernels_match_the_reference(x, kernel_device, rng):
+    check_kernels(tanh, [x], kernel_device, rng)
+
+
+def test_gradient_of_the_kernels(kernel_device, rng):
+    x = rng.standard_normal((3, 7)).astype(np.float32)
+    minicnn.gradcheck(tanh, [leaf(x, kernel_device)], eps=0.02, rtol=2e-3)
+
+
+def test_gradients_accumulate(device, rng):
+    check_accumulates(tanh, [rng.standard_normal((5, 9))], device)
+
+
+def test_thread_order_does_not_matter(kernel_device, rng):
+    check_deterministic(tanh, [rng.standard_normal((3, 350))], kernel_device, rng)
+
+
+def test_the_layer_is_the_function(rng):
+    x = minicnn.tensor(rng.standard_normal((2, 3)))
+    np.testing.assert_array_equal(minicnn.nn.Tanh()(x).numpy(), tanh(x).numpy())
+
+
+def test_kernels_refuse_float64(kernel_device):
+    with pytest.raises(
+        minicnn.OpError, match=rf"^tanh: the kernels of '{kernel_device.name}' compute in float32, x is float64$"
+    ):
+        tanh(minicnn.tensor(np.zeros(3), device=kernel_device))

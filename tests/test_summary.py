@@ -1,0 +1,130 @@
+"""Summary: what it counts, that it leaves the model as it was, and the calculator of receptive fields."""
+
+import numpy as np
+import pytest
+
+import minicnn
+from minicnn import models, nn
+from minicnn.summary import memory, receptive_field, summary
+
+
+@pytest.fixture
+def network():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, groups=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 3 * 4, 5))
+
+
+def test_rows_are_the_innermost_layers_in_the_order_of_their_run(network):
+    rows = summary(network, (2, 7, 9, 3)).rows
+    assert [(row.path, row.layer, row.out_shape) for row in rows] == [
+        ("0", "Conv2d", (2, 3, 4, 8)),
+        ("1", "ReLU", (2, 3, 4, 8)),
+        ("2", "Flatten", (2, 96)),
+        ("3", "Linear", (2, 5)),
+    ]
+    assert [row.parameters for row in rows] == [8 * 27 + 8, 0, 0, 5 * 96 + 5]
+    assert [row.macs for row in rows] == [2 * 3 * 4 * 8 * 27, 0, 0, 2 * 96 * 5]
+    assert [row.activation_bytes for row in rows] == [4 * 2 * 96, 0, 0, 4 * 2 * 5]
+
+
+def test_totals(network):
+    counted = summary(network, (2, 7, 9, 3))
+    assert counted.parameters == 8 * 27 + 8 + 5 * 96 + 5
+    assert counted.macs == 2 * 3 * 4 * 8 * 27 + 2 * 96 * 5
+    assert counted.flops == 2 * counted.macs
+    assert counted.activation_bytes == 4 * 2 * (7 * 9 * 3 + 96 + 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "macs"),
+    [({"groups": 2}, 36 * 6 * 4 * 9 // 2), ({"dilation": 2}, 16 * 6 * 4 * 9), ({"stride": 2}, 9 * 6 * 4 * 9)],
+    ids=["groups", "dilation", "stride"],
+)
+def test_every_option_of_a_convolution_counts(options, macs):
+    assert summary(nn.Conv2d(4, 6, 3, **options), (1, 8, 8, 4)).macs == macs
+
+
+def test_a_layer_used_twice_has_two_rows_and_its_parameters_once_in_the_total():
+    layer = nn.Linear(4, 4)
+    counted = summary(nn.Sequential(layer, layer), (1, 4))
+    assert [row.parameters for row in counted.rows] == [20, 20]
+    assert counted.parameters == 20 and counted.macs == 32
+
+
+def test_the_model_is_left_as_it_was(network):
+    network[1].eval()
+    summary(network, (1, 7, 9, 3))
+    assert [module.training for module in network] == [True, False, True, True]
+    with pytest.raises(minicnn.OpError):
+        summary(network, (1, 8, 20, 3))
+    assert [module.training for module in network] == [True, False, True, True]
+    rows = []
+    network[0].register_forward_hook(lambda *_: rows.append(1))
+    summary(network, (1, 7, 9, 3))
+    assert rows == [1]
+
+
+def test_it_runs_where_the_model_is(network, device):
+    assert summary(network.to(device), (1, 7, 9, 3)).macs == 3 * 4 * 8 * 27 + 96 * 5
+    assert network[0].weight.device is device
+
+
+def test_a_network_of_ours_knows_its_input():
+    network = models.alexnet(num_classes=10, image_size=28, in_channels=1)
+    assert summary(network) == summary(network, (1, 28, 28, 1))
+    with pytest.raises(
+        ValueError, match=r"^summary: say the shape of the input that this Linear reads, \(N, H, W, C\)$"
+    ):
+        summary(nn.Linear(3, 4))
+
+
+def test_a_model_without_parameters():
+    counted = summary(nn.ReLU(), (1, 2))
+    assert (counted.parameters, counted.macs, counted.activation_bytes) == (0, 0, 8)
+
+
+def test_the_table(network):
+    lines = str(summary(network, (1, 7, 9, 3))).splitlines()
+    assert lines[0].strip() == "Sequential: x (1, 7, 9, 3)"
+    cells = [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in lines]
+    assert ["layer", "", "output", "parameters", "MACs", "FLOPs", "activations"] in cells
+    assert ["0", "Conv2d", "(1, 3, 4, 8)", "224", "2,592", "5,184", "384 B"] in cells
+    assert ["1", "ReLU", "(1, 3, 4, 8)", "", "", "", ""] in cells
+    assert ["total", "", "", "709", "3,072", "6,144", "1.1 KiB"] in cells
+    assert not any(line.endswith(" ") or "\x1b" in line for line in lines)
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, ""), (1023, "1023 B"), (1024, "1.0 KiB"), (60955136, "58.1 MiB")])
+def test_memory_in_words(count, text):
+    assert memory(count) == text
+
+
+def span_of_influence(network, size) -> int:
+    """From the first to the last row of the image that changes the middle output: the receptive field, by trying."""
+    changing = []
+    with minicnn.no_grad():
+        before = network(minicnn.tensor(np.ones((1, size, size, 1), np.float32))).numpy()
+        middle = tuple(extent // 2 for extent in before.shape[1:3])
+        for row in range(size):
+            x = np.ones((1, size, size, 1), np.float32)
+            x[:, row] = 2
+            if network(minicnn.tensor(x)).numpy()[0][middle] != before[0][middle]:
+                changing.append(row)
+    return changing[-1] - changing[0] + 1
+
+
+FIELDS = {
+    "one": ([(5, 1, 1)], 5),
+    "strides_multiply": ([(3, 2, 1), (3, 2, 1), (3, 1, 1)], 15),
+    "dilation_spans": ([(3, 1, 2), (2, 1, 3)], 8),
+}
+
+
+@pytest.mark.parametrize(("layers", "field"), FIELDS.values(), ids=FIELDS)
+def test_receptive_field_is_what_changes_an_output(layers, field):
+    convs = [nn.Conv2d(1, 1, kernel, stride=stride, dilation=dilation) for kernel, stride, dilation in layers]
+    assert receptive_field(convs) == field == span_of_influence(nn.Sequential(*convs), 33)
+
+
+def test_receptive_field_of_published_networks():
+    assert receptive_field(models.alexnet(initialize=None).features) == 195
+    assert receptive_field(models.vgg16(initialize=None).features) == 212
