@@ -85,7 +85,7 @@ class Conv2d(Module):
             raise OpError(f"conv2d: groups={groups} must divide {in_channels} input and {out_channels} output channels")
         self.kernel_size = pair(kernel_size, "conv2d: kernel_size", 1)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
-        self.weight = parameter(np.empty((out_channels, *self.kernel_size, in_channels // groups), np.float32))
+        self.weight = parameter(np.zeros((out_channels, *self.kernel_size, in_channels // groups), np.float32))
         self.bias = parameter(np.zeros(out_channels, np.float32)) if bias else None
         init.he_normal_(self.weight)
 
