@@ -11,7 +11,7 @@ def cases(batch):
     for name, (rows, columns) in MATRICES.items():
         x = rng.standard_normal((batch if rows < 4096 else 1, rows, columns), np.float32)
         passes = {"forward": ((), 0, 8 * x.size), "backward": ((0,), 0, 8 * x.size)}
-        yield Case(name, [x], lambda x: x.transpose(0, 2, 1), lambda x: x.permute(0, 2, 1).contiguous(), passes)
+        yield Case(name, [x], lambda x: x.permute(0, 2, 1), lambda x: x.permute(0, 2, 1).contiguous(), passes)
 
 
 if __name__ == "__main__":

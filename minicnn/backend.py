@@ -15,7 +15,7 @@ import threading
 
 import numpy as np
 
-from minicnn import cuda
+from minicnn import _build_info, cuda
 from minicnn.errors import DeviceError
 
 PAGE = 4096
@@ -284,7 +284,7 @@ def _module(name: str):
 
 
 def _why_no_module(name: str) -> str:
-    return f"this install has no compiled module minicnn.{name}: no C++ compiler was found when it was built"
+    return f"this installation has no compiled module minicnn.{name}: {_build_info.emulated_why}"
 
 
 def device(name: str | Device = "cpu") -> Device:

@@ -51,7 +51,8 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
                 raise CheckpointError(
                     f"{path} has checkpoint version {metadata['version']}, this minicnn reads up to {VERSION}: update it"
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is no dict), json.loads(metadata["description"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is no dict)
+            return arrays, json.loads(metadata["description"])
     except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint of minicnn: {error}") from error
 

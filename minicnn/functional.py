@@ -54,6 +54,24 @@ def batch_norm(
     return op(x) if weight is None else op(x, weight, bias)
 
 
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntOrPair = 1,
+    padding: IntOrPair = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation of x (N, H, W, C) with weight (K, R, S, C/groups), plus bias (K,) -> (N, P, Q, K).
+
+    P = floor((H + 2*padding - dilation*(R - 1) - 1) / stride) + 1, and Q likewise. Raises OpError that says what of x,
+    weight, bias and groups does not fit, and where no window fits.
+    """
+    op = ops.Conv2d(stride, padding, dilation, groups)
+    return op(x, weight) if bias is None else op(x, weight, bias)
+
+
 def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
     """-sum_c q[n, c] * log softmax(logits[n])[c]: logits (N, C), target (N,) int64 -> mean () or sum (), or (N,).
 

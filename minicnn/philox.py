@@ -35,3 +35,9 @@ def random_words(seed: int, step: int, numbers, stream: int) -> tuple[np.ndarray
     numbers = np.asarray(numbers).astype(np.uint64)
     counter = (numbers & np.uint64(LOW_32), numbers >> np.uint64(32), step & LOW_32, stream & LOW_32)
     return philox4x32(counter, (seed & LOW_32, seed >> 32 & LOW_32))
+
+
+def permutation(seed: int, step: int, count: int, stream: int) -> np.ndarray:
+    """A random order of range(count), (count,) int64: the numbers sorted by 64 random bits each."""
+    high, low, _, _ = random_words(seed, step, np.arange(count), stream)
+    return np.argsort(high << np.uint64(32) | low, kind="stable")

@@ -5,6 +5,7 @@ Letters: input N H W C, filter K R S C, output N P Q K.
 
 from __future__ import annotations
 
+import enum
 import math
 from typing import NamedTuple
 
@@ -138,3 +139,32 @@ class PoolShape(NamedTuple):
     @property
     def out(self) -> tuple[int, int, int, int]:
         return self.n, self.p, self.q, self.c
+
+
+class GemmShape(NamedTuple):
+    """One matrix product: c (m, n) = op(a) (m, k) times op(b) (k, n); ld: elements from one row in memory to the next."""
+
+    m: int
+    n: int
+    k: int
+    lda: int
+    ldb: int
+    ldc: int
+
+
+class Layout(enum.IntEnum):
+    """How the operands of a product lie in memory, row by row; kernels.h has the twin."""
+
+    nn = 0  # a (m, k), b (k, n)
+    nt = 1  # a (m, k), b (n, k)
+    tn = 2  # a (k, m), b (k, n)
+
+
+class Schedule(NamedTuple):
+    """How a kernel cuts a product: tiles of tile x tile (64 or 128), the reduction in `splits`; 0 leaves it to the kernel."""
+
+    tile: int = 0
+    splits: int = 0
+
+
+AUTOMATIC = Schedule()

@@ -257,7 +257,7 @@ class Trainer:
         self.progress.say(f"files: {self.folder.path}/")
 
     def train_epoch(self, interrupted) -> None:
-        """From self.batch to the end of the epoch, or to the step after Ctrl-C."""
+        """From self.batch to the end of the epoch, or to the step after Ctrl-C inside it."""
         self.network.train()
         started, already = time.perf_counter(), self.totals.images
         for images, labels in self.loader.iterate(self.epoch, start_batch=self.batch):
@@ -274,7 +274,7 @@ class Trainer:
                 images_per_second=speed,
                 data_wait=wait,
             )
-            if interrupted():
+            if interrupted() and self.batch < self.steps_per_epoch:
                 self.read_losses()
                 return
         self.read_losses()

@@ -78,7 +78,7 @@ def test_predict_names_what_it_sees(run, images):
     done = minicnn("predict", images / "boot/3.png", images / "trouser/3.png", "--run", "runs/alexnet", cwd=cwd)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
-    assert first.startswith(f"{images}/boot/3.png: boot 0.") or first.startswith(f"{images}/boot/3.png: boot 1.0")
+    assert first.startswith(f"{images}/boot/3.png: boot ")
     assert second.split(": ")[1].startswith("trouser")
 
 

@@ -56,7 +56,7 @@ def test_a_run_learns_and_leaves_its_record(splits, tmp_path):
         *("lr", "images_per_second", "data_wait", "seconds"),
     ]
     assert [row["step"] for row in steps] == list(range(1, 41))
-    assert metrics[-1]["train_loss"] < metrics[0]["train_loss"] < np.log(10) + 0.1
+    assert metrics[-1]["train_loss"] < min(metrics[0]["train_loss"], np.log(10) - 0.5)
     assert metrics[0]["train_loss"] == pytest.approx(np.mean([row["loss"] for row in steps[:10]]))
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["settings"]["epochs"] == 4
@@ -112,13 +112,13 @@ def test_a_run_never_writes_into_another(splits, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(splits, tmp_path):
-    with pytest.raises(TrainingError, match=r"^the loss is (nan|inf) at step \d+ \(learning rate 1e\+06\): lower lr, "):
+    with pytest.raises(TrainingError, match=r"^the loss is (nan|inf) at step \d+ \(learning rate \S+\): lower lr, "):
         train(small_network, splits, out=tmp_path / "run", lr=1e6, clip_norm=None, **(QUICK | {"warmup_steps": 0}))
 
 
 def test_a_network_at_chance_is_a_failure(splits, tmp_path):
     with pytest.raises(
-        TrainingError, match=r"^test accuracy 0\.\d+ is no better than always naming one class \(0\.1000\)"
+        TrainingError, match=r"^test accuracy 0\.\d+ is no better than always naming one class \(0\.1200\)"
     ):
         train(small_network, splits, out=tmp_path / "run", lr=0.0, **(QUICK | {"epochs": 1}))
 

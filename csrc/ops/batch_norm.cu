@@ -72,7 +72,8 @@ struct Moments {
 };
 
 __device__ Moments merged(const Moments& a, const Moments& b) {
-  Moments result{.count = a.count + b.count};
+  Moments result;
+  result.count = a.count + b.count;
   const float share = result.count > 0.0f ? b.count / result.count : 0.0f;
   for (int i = 0; i < 4; ++i) {
     const float delta = b.mean.values[i] - a.mean.values[i];
@@ -118,7 +119,8 @@ __device__ Partial merge_lanes(const Partial& own) {
 __device__ Moments group_moments(const float* x, const Vec4& origin, const Place& place, int64_t row, int count,
                                  int channels) {
   Vec4 values[ROWS_A_GROUP];
-  Moments result{.count = float(count)};
+  Moments result;
+  result.count = float(count);
 #pragma unroll
   for (int r = 0; r < ROWS_A_GROUP; ++r)
     if (r < count) values[r] = load_vec4(x + (row + int64_t(r) * place.step) * channels, place.channel, channels);

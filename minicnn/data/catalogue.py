@@ -45,7 +45,8 @@ def open(
     out for it (see `split`); test images, where there are some, are left alone. The split does not move with the
     training seed. Images that are in memory already are resized, when read, where `image_size` differs from theirs.
 
-    Raises DataError. Example:
+    An unreadable image is an error when it is read; with `skip_unreadable` such files are left out and listed in the
+    result's `skipped`. Raises DataError. Example:
     >>> splits = open("fashion-mnist-12k")
     >>> len(splits.train), len(splits.validation), len(splits.test), splits.image_shape
     (9000, 1000, 2000, (28, 28, 1))
@@ -53,9 +54,11 @@ def open(
     if isinstance(data, Splits):
         return data
     name, train, validation, test = _parts(data, data_dir, image_size, skip_unreadable)
+    folders = [part for part in (train, validation, test) if isinstance(part, ImageFolder)]
     if validation is None:
         train, validation = split(train, validation_fraction, split_seed)
-    return Splits(name, *(_resized(part, image_size) for part in (train, validation, test)))
+    skipped = tuple(file for folder in folders for file in folder.skipped)
+    return Splits(name, *(_resized(part, image_size) for part in (train, validation, test)), skipped)
 
 
 def _parts(data, data_dir, image_size, skip_unreadable) -> tuple[str, Dataset, Dataset | None, Dataset | None]:

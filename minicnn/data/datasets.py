@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicnn.data.philox import permutation
+from minicnn.philox import permutation
 
 SPLIT_STREAM = 0x73706C69  # of the Philox counter: nothing else draws from it
 
@@ -107,6 +107,7 @@ class Splits:
     train: Dataset
     validation: Dataset | None = None
     test: Dataset | None = None
+    skipped: tuple[tuple[str, str], ...] = ()  # unreadable files left out because that was asked for: (path, reason)
 
     def __post_init__(self):
         present = np.unique(self.train.labels)

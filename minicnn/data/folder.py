@@ -124,9 +124,7 @@ def read_image(path, image_size: int, channels: int = 3) -> np.ndarray:
             image = _square(_convert(ImageOps.exif_transpose(image), channels), image_size)
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others for a damaged file
+    except Exception as error:  # for a damaged file Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
         raise DataError(f"cannot read image {os.fspath(path)}: {_reason(error)}") from error
     return _pixels(image)
 
@@ -164,7 +162,7 @@ def _check_format(image_size: int, channels: int) -> None:
 def _check_classes(root: Path, folders: dict[str, Path], class_names: tuple[str, ...], are_given: bool) -> None:
     if not folders:
         loose = len(image_files(root))
-        found = f"holds {loose} images but no class folders" if loose else "is empty: it holds no class folders"
+        found = f"holds image files ({loose}) but no class folders" if loose else "is empty: it holds no class folders"
         raise DataError(f"{root} {found}: put the images of each class in a folder of its own, {root}/<class>/")
     if are_given:
         unknown = [name for name in folders if name not in class_names]

@@ -11,7 +11,7 @@ from time import perf_counter
 import numpy as np
 
 from minicnn.data.datasets import DataError, Dataset
-from minicnn.data.philox import permutation
+from minicnn.philox import permutation
 
 ORDER_STREAM = 0x6F726472  # of the Philox counter: nothing else draws from it
 

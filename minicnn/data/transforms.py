@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from minicnn.data.datasets import DataError, Dataset
-from minicnn.data.philox import random_words
+from minicnn.philox import random_words
 
 GEOMETRY_STREAM = 0x67656F6D  # of the Philox counter, apart from each other and from the loader's
 COLOUR_STREAM = 0x636F6C30
@@ -49,7 +49,7 @@ class ChannelStatistics:
         covariance = (count * products - np.outer(total, total)) / (255 * count) ** 2
         return cls(tuple((total / (255 * count)).tolist()), tuple(map(tuple, covariance.tolist())))
 
-    @property
+    @cached_property
     def std(self) -> np.ndarray:
         """(C,) float64."""
         return np.sqrt(np.diag(self.covariance))
@@ -152,8 +152,8 @@ def colour_shift(statistics: ChannelStatistics, indices, epoch: int, seed: int, 
     """PCA colour augmentation: (B, C), the same for every pixel of an image, in units of the full range.
 
     shift = [p1 p2 ...] [a1 l1, a2 l2, ...]^T, with p and l the eigenvectors and eigenvalues of the pixels' covariance
-    and a ~ N(0, alpha_std), drawn once an image and epoch (Krizhevsky et al. 2012, section 4.1). The formula is not
-    scale-free: with pixels in [0, 1] alpha_std = 0.1 moves ImageNet's brightness by about 3 of 255.
+    and a ~ N(0, alpha_std), drawn once an image and epoch (Krizhevsky et al. 2012, section 4.1). The paper does not say
+    in what units; l grows with their square, so it matters: with pixels in [0, 255] the shift would be 255 times as strong.
     """
     eigenvalues, eigenvectors = statistics.principal_components
     alpha = alpha_std * normals(indices, epoch, seed, len(eigenvalues))

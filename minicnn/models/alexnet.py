@@ -108,7 +108,8 @@ def _constructor(name: str, variant: str):
     image_size  pixels of its square images: 224 (or 227) as published, any size from 64 on, and from 28 to 63 the
                 small form that the module describes
     initialize  "he": He's normal weights and zero biases, so that the signal keeps its size through the layers whatever
-                their width; None: zeros, for weights that are loaded or only counted; "paper": N(0, 0.01^2) and some biases of 1, which at other widths and image sizes than the
+                their width; None: zeros, for weights that are loaded or only counted; "paper": N(0, 0.01^2) and some
+                biases of 1, which at other widths and image sizes than the
                 paper's can sit at ln(num_classes) for long
     dropout     probability of dropping a hidden unit of the two fully connected layers
 

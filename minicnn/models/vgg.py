@@ -64,7 +64,8 @@ def _constructor(name: str, configuration: str):
     image_size  pixels of its square images: 224 as published, any size from 64 on, and from 28 to 63 the small form that
                 the module describes
     initialize  "he": He's normal weights and zero biases, so that the signal keeps its size through the layers and all
-                configurations train from the start; None: zeros, for weights that are loaded or only counted; "paper": N(0, variance 0.01), as section 3.1 has it, from which the
+                configurations train from the start; None: zeros, for weights that are loaded or only counted; "paper":
+                N(0, variance 0.01), as section 3.1 has it, from which the
                 first loss is in the millions; "paper-0.01": the same with 0.01 read as the standard deviation, from which
                 the signal of the deeper configurations vanishes
     dropout     probability of dropping a hidden unit of the two fully connected layers

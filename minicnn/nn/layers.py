@@ -9,8 +9,9 @@ import numpy as np
 from minicnn import functional, random
 from minicnn.errors import OpError
 from minicnn.nn import init
-from minicnn.nn.module import Module, parameter
-from minicnn.shapes import IntOrPair
+from minicnn.nn.module import Buffer, Module, parameter
+from minicnn.ops.dropout import DropoutKey, check_probability
+from minicnn.shapes import IntOrPair, pair
 
 
 class AdaptiveAvgPool2d(Module):
@@ -54,10 +55,6 @@ class AvgPool2d(Module):
         )
 
 
-from minicnn.nn.module import Buffer, Module, parameter
-from minicnn.ops.dropout import DropoutKey, check_probability
-
-
 class Flatten(Module):
     """(N, ...) -> (N, product of the rest): the axes from start_dim on become one."""
 
@@ -67,6 +64,38 @@ class Flatten(Module):
 
     def forward(self, x):
         return functional.flatten(x, self.start_dim)
+
+
+class Conv2d(Module):
+    """Convolution: x (N, H, W, in_channels) -> (N, P, Q, out_channels); weight (out_channels, R, S, in_channels/groups)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: IntOrPair = 0,
+        dilation: IntOrPair = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ):
+        super().__init__()
+        if in_channels % groups or out_channels % groups:
+            raise OpError(f"conv2d: groups={groups} must divide {in_channels} input and {out_channels} output channels")
+        self.kernel_size = pair(kernel_size, "conv2d: kernel_size", 1)
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.weight = parameter(np.zeros((out_channels, *self.kernel_size, in_channels // groups), np.float32))
+        self.bias = parameter(np.zeros(out_channels, np.float32)) if bias else None
+        init.he_normal_(self.weight)
+
+    def forward(self, x):
+        return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def extra_repr(self):
+        channels = f"{self.weight.shape[3] * self.groups}, {self.weight.shape[0]}"
+        options = f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, groups={self.groups}"
+        return f"{channels}, {self.kernel_size}, {options}, bias={self.bias is not None}"
 
 
 class Linear(Module):

@@ -5,6 +5,7 @@ from minicnn.ops.arithmetic import Add, Div, Mul, Sub
 from minicnn.ops.avgpool2d import AvgPool2d
 from minicnn.ops.batch_norm import BatchNorm
 from minicnn.ops.concatenate import Concatenate
+from minicnn.ops.conv2d import Conv2d
 from minicnn.ops.cross_entropy import CrossEntropy
 from minicnn.ops.dropout import Dropout, DropoutKey
 from minicnn.ops.elementary import Exp, Log, Pow, Sqrt
@@ -25,6 +26,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm",
     "Concatenate",
+    "Conv2d",
     "CrossEntropy",
     "Div",
     "Dropout",

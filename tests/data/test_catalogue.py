@@ -212,7 +212,10 @@ def test_unreadable_files_are_skipped_only_if_asked(tmp_path):
     write_images(tmp_path, ["cat", "dog"])
     (tmp_path / "cat" / "broken.jpg").write_text("not an image")
     assert len(data.open(tmp_path, image_size=5, validation_fraction=0).train) == 9
-    assert len(data.open(tmp_path, image_size=5, validation_fraction=0, skip_unreadable=True).train) == 8
+    splits = data.open(tmp_path, image_size=5, skip_unreadable=True)
+    assert (len(splits.train), len(splits.validation)) == (6, 2)
+    reason = f"cannot read image {tmp_path}/cat/broken.jpg: it is not an image of a known format"
+    assert splits.skipped == ((f"{tmp_path}/cat/broken.jpg", reason),)
 
 
 def test_arrays_datasets_and_splits():

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -67,6 +68,17 @@ def test_the_batches_do_not_depend_on_the_threads(dataset, prefetch, workers):
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
+def test_the_transform_is_told_which_samples_epoch_and_seed(dataset, prefetch):
+    def told(images, indices, epoch, seed):
+        return images, indices, epoch, seed
+
+    loader = Loader(dataset, 23, told, shuffle=True, seed=3, prefetch=prefetch)
+    ((images, indices, epoch, seed), labels) = next(loader.iterate(7))
+    assert (epoch, seed) == (7, 3) and np.array_equal(indices, loader.order(7)) and np.array_equal(indices, labels)
+    assert np.array_equal(images[:, 0, 0, 0], indices)
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
 def test_an_epoch_can_be_taken_up_at_any_batch(dataset, prefetch):
     prepare = Prepare(ChannelStatistics.of(dataset), Augment(mirror=True, padding=2))
     loader = Loader(dataset, 4, prepare, shuffle=True, seed=1, prefetch=prefetch)
@@ -116,6 +128,27 @@ def test_threads_end_when_the_consumer_leaves_early(dataset):
     next(batches)
     batches.close()
     assert not loader_threads()
+
+
+def test_batches_that_wait_are_dropped_when_the_consumer_leaves(dataset, monkeypatch):
+    started, leaving = [], threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait, cancel_futures):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            leaving.set()
+            super().shutdown(wait=wait)
+
+    def slow_after_the_first(images, indices, epoch, seed):
+        started.append(indices[0])
+        assert indices[0] == 0 or leaving.wait(10)
+        return images
+
+    monkeypatch.setattr("minicnn.data.loader.ThreadPoolExecutor", Pool)
+    batches = Loader(dataset, 5, slow_after_the_first, shuffle=False, prefetch=3).iterate()
+    next(batches)
+    batches.close()
+    assert set(started) <= {0, 5}
 
 
 def test_threads_end_when_the_consumer_is_interrupted(dataset):

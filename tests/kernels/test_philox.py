@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicnn.data.philox import random_words
+from minicnn.philox import random_words
 
 ONES = 0xFFFFFFFF
 KNOWN_ANSWERS = {  # kat_vectors of Random123

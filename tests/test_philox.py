@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicnn.data.philox import permutation, philox4x32, random_words
+from minicnn.philox import permutation, philox4x32, random_words
 
 ONES = 0xFFFFFFFF
 KNOWN_ANSWERS = {
@@ -24,12 +24,12 @@ def test_known_answers(name):
 
 
 def test_every_part_of_the_name_matters():
-    base = {"seed": 1, "epoch": 2, "samples": [3], "stream": 4}
+    base = {"seed": 1, "step": 2, "numbers": [3], "stream": 4}
     names = [
         base,
-        *(base | {part: value} for part, value in (("seed", 9), ("epoch", 9), ("samples", [9]), ("stream", 9))),
+        *(base | {part: value} for part, value in (("seed", 9), ("step", 9), ("numbers", [9]), ("stream", 9))),
     ]
-    names += [base | {"seed": 1 + 2**32}, base | {"samples": [3 + 2**32]}]
+    names += [base | {"seed": 1 + 2**32}, base | {"numbers": [3 + 2**32]}]
     words = {tuple(int(word[0]) for word in random_words(**name)) for name in names}
     assert len(words) == len(names)
 

@@ -1,0 +1,262 @@
+"""Convolution in two dimensions, in groups."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from minicnn.autograd import Op
+from minicnn.errors import OpError
+from minicnn.shapes import AUTOMATIC, ConvShape
+
+CHUNK_BYTES = 6 << 20  # of patches: what a GEMM wants at least to run at speed, and what a last-level cache still holds
+RUNGS = ("implicit", "im2col")
+
+
+def _rung() -> str:
+    """Which kernels compute: csrc/ops/conv2d_implicit.cu, or the ladder's lower rung csrc/ops/conv2d_im2col.cu."""
+    name = os.environ.get("MINICNN_CONV", RUNGS[0])
+    if name not in RUNGS:
+        raise ValueError(f"MINICNN_CONV must be one of {', '.join(RUNGS)}, got {name!r}")
+    return name
+
+
+RUNG = _rung()
+
+
+class Conv2d(Op):
+    """y[n,p,q,k] = bias[k] + sum over r, s, c of x[n, h, w, c] * weight[k, r, s, c], where x is 0 outside its borders and
+    h = p*stride - padding + r*dilation, w = q*stride - padding + s*dilation.
+
+    x (N, H, W, C), weight (K, R, S, C/groups), bias (K,) or absent, y (N, P, Q, K). With groups, output channels
+    [g*K/groups, (g+1)*K/groups) see input channels [g*C/groups, (g+1)*C/groups) alone.
+
+    Sources: LeCun et al. 1998; groups from Krizhevsky et al. 2012, section 3.5; as GEMM: Chellapilla et al. 2006.
+    """
+
+    name = "conv2d"
+
+    def __init__(self, stride=1, padding=0, dilation=1, groups: int = 1):
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+    def check(self, x, weight, bias=None):
+        self.shape = ConvShape.of(
+            self.name, x.shape, weight.shape, self.stride, self.padding, self.dilation, self.groups
+        )
+        if bias is not None and bias.shape != (self.shape.k,):
+            raise OpError(f"{self.name}: bias must be ({self.shape.k},), got {bias.shape}")
+        return self.shape.out
+
+    def forward_numpy(self, x, weight, *bias_and_y):
+        *bias, y = bias_and_y
+        self.x, self.weight, self.has_bias = x, weight, bool(bias)
+        for group in range(self.groups):
+            filters, ks = group_filters(weight, self.groups, group)
+            for pixels, patches in im2col(x, self.shape, group, self.empty):
+                out = as_matrix(y)[pixels, ks]
+                np.matmul(patches, filters.T, out=out)
+                if bias:
+                    out += bias[0][ks]
+
+    def backward_numpy(self, dy):
+        if (dx := self.grad_array(0)) is not None:
+            gradient_of_input = convolve_gradient if convolving_is_faster(self.shape) else scatter_gradient
+            gradient_of_input(dy, self.weight, dx, self.shape, self.empty)
+        if (dweight := self.grad_array(1)) is not None:
+            self._gradient_of_weight(dy, dweight)
+        if self.has_bias and (dbias := self.grad_array(2)) is not None:
+            np.sum(as_matrix(dy), axis=0, out=dbias)
+
+    def _gradient_of_weight(self, dy, dweight):
+        """dweight[k] = sum over pixels of dy[pixel, k] * patches[pixel]."""
+        for group in range(self.groups):
+            target, ks = group_filters(dweight, self.groups, group)
+            target[...] = 0
+            product = self.empty(target.shape)
+            for pixels, patches in im2col(self.x, self.shape, group, self.empty):
+                target += np.matmul(as_matrix(dy)[pixels, ks].T, patches, out=product)
+
+    def forward_kernel(self, x, weight, *bias_and_y):
+        *bias, y = bias_and_y
+        self.x, self.weight, self.has_bias = x, weight, bool(bias)
+        self._launch("forward", x, weight, bias[0] if bias else None, y)
+
+    def backward_kernel(self, dy):
+        dx, accumulate = self.grad_out(0)
+        if dx is not None:
+            self._launch("backward_input", dy, self.weight, dx, accumulate)
+        dweight, accumulate = self.grad_out(1)
+        if dweight is not None:
+            self._launch("backward_weight", dy, self.x, dweight, accumulate)
+        if self.has_bias:
+            dbias, accumulate = self.grad_out(2)
+            if dbias is not None:
+                pixels = self.shape.n * self.shape.p * self.shape.q
+                workspace = self.empty((self.kernels.bias_backward_workspace(pixels, self.shape.k),))
+                self.kernels.bias_backward(dy, dbias, workspace, accumulate, pixels, self.shape.k)
+
+    def _launch(self, direction: str, *arguments):
+        """conv2d_implicit_forward, conv2d_im2col_backward_input, ...: each with the workspace that it asks for."""
+        kernel = f"conv2d_{RUNG}_{direction}"
+        elements = getattr(self.kernels, f"{kernel}_workspace")(self.shape, AUTOMATIC)
+        getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), self.shape, AUTOMATIC)
+
+
+def as_matrix(activations):
+    """(N, P, Q, K) -> (N*P*Q, K), the same memory."""
+    return activations.reshape(-1, activations.shape[-1])
+
+
+def group_filters(weight, groups: int, group: int):
+    """The filters of one group as a matrix (K/groups, R*S*C/groups), and which of the K they are."""
+    size = weight.shape[0] // groups
+    ks = slice(group * size, (group + 1) * size)
+    return weight[ks].reshape(size, -1), ks
+
+
+def group_channels(array, groups: int, group: int):
+    """The channels of one group, a view."""
+    size = array.shape[-1] // groups
+    return array[..., group * size : (group + 1) * size]
+
+
+class Chunk(NamedTuple):
+    """The output rows [first_row, last_row) of the images [first_image, last_image): all rows where images are many."""
+
+    first_image: int
+    last_image: int
+    first_row: int
+    last_row: int
+
+    @property
+    def images(self) -> slice:
+        return slice(self.first_image, self.last_image)
+
+    def extents(self, shape: ConvShape) -> tuple[int, int, int]:
+        """(images, rows, pixels a row)."""
+        return self.last_image - self.first_image, self.last_row - self.first_row, shape.q
+
+    def pixels(self, shape: ConvShape) -> slice:
+        """Which of the N*P*Q output pixels."""
+        first = (self.first_image * shape.p + self.first_row) * shape.q
+        return slice(first, first + math.prod(self.extents(shape)))
+
+
+def chunks(shape: ConvShape, row_bytes: int) -> Iterator[Chunk]:
+    """All output rows, CHUNK_BYTES at a time: whole images where one fits, else rows of one image."""
+    fitting = max(1, CHUNK_BYTES // max(1, row_bytes))
+    images, rows = max(1, fitting // shape.p), min(fitting, shape.p)
+    for n in range(0, shape.n, images):
+        for p in range(0, shape.p, rows):
+            yield Chunk(n, min(n + images, shape.n), p, min(p + rows, shape.p))
+
+
+def im2col(x, shape: ConvShape, group: int, empty) -> Iterator[tuple[slice, np.ndarray]]:
+    """What the filters of one group see, a row an output pixel: matrices (pixels, R*S*C/groups), chunk by chunk.
+
+    Yields (which of the N*P*Q pixels, their rows). The chunks share one buffer: use each before asking for the next.
+    """
+    x = group_channels(x, shape.groups, group)
+    if (shape.r, shape.s, shape.stride_h, shape.stride_w, shape.padding_h, shape.padding_w) == (1, 1, 1, 1, 0, 0):
+        yield slice(None), as_matrix(x)
+        return
+    depth = shape.r * shape.s * x.shape[-1]
+    buffer = None
+    for chunk in chunks(shape, shape.q * depth * x.itemsize):
+        pixels = chunk.pixels(shape)
+        if buffer is None:  # the first chunk is the largest
+            buffer = empty((pixels.stop, depth))
+        patches = buffer[: pixels.stop - pixels.start]
+        windows = sliding_windows(input_rows(x, shape, chunk, empty), shape, chunk)
+        np.copyto(patches.reshape(windows.shape), windows)
+        yield pixels, patches
+
+
+def input_rows(x, shape: ConvShape, chunk: Chunk, empty):
+    """The part of x that the windows of a chunk touch, with zeros where they reach over its borders.
+
+    A view of x where there are none; always one whose channels lie side by side, for runs of S*C/groups in im2col.
+    """
+    first_h = chunk.first_row * shape.stride_h - shape.padding_h
+    height = (chunk.last_row - chunk.first_row - 1) * shape.stride_h + shape.dilation_h * (shape.r - 1) + 1
+    width = (shape.q - 1) * shape.stride_w + shape.dilation_w * (shape.s - 1) + 1
+    inside_h, to_h = overlap(first_h, height, shape.h)
+    inside_w, to_w = overlap(-shape.padding_w, width, shape.w)
+    inside = x[chunk.images, inside_h, inside_w]
+    if inside.shape[1:3] == (height, width) and shape.groups == 1:
+        return inside
+    rows = empty((inside.shape[0], height, width, x.shape[-1]))
+    rows[...] = 0
+    rows[:, to_h, to_w] = inside
+    return rows
+
+
+def overlap(first: int, count: int, extent: int) -> tuple[slice, slice]:
+    """[first, first + count) within [0, extent): the part inside, and where that part lies counted from `first`."""
+    start = min(max(first, 0), extent)
+    stop = max(min(first + count, extent), start)
+    return slice(start, stop), slice(start - first, stop - first)
+
+
+def sliding_windows(rows, shape: ConvShape, chunk: Chunk):
+    """View of input_rows as (images, rows, Q, R, S*C), or (..., R, S, C) where the channels of two taps are apart."""
+    image, row, pixel, channel = rows.strides
+    window = (shape.r, shape.s, rows.shape[-1]), (shape.dilation_h * row, shape.dilation_w * pixel, channel)
+    if shape.dilation_w == 1 and pixel == channel * rows.shape[-1]:
+        window = (shape.r, shape.s * rows.shape[-1]), (shape.dilation_h * row, channel)
+    strides = (image, shape.stride_h * row, shape.stride_w * pixel, *window[1])
+    return as_strided(rows, (*chunk.extents(shape), *window[0]), strides, writeable=False)
+
+
+def convolving_is_faster(shape: ConvShape) -> bool:
+    """Of two ways to dx: convolve dy with flipped filters (stride 1 only, copies R*S*K a pixel), or scatter (adds R*S*C)."""
+    return shape.stride_h == shape.stride_w == 1 and shape.k <= 2 * shape.c
+
+
+def convolve_gradient(dy, weight, dx, shape: ConvShape, empty) -> None:
+    """dx at stride 1, the convolution of dy with the filters turned around:
+
+    dx[n,h,w,c] = sum over r, s, k of dy[n, h + padding - r*dilation, w + padding - s*dilation, k] * weight[k,r,s,c]
+    """
+    n, h, w, c, k, r, s, p, q, _, _, padding_h, padding_w, dilation_h, dilation_w, groups = shape
+    paddings = dilation_h * (r - 1) - padding_h, dilation_w * (s - 1) - padding_w  # below 0: dy's border is not read
+    turned = ConvShape(n, p, q, k, c, r, s, h, w, 1, 1, *paddings, dilation_h, dilation_w, groups)
+    for group in range(groups):
+        _, ks = group_filters(weight, groups, group)
+        filters = weight[ks, ::-1, ::-1].transpose(1, 2, 0, 3).reshape(-1, c // groups)
+        target = group_channels(as_matrix(dx), groups, group)
+        for pixels, patches in im2col(dy, turned, group, empty):
+            np.matmul(patches, filters, out=target[pixels])
+
+
+def scatter_gradient(dy, weight, dx, shape: ConvShape, empty) -> None:
+    """dx at any stride: what each tap gives, dy @ weight[:, r, s], added where that tap reads (col2im)."""
+    channels = shape.c // shape.groups
+    for group in range(shape.groups):
+        _, ks = group_filters(weight, shape.groups, group)
+        target = group_channels(dx, shape.groups, group)
+        for chunk in chunks(shape, shape.q * shape.s * channels * dx.itemsize):
+            images, rows, q = chunk.extents(shape)
+            if chunk.first_row == 0:
+                padded = empty((images, shape.h + 2 * shape.padding_h, shape.w + 2 * shape.padding_w, channels))
+                padded[...] = 0
+            gradient = as_matrix(dy)[chunk.pixels(shape), ks]
+            for r in range(shape.r):
+                shares = gradient @ weight[ks, r].reshape(-1, shape.s * channels)
+                shares = shares.reshape(images, rows, q, shape.s, channels)
+                h = chunk.first_row * shape.stride_h + r * shape.dilation_h
+                for s in range(shape.s):
+                    w = s * shape.dilation_w
+                    reads = (
+                        slice(h, h + rows * shape.stride_h, shape.stride_h),
+                        slice(w, w + q * shape.stride_w, shape.stride_w),
+                    )
+                    view = padded[:, reads[0], reads[1]]
+                    view += shares[..., s, :]
+            if chunk.last_row == shape.p:
+                target[chunk.images] = padded[:, shape.padding_h :, shape.padding_w :][:, : shape.h, : shape.w]
