@@ -165,7 +165,9 @@ class Dense(nn.Module):
 
     def __init__(self, in_features, out_features):
         super().__init__()
-        self.weight = nn.parameter(np.random.default_rng(1).standard_normal((in_features, out_features), np.float32) / 4)
+        self.weight = nn.parameter(
+            np.random.default_rng(1).standard_normal((in_features, out_features), np.float32) / 4
+        )
         self.bias = nn.parameter(np.zeros(out_features, np.float32))
 
     def forward(self, x):
