@@ -101,6 +101,11 @@ def test_a_move_keeps_values_and_forgets_gradients(device):
     assert not layer.weight.grad.numpy().any()
 
 
+def test_a_parameter_named_twice_lies_once():
+    (a,) = parameters(3)
+    assert Arena.of([a, a]).segments == [(a, 0, 3)]
+
+
 def test_no_parameters_are_refused():
     with pytest.raises(ValueError, match=r"^an arena needs at least one parameter, got none$"):
         Arena.of([])
