@@ -104,9 +104,9 @@ def go_on_in_venv(folder: Path, argv: list[str]) -> None:
 def install(root: Path, has: str, extras: list[str]) -> None:
     """pip install the checkout into the environment of this interpreter."""
     target = f"{root}[{','.join(['plots', *cuda_extra(), *extras])}]"
-    say(REASONS[has])
-    say(f"installing {target} into {sys.prefix}; where there is a C++ compiler, a first time takes a minute or two")
     with pip() as command:
+        say(REASONS[has])
+        say(f"installing {target} into {sys.prefix}; where there is a C++ compiler, a first time takes a minute or two")
         arguments = ["install", "--disable-pip-version-check", target]
         failed = subprocess.run([*command, *arguments], env={**os.environ, "PIP_USER": "0"}).returncode
     if failed:
@@ -114,9 +114,12 @@ def install(root: Path, has: str, extras: list[str]) -> None:
 
 
 def cuda_extra() -> list[str]:
-    """The extra that fits this machine's driver."""
-    version = runpy.run_path(str(Path(__file__).with_name("toolchain.py")))["driver_version"]()
-    return [] if version is None or version[0] < 12 else ["cuda13" if version[0] >= 13 else "cuda12"]
+    """The extra that fits this machine's driver, where the CUDA kernels are going to be built."""
+    toolchain = runpy.run_path(str(Path(__file__).with_name("toolchain.py")))
+    runs, choice = toolchain["driver_version"](), toolchain["choose_cuda"](os.environ.get("MINICNN_CUDA", "auto"))
+    if runs is None or not (choice.nvcc or choice.wheels):
+        return []
+    return ["cuda13" if runs[0] >= 13 else "cuda12"]
 
 
 @contextlib.contextmanager

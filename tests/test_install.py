@@ -481,15 +481,27 @@ def test_an_installed_copy_goes_on_at_once(monkeypatch):
     bootstrap.ensure_installed(["train"])
 
 
-@pytest.mark.parametrize("driver, extra", [(None, []), (11080, []), (12080, ["cuda12"]), (13010, ["cuda13"])])
-def test_the_extra_fits_the_driver(monkeypatch, driver, extra):
+@pytest.mark.parametrize(
+    "driver, nvcc, extra",
+    [
+        (None, "13.0", []),
+        (13010, "13.0", ["cuda13"]),
+        (13010, None, ["cuda13"]),
+        (12080, "12.8", ["cuda12"]),
+    ],
+)
+def test_the_extra_fits_the_driver_where_there_will_be_cuda_kernels(tmp_path, monkeypatch, driver, nvcc, extra):
     def load(name):
         if driver is None:
             raise OSError(name)
-        return Driver(driver)
+        return Driver(driver, [H100])
 
     monkeypatch.setattr(ctypes, "CDLL", load)
-    assert bootstrap.cuda_extra() == extra
+    monkeypatch.setenv("CUDACXX", program(tmp_path / "nvcc", f"echo release {nvcc}," if nvcc else "exit 1"))
+    monkeypatch.setenv("PATH", "")
+    for wish, expected in (("auto", extra), ("on", extra), ("off", [])):
+        monkeypatch.setenv("MINICNN_CUDA", wish)
+        assert bootstrap.cuda_extra() == expected
 
 
 def test_pip_is_found_and_sees_nothing_beside_itself():

@@ -1,0 +1,105 @@
+"""The GEMM ladder: every rung, layout, tile and cut of the reduction, exact on integers at the edges of tiles."""
+
+import numpy as np
+import pytest
+
+from minicnn.tensor import Accumulate
+
+LAYOUTS = {"nn": 0, "nt": 1, "tn": 2}
+SIZES = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (31, 33, 17), (64, 64, 8), (65, 63, 9), (130, 66, 20)]
+FEW = [(31, 33, 17), (65, 63, 9), (64, 64, 8)]
+
+
+def operands(layout: str, m: int, n: int, k: int, rng):
+    """(a, b as they lie in memory, their product)."""
+    a, b = rng.integers(-4, 5, (m, k)).astype(np.float32), rng.integers(-4, 5, (k, n)).astype(np.float32)
+    stored_a = np.ascontiguousarray(a.T) if layout == "tn" else a
+    stored_b = np.ascontiguousarray(b.T) if layout == "nt" else b
+    return stored_a, stored_b, a @ b
+
+
+def launch(device, name, layout, a, b, bias, c, shape, accumulate, *, workspace=None, schedule=None):
+    """One rung on arrays of `device`; those with a schedule have a workspace too."""
+    arrays = [None if v is None else device.array(v) for v in (a, b, bias)]
+    target = device.array(c)
+    arguments = [*arrays, target]
+    if schedule is not None:
+        elements = schedule[1] * c.size if schedule[1] else device.kernels.gemm_workspace(shape, schedule)
+        arguments.append(device.empty((elements,)))
+    arguments += [shape, LAYOUTS[layout], accumulate]
+    if schedule is not None:
+        arguments.append(schedule)
+    getattr(device.kernels, name)(*arguments)
+    return device.to_numpy(target)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rung", ["gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized", "gemm"])
+def test_every_rung_is_exact(rung, layout, kernel_device, rng):
+    for m, n, k in SIZES:
+        a, b, product = operands(layout, m, n, k, rng)
+        bias, before = rng.integers(-4, 5, n).astype(np.float32), rng.integers(-4, 5, (m, n)).astype(np.float32)
+        shape = (m, n, k, a.shape[1], b.shape[1], n)
+        schedule = (0, 0) if rung in ("gemm_4_vectorized", "gemm") else None
+        for accumulate in Accumulate:
+            got = launch(kernel_device, rung, layout, a, b, bias, before, shape, accumulate, schedule=schedule)
+            np.testing.assert_array_equal(
+                got, product + bias + before * accumulate, err_msg=f"{rung} {layout} {m}x{n}x{k}"
+            )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("schedule", [(64, 1), (64, 2), (128, 1), (128, 3)], ids=str)
+def test_every_tile_and_cut_is_exact(schedule, layout, kernel_device, rng):
+    for m, n, k in FEW:
+        a, b, product = operands(layout, m, n, 3 * k, rng)
+        shape = (m, n, 3 * k, a.shape[1], b.shape[1], n)
+        got = launch(kernel_device, "gemm", layout, a, b, None, product, shape, Accumulate.add, schedule=schedule)
+        np.testing.assert_array_equal(got, 2 * product)
+
+
+def test_rows_may_lie_apart(kernel_device, rng):
+    """Leading dimensions beyond the width, off any 16-byte boundary: columns past the product stay as they were."""
+    a, b, product = operands("nn", 9, 10, 11, rng)
+    wide_a, wide_b = (np.pad(v, ((0, 0), (0, 3)), constant_values=np.nan) for v in (a, b))
+    c = np.full((9, 13), 7.0, np.float32)
+    got = launch(
+        kernel_device,
+        "gemm",
+        "nn",
+        wide_a,
+        wide_b,
+        None,
+        c,
+        (9, 10, 11, 14, 13, 13),
+        Accumulate.overwrite,
+        schedule=(0, 1),
+    )
+    np.testing.assert_array_equal(got[:, :10], product)
+    np.testing.assert_array_equal(got[:, 10:], c[:, 10:])
+
+
+def test_nothing_to_sum_gives_the_bias(kernel_device):
+    a, b = np.zeros((3, 0), np.float32), np.zeros((0, 2), np.float32)
+    c = np.full((3, 2), np.nan, np.float32)
+    got = launch(
+        kernel_device,
+        "gemm",
+        "nn",
+        a,
+        b,
+        np.array([1, 2], np.float32),
+        c,
+        (3, 2, 0, 1, 2, 2),
+        Accumulate.overwrite,
+        schedule=(0, 1),
+    )
+    assert got.tolist() == [[1, 2]] * 3
+
+
+def test_a_tile_that_there_is_not_is_refused(kernel_device, rng):
+    a, b, product = operands("nn", 3, 3, 3, rng)
+    with pytest.raises(ValueError, match="a tile is 64 or 128, or 0 to have it chosen, not 32"):
+        launch(
+            kernel_device, "gemm", "nn", a, b, None, product, (3, 3, 3, 3, 3, 3), Accumulate.overwrite, schedule=(32, 1)
+        )

@@ -1,0 +1,234 @@
+"""Convolution: loops and PyTorch for the reference, then both rungs of kernels, exact on integers in every pass."""
+
+import re
+
+import numpy as np
+import pytest
+from checks import check_accumulates, check_exact, check_kernels, leaf, run
+from tolerances import assert_close
+
+import minicnn
+from minicnn.functional import conv2d
+from minicnn.ops import conv2d as op_file
+
+# name: (x, weight, options); each says what it exercises
+CASES = {
+    "one_pixel_window": ((2, 5, 4, 3), (4, 1, 1, 3), {}),
+    "rectangular_window_and_image": ((2, 7, 5, 3), (4, 3, 2, 3), {}),
+    "padding_on_all_sides": ((1, 5, 6, 4), (5, 3, 3, 4), {"padding": 1}),
+    "uneven_padding": ((1, 5, 6, 4), (5, 3, 2, 4), {"padding": (0, 2)}),
+    "window_larger_than_the_image": ((2, 2, 3, 2), (3, 4, 5, 2), {"padding": 2}),
+    "window_as_large_as_the_image": ((3, 4, 5, 2), (6, 4, 5, 2), {}),
+    "stride": ((2, 9, 8, 4), (4, 3, 3, 4), {"stride": 2, "padding": 1}),
+    "stride_beyond_the_window": ((1, 11, 10, 2), (3, 2, 2, 2), {"stride": (3, 4)}),
+    "dilation_and_padding": ((1, 9, 10, 3), (4, 3, 3, 3), {"dilation": 2, "padding": 2}),
+    "dilation_and_stride": ((1, 13, 12, 2), (3, 3, 3, 2), {"dilation": (3, 2), "stride": (2, 3), "padding": (3, 1)}),
+    "two_groups": ((2, 6, 5, 8), (6, 3, 3, 4), {"groups": 2, "padding": 1}),
+    "depthwise": ((2, 6, 5, 6), (12, 3, 3, 1), {"groups": 6, "padding": 1}),
+    "first_layer_of_alexnet": ((1, 27, 23, 3), (8, 11, 11, 3), {"stride": 4, "padding": 2}),
+    "past_a_tile_of_64": ((1, 9, 8, 5), (65, 3, 3, 5), {"padding": 1}),
+    "one_short_of_a_tile": ((1, 9, 7, 7), (63, 3, 3, 7), {"padding": 1}),
+}
+CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+RUNG = pytest.mark.parametrize("rung", op_file.RUNGS)
+
+
+def given(case, rng, integers=False):
+    """(function, inputs) of a case, with a bias."""
+    x, weight, options = case
+    draw = (lambda shape: rng.integers(-3, 4, shape).astype(float)) if integers else rng.standard_normal
+    return (lambda *inputs: conv2d(*inputs, **options)), [draw(x), draw(weight), draw(weight[:1])]
+
+
+def loops(x, weight, bias, stride=1, padding=0, dilation=1, groups=1):
+    """The formula, tap by tap."""
+    (sh, sw), (ph, pw), (dh, dw) = (v if isinstance(v, tuple) else (v, v) for v in (stride, padding, dilation))
+    (n, h, w, _), (k, r, s, cg) = x.shape, weight.shape
+    p, q = (h + 2 * ph - dh * (r - 1) - 1) // sh + 1, (w + 2 * pw - dw * (s - 1) - 1) // sw + 1
+    y = np.zeros((n, p, q, k)) + bias
+    for ni, pi, qi, ki, ri, si in np.ndindex(n, p, q, k, r, s):
+        hi, wi = pi * sh - ph + ri * dh, qi * sw - pw + si * dw
+        if 0 <= hi < h and 0 <= wi < w:
+            first = ki // (k // groups) * cg
+            y[ni, pi, qi, ki] += x[ni, hi, wi, first : first + cg] @ weight[ki, ri, si]
+    return y
+
+
+@CASE
+def test_reference_is_the_formula(case, rng):
+    function, inputs = given(case, rng)
+    y, _ = run(function, inputs, "numpy")
+    assert_close(y, loops(*inputs, **case[2]))
+
+
+@CASE
+def test_reference_agrees_with_torch(case, rng, torch):
+    function, inputs = given(case, rng)
+    x, weight, bias = (torch.tensor(v, requires_grad=True) for v in inputs)
+    second = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2), bias, **case[2]).permute(
+        0, 2, 3, 1
+    )
+    dy = rng.standard_normal(second.shape)
+    second.backward(torch.tensor(dy))
+    y, grads = run(function, inputs, "numpy", dy)
+    assert_close(y, second.detach().numpy())
+    for got, expected in zip(grads, (x, weight, bias), strict=True):
+        assert_close(got, expected.grad.numpy(), rtol=1e-10, atol=1e-10)
+
+
+@CASE
+def test_gradient_of_the_reference(case, rng):
+    function, inputs = given(case, rng)
+    minicnn.gradcheck(function, [leaf(v, "numpy") for v in inputs], eps=1.0)
+
+
+def test_the_chunks_of_im2col_do_not_show(rng, monkeypatch):
+    function, inputs = given(CASES["stride"], rng)
+    whole, whole_grads = run(function, inputs, "numpy")
+    for chunk_bytes in (1, 3000):  # a row at a time; an image and a bit
+        monkeypatch.setattr(op_file, "CHUNK_BYTES", chunk_bytes)
+        y, grads = run(function, inputs, "numpy")
+        assert_close(y, whole)
+        for got, expected in zip(grads, whole_grads, strict=True):
+            assert_close(got, expected)
+
+
+def test_both_ways_to_the_gradient_of_the_input_agree(rng, monkeypatch):
+    function, inputs = given(CASES["padding_on_all_sides"], rng)
+    results = []
+    for faster in (True, False):
+        monkeypatch.setattr(op_file, "convolving_is_faster", lambda shape, faster=faster: faster)
+        results.append(run(function, inputs, "numpy")[1][0])
+    assert_close(*results)
+
+
+@CASE
+@RUNG
+def test_kernels_match_the_reference(case, rung, kernel_device, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", rung)
+    check_kernels(*given(case, rng), kernel_device, rng, atol=2e-5)  # sums of up to 363 terms of size 1
+
+
+@CASE
+@RUNG
+def test_kernels_are_exact_on_integers(case, rung, kernel_device, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", rung)
+    function, inputs = given(case, rng, integers=True)
+    dy = rng.integers(-3, 4, function(*(leaf(v, "numpy") for v in inputs)).shape)
+    check_exact(function, inputs, kernel_device, dy)
+
+
+@pytest.mark.parametrize("schedule", [(64, 1), (64, 3), (128, 1), (128, 2)], ids=str)
+def test_every_tile_and_cut_of_the_implicit_kernels_is_exact(schedule, kernel_device, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "AUTOMATIC", schedule)
+    for name in ("two_groups", "stride", "past_a_tile_of_64"):
+        function, inputs = given(CASES[name], rng, integers=True)
+        dy = rng.integers(-3, 4, function(*(leaf(v, "numpy") for v in inputs)).shape)
+        check_exact(function, inputs, kernel_device, dy)
+
+
+@RUNG
+def test_adjoint_identities(rung, kernel_device, rng, monkeypatch):
+    """<conv(x, w), g> = <x, dgrad(g, w)> = <w, wgrad(g, x)>."""
+    monkeypatch.setattr(op_file, "RUNG", rung)
+    for name in ("stride", "two_groups", "dilation_and_stride"):
+        function, (x, weight, _) = given(CASES[name], rng)
+        x, weight = x.astype(np.float32), weight.astype(np.float32)
+        g = rng.standard_normal(function(leaf(x, "numpy"), leaf(weight, "numpy")).shape).astype(np.float32)
+        y, (dx, dweight) = run(function, [x, weight], kernel_device, g)
+        products = [np.vdot(a.astype(float), b) for a, b in ((y, g), (x, dx), (weight, dweight))]
+        assert products[1:] == pytest.approx(products[:1] * 2, rel=1e-4)
+
+
+@RUNG
+def test_gradient_of_the_kernels(rung, kernel_device, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", rung)
+    function, inputs = given(CASES["two_groups"], rng)
+    leaves = [leaf(v.astype(np.float32), kernel_device) for v in inputs]
+    minicnn.gradcheck(function, leaves, eps=1.0, rtol=1e-4, atol=1e-3)
+
+
+def test_gradients_accumulate(device, rng):
+    check_accumulates(*given(CASES["stride"], rng), device)
+
+
+@RUNG
+def test_every_order_of_threads_gives_the_same_bits(rung, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", rung)
+    device = minicnn.backend.device("emulated")
+    function, inputs = given(CASES["stride"], rng)
+    inputs, results = [v.astype(np.float32) for v in inputs], []
+    try:
+        for order, seed in (("forward", 0), ("reverse", 0), ("random", 1), ("random", 2)):
+            device.module.configure(order=order, seed=seed)
+            y, grads = run(function, inputs, device)
+            results.append([y, *grads])
+    finally:
+        device.module.configure()
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_an_empty_batch_has_zero_gradients(device):
+    inputs = [np.full(shape, 1.0, np.float32) for shape in ((0, 5, 5, 2), (3, 3, 3, 2), (3,))]
+    y, (dx, dweight, dbias) = run(conv2d, inputs, device)
+    assert y.shape == (0, 3, 3, 3) and dx.shape == (0, 5, 5, 2)
+    assert not dweight.any() and not dbias.any()
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "options", "message"),
+    [
+        (
+            (8, 27, 27, 64),
+            (256, 5, 5, 96),
+            {},
+            "conv2d: weight expects 96 input channels but x has 64 (x is (8, 27, 27, 64), weight (256, 5, 5, 96))",
+        ),
+        (
+            (2, 5, 5),
+            (4, 3, 3, 3),
+            {},
+            "conv2d: x must be (N, H, W, C) and weight (K, R, S, C/groups), got (2, 5, 5) and (4, 3, 3, 3)",
+        ),
+        (
+            (1, 5, 5, 4),
+            (6, 3, 3, 2),
+            {"groups": 3},
+            "conv2d: groups=3 must divide the 4 input and the 6 output channels",
+        ),
+        (
+            (1, 5, 5, 4),
+            (6, 3, 3, 4),
+            {"stride": 0},
+            "conv2d: stride must be an integer of at least 1 or a pair of them, got 0",
+        ),
+        (
+            (1, 5, 5, 4),
+            (6, 3, 3, 4),
+            {"padding": (1, -1)},
+            "conv2d: padding must be an integer of at least 0 or a pair of them, got (1, -1)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(x, weight, options, message, device):
+    tensors = [minicnn.tensor(np.zeros(shape, np.float32), device=device) for shape in (x, weight)]
+    with pytest.raises(minicnn.OpError, match=f"^{re.escape(message)}$"):
+        conv2d(*tensors, **options)
+
+
+def test_a_window_that_does_not_fit_says_what_to_do(device):
+    tensors = [minicnn.tensor(np.zeros(shape, np.float32), device=device) for shape in ((1, 4, 9, 2), (3, 7, 7, 2))]
+    with pytest.raises(
+        minicnn.OpError, match=r"^conv2d: a window of 7 does not fit into height 4 \+ 2\*1 padding; use a larger"
+    ):
+        conv2d(*tensors, padding=1)
+
+
+def test_a_bias_of_another_length_is_refused(device):
+    tensors = [
+        minicnn.tensor(np.zeros(shape, np.float32), device=device) for shape in ((1, 4, 4, 2), (3, 1, 1, 2), (4,))
+    ]
+    with pytest.raises(minicnn.OpError, match=r"^conv2d: bias must be \(3,\), got \(4,\)$"):
+        conv2d(*tensors)
