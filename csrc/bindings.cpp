@@ -188,12 +188,14 @@ void bind_index_maps(py::module_ m) {
   bind(m, "input_pixel", +[](ConvShape shape, int index) { return fields_of(input_pixel(shape, index)); });
   bind(
       m, "tap_at", +[](ConvShape shape, int index, int channels) { return fields_of(tap_at(shape, index, channels)); });
-  bind(m, "pixel_after", +[](int image, int row, int column, int by, int rows, int columns) {
-    return fields_of(pixel_after({image, row, column}, by, rows, columns));
-  });
-  bind(m, "tap_after", +[](int r, int s, int channel, int by, int width, int channels) {
-    return fields_of(tap_after({r, s, channel}, by, width, channels));
-  });
+  bind(
+      m, "pixel_after", +[](int image, int row, int column, int by, int rows, int columns) {
+        return fields_of(pixel_after({image, row, column}, by, rows, columns));
+      });
+  bind(
+      m, "tap_after", +[](int r, int s, int channel, int by, int width, int channels) {
+        return fields_of(tap_after({r, s, channel}, by, width, channels));
+      });
   bind(m, "x_offset", x_offset);
   bind(m, "w_offset", w_offset);
   bind(m, "y_offset", y_offset);

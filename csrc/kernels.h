@@ -27,8 +27,8 @@ void avgpool2d_forward(const float* x, float* y, int count_padding, PoolShape sh
 void avgpool2d_backward(const float* dy, float* dx, Accumulate accumulate, int count_padding, PoolShape shape,
                         Stream stream);
 
-// Local response normalisation: x, y, dy, dx (pixels, channels) float32. The window of a channel reaches `below` channels
-// down and `above` channels up; the squares' sum is multiplied by `scale`.
+// Local response normalisation: x, y, dy, dx (pixels, channels) float32. The window of a channel reaches `below`
+// channels down and `above` channels up; the squares' sum is multiplied by `scale`.
 void lrn_forward(const float* x, float* y, int below, int above, float scale, float beta, float k, int64_t pixels,
                  int channels, Stream stream);
 void lrn_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int below, int above, float scale,
@@ -46,8 +46,9 @@ enum class Layout : int {
   tn = 2,  // a (k, m), b (k, n)
 };
 
-// Convolution: x, dx (N, H, W, C), w, dw (K, R, S, C / groups), bias (K) or null, y, dy (N, P, Q, K) float32. `workspace`
-// is room for as many floats as the function of that name says. Implicit is the product, im2col the rung below it.
+// Convolution: x, dx (N, H, W, C), w, dw (K, R, S, C / groups), bias (K) or null, y, dy (N, P, Q, K) float32.
+// `workspace` is room for as many floats as the function of that name says. Implicit is the product, im2col the rung
+// below it.
 void conv2d_implicit_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
                              ConvShape shape, Schedule schedule, Stream stream);
 void conv2d_implicit_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
@@ -151,7 +152,6 @@ int64_t clip_workspace(int64_t count);
 void clip_squares(const float* x, float* partial, int64_t count, Stream stream);
 void clip_factor(const float* partial, float max_norm, float* norm, float* factor, int64_t count, Stream stream);
 void clip_scale(float* x, const float* factor, int64_t count, Stream stream);
-
 
 // Hyperbolic tangent, logistic sigmoid: x, y, dy, dx (count) float32.
 void tanh_forward(const float* x, float* y, int64_t count, Stream stream);

@@ -6,7 +6,6 @@
 #include <type_traits>
 
 #include "check.h"
-#include "check.h"
 #include "device/cuda.h"
 #include "device/host_device.h"
 #include "kernels.h"

@@ -6,8 +6,8 @@
 //
 // x, dx (n, c), weight, dweight (k, c), bias (k) or null, y, dy (n, k) float32; workspace as gemm wants it.
 //
-// Grid, block and shared memory: those of csrc/gemm. FLOPs: 2nck a pass. At small n the weights, 4ck bytes, stream through
-// once a pass and memory bandwidth is the bound: the reduction is cut so that all processors read.
+// Grid, block and shared memory: those of csrc/gemm. FLOPs: 2nck a pass. At small n the weights, 4ck bytes, stream
+// through once a pass and memory bandwidth is the bound: the reduction is cut so that all processors read.
 #include "kernels.h"
 
 namespace minicnn {
