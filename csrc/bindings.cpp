@@ -95,6 +95,17 @@ struct Parameter<SgdRule> {
   }
 };
 
+template <>
+struct Parameter<Layout> {
+  using Python = int;
+  static constexpr const char* name = "layout";
+  static Layout convert(int value) {
+    if (value < 0 || value > 2)
+      throw py::value_error("layout is 0 (nn), 1 (nt) or 2 (tn), not " + std::to_string(value));
+    return Layout(value);
+  }
+};
+
 // Shapes as sequences of ints.
 template <class Shape>
 struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
@@ -177,6 +188,12 @@ void bind_index_maps(py::module_ m) {
   bind(m, "input_pixel", +[](ConvShape shape, int index) { return fields_of(input_pixel(shape, index)); });
   bind(
       m, "tap_at", +[](ConvShape shape, int index, int channels) { return fields_of(tap_at(shape, index, channels)); });
+  bind(m, "pixel_after", +[](int image, int row, int column, int by, int rows, int columns) {
+    return fields_of(pixel_after({image, row, column}, by, rows, columns));
+  });
+  bind(m, "tap_after", +[](int r, int s, int channel, int by, int width, int channels) {
+    return fields_of(tap_after({r, s, channel}, by, width, channels));
+  });
   bind(m, "x_offset", x_offset);
   bind(m, "w_offset", w_offset);
   bind(m, "y_offset", y_offset);
@@ -197,6 +214,18 @@ void bind_kernels(py::module_& m) {
   bind(m, "clip_scale", clip_scale);
   bind(m, "clip_squares", clip_squares);
   bind(m, "clip_workspace", clip_workspace);
+  bind(m, "conv2d_im2col_backward_input", conv2d_im2col_backward_input);
+  bind(m, "conv2d_im2col_backward_input_workspace", conv2d_im2col_backward_input_workspace);
+  bind(m, "conv2d_im2col_backward_weight", conv2d_im2col_backward_weight);
+  bind(m, "conv2d_im2col_backward_weight_workspace", conv2d_im2col_backward_weight_workspace);
+  bind(m, "conv2d_im2col_forward", conv2d_im2col_forward);
+  bind(m, "conv2d_im2col_forward_workspace", conv2d_im2col_forward_workspace);
+  bind(m, "conv2d_implicit_backward_input", conv2d_implicit_backward_input);
+  bind(m, "conv2d_implicit_backward_input_workspace", conv2d_implicit_backward_input_workspace);
+  bind(m, "conv2d_implicit_backward_weight", conv2d_implicit_backward_weight);
+  bind(m, "conv2d_implicit_backward_weight_workspace", conv2d_implicit_backward_weight_workspace);
+  bind(m, "conv2d_implicit_forward", conv2d_implicit_forward);
+  bind(m, "conv2d_implicit_forward_workspace", conv2d_implicit_forward_workspace);
   bind(m, "cross_entropy_backward", cross_entropy_backward);
   bind(m, "cross_entropy_forward", cross_entropy_forward);
   bind(m, "cross_entropy_reduce", cross_entropy_reduce);
@@ -207,6 +236,18 @@ void bind_kernels(py::module_& m) {
   bind(m, "dropout_draw", dropout_draw);
   bind(m, "exp_backward", exp_backward);
   bind(m, "exp_forward", exp_forward);
+  bind(m, "gemm", gemm);
+  bind(m, "gemm_1_naive", gemm_1_naive);
+  bind(m, "gemm_2_shared", gemm_2_shared);
+  bind(m, "gemm_3_register", gemm_3_register);
+  bind(m, "gemm_4_vectorized", gemm_4_vectorized);
+  bind(m, "gemm_workspace", gemm_workspace);
+  bind(m, "linear_backward_input", linear_backward_input);
+  bind(m, "linear_backward_input_workspace", linear_backward_input_workspace);
+  bind(m, "linear_backward_weight", linear_backward_weight);
+  bind(m, "linear_backward_weight_workspace", linear_backward_weight_workspace);
+  bind(m, "linear_forward", linear_forward);
+  bind(m, "linear_forward_workspace", linear_forward_workspace);
   bind(m, "log_backward", log_backward);
   bind(m, "log_forward", log_forward);
   bind(m, "log_softmax_backward", log_softmax_backward);
@@ -305,7 +346,9 @@ PYBIND11_MODULE(MINICNN_MODULE, m) {
   m.attr("signatures") = py::dict();
   m.attr("shape_fields") = py::dict();
   bind_shape<ConvShape>(m);
+  bind_shape<GemmShape>(m);
   bind_shape<PoolShape>(m);
+  bind_shape<Schedule>(m);
   bind_kernels(m);
   bind_index_maps(submodule(m, "index_maps"));
 #ifdef MINICNN_EMULATED

@@ -39,6 +39,58 @@ void lrn_backward(const float* dy, const float* x, float* dx, Accumulate accumul
 void maxpool2d_forward(const float* x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape, Stream stream);
 void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* wide_index, float* dx,
                         Accumulate accumulate, PoolShape shape, Stream stream);
+// How the operands of a matrix product lie in memory, row by row.
+enum class Layout : int {
+  nn = 0,  // a (m, k), b (k, n)
+  nt = 1,  // a (m, k), b (n, k)
+  tn = 2,  // a (k, m), b (k, n)
+};
+
+// Convolution: x, dx (N, H, W, C), w, dw (K, R, S, C / groups), bias (K) or null, y, dy (N, P, Q, K) float32. `workspace`
+// is room for as many floats as the function of that name says. Implicit is the product, im2col the rung below it.
+void conv2d_implicit_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
+                             ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_implicit_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
+                                    ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_implicit_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate,
+                                     float* workspace, ConvShape shape, Schedule schedule, Stream stream);
+int64_t conv2d_implicit_forward_workspace(ConvShape shape, Schedule schedule);
+int64_t conv2d_implicit_backward_input_workspace(ConvShape shape, Schedule schedule);
+int64_t conv2d_implicit_backward_weight_workspace(ConvShape shape, Schedule schedule);
+
+void conv2d_im2col_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
+                           ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_im2col_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
+                                  ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_im2col_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* workspace,
+                                   ConvShape shape, Schedule schedule, Stream stream);
+int64_t conv2d_im2col_forward_workspace(ConvShape shape, Schedule schedule);
+int64_t conv2d_im2col_backward_input_workspace(ConvShape shape, Schedule schedule);
+int64_t conv2d_im2col_backward_weight_workspace(ConvShape shape, Schedule schedule);
+
+// GEMM: c (m, n) (+)= op(a) op(b) + bias (n), a bias of null is none. `gemm` is the highest rung of the ladder.
+void gemm(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape, Layout layout,
+          Accumulate accumulate, Schedule schedule, Stream stream);
+int64_t gemm_workspace(GemmShape shape, Schedule schedule);
+void gemm_1_naive(const float* a, const float* b, const float* bias, float* c, GemmShape shape, Layout layout,
+                  Accumulate accumulate, Stream stream);
+void gemm_2_shared(const float* a, const float* b, const float* bias, float* c, GemmShape shape, Layout layout,
+                   Accumulate accumulate, Stream stream);
+void gemm_3_register(const float* a, const float* b, const float* bias, float* c, GemmShape shape, Layout layout,
+                     Accumulate accumulate, Stream stream);
+void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
+                       Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
+
+// Linear: x, dx (n, c), weight, dweight (k, c), bias (k) or null, y, dy (n, k) float32; workspace as above.
+void linear_forward(const float* x, const float* weight, const float* bias, float* y, float* workspace, int n, int c,
+                    int k, Stream stream);
+void linear_backward_input(const float* dy, const float* weight, float* dx, Accumulate accumulate, float* workspace,
+                           int n, int c, int k, Stream stream);
+void linear_backward_weight(const float* dy, const float* x, float* dweight, Accumulate accumulate, float* workspace,
+                            int n, int c, int k, Stream stream);
+int64_t linear_forward_workspace(int n, int c, int k);
+int64_t linear_backward_input_workspace(int n, int c, int k);
+int64_t linear_backward_weight_workspace(int n, int c, int k);
 
 // ReLU: x, y, dy, dx (count) float32.
 void relu_forward(const float* x, float* y, int64_t count, Stream stream);

@@ -61,6 +61,16 @@ struct PoolShape {
   MINICNN_HOST_DEVICE Axis columns() const { return {w, s, q, stride_w, padding_w, 1}; }
 };
 
+// c (m, n) = op(a) (m, k) times op(b) (k, n); ld: elements from one row in memory to the next.
+struct GemmShape {
+  int m, n, k, lda, ldb, ldc;
+};
+
+// How a kernel cuts a product: tiles of tile x tile (64 or 128), the reduction in `splits`; 0 leaves it to the kernel.
+struct Schedule {
+  int tile, splits;
+};
+
 // The three GEMMs of a convolution, for one group:
 //
 //           rows                columns                reduction
@@ -97,6 +107,32 @@ MINICNN_HOST_DEVICE inline Tap tap_at(const ConvShape& shape, int index, int cha
   return {index / channels / shape.s, index / channels % shape.s, index % channels};
 }
 
+// `by` pixels further, without a division: what a loop over pixels keeps.
+MINICNN_HOST_DEVICE inline Pixel pixel_after(Pixel pixel, int by, int rows, int columns) {
+  pixel.column += by;
+  while (pixel.column >= columns) {
+    pixel.column -= columns;
+    if (++pixel.row == rows) {
+      pixel.row = 0;
+      ++pixel.image;
+    }
+  }
+  return pixel;
+}
+
+// `by` channels further along the taps of a filter `s` wide; r runs past the filter's end.
+MINICNN_HOST_DEVICE inline Tap tap_after(Tap tap, int by, int s, int channels) {
+  tap.channel += by;
+  while (tap.channel >= channels) {
+    tap.channel -= channels;
+    if (++tap.s == s) {
+      tap.s = 0;
+      ++tap.r;
+    }
+  }
+  return tap;
+}
+
 // Offsets of elements; w counts its channels within the group.
 MINICNN_HOST_DEVICE inline int64_t x_offset(const ConvShape& shape, int n, int h, int w, int c) {
   return ((int64_t(n) * shape.h + h) * shape.w + w) * shape.c + c;
@@ -115,6 +151,45 @@ struct PerAxis {
   int axis[COUNT];
   MINICNN_HOST_DEVICE constexpr int operator[](int i) const { return axis[i]; }
 };
+
+// The gradient of the input positions h = residue + stride * i of an axis, all of which the same taps can read,
+// t = first_tap + tap_step * j: dy convolved at stride 1, where tap j of position i reads output i + first - step * j.
+struct GradientAxis {
+  int residue, positions, first_tap, tap_step, taps, first, step;
+};
+
+MINICNN_HOST_DEVICE inline GradientAxis gradient_axis(const Axis& axis, int residue) {
+  const int first_tap = axis.first_tap(residue), tap_step = axis.tap_step();
+  return {.residue = residue,
+          .positions = residue < axis.inputs ? ceil_div(axis.inputs - residue, axis.stride) : 0,
+          .first_tap = first_tap,
+          .tap_step = tap_step,
+          .taps = ceil_div(axis.taps - first_tap, tap_step),
+          .first = (residue + axis.padding - first_tap * axis.dilation) / axis.stride,
+          .step = tap_step * axis.dilation / axis.stride};
+}
+
+// That convolution: dy (N, P, Q, K) is its input, the input positions of one residue a side are its output.
+MINICNN_HOST_DEVICE inline ConvShape gradient_shape(const ConvShape& shape, const GradientAxis& rows,
+                                                    const GradientAxis& columns) {
+  const bool has_taps = rows.taps > 0 && columns.taps > 0;  // where not, r = 0, and s stays a divisor
+  return {.n = shape.n,
+          .h = shape.p,
+          .w = shape.q,
+          .c = shape.k,
+          .k = shape.c,
+          .r = has_taps ? rows.taps : 0,
+          .s = has_taps ? columns.taps : 1,
+          .p = rows.positions,
+          .q = columns.positions,
+          .stride_h = 1,
+          .stride_w = 1,
+          .padding_h = -rows.first,
+          .padding_w = -columns.first,
+          .dilation_h = -rows.step,
+          .dilation_w = -columns.step,
+          .groups = shape.groups};
+}
 
 // The fields' names in their order, for Python.
 template <class Shape>
@@ -135,6 +210,18 @@ struct ShapeFields<ConvShape> {
 };
 
 template <>
+struct ShapeFields<GemmShape> {
+  static constexpr const char* name = "GemmShape";
+  static constexpr std::array fields = {"m", "n", "k", "lda", "ldb", "ldc"};
+};
+
+template <>
+struct ShapeFields<GradientAxis> {
+  static constexpr const char* name = "GradientAxis";
+  static constexpr std::array fields = {"residue", "positions", "first_tap", "tap_step", "taps", "first", "step"};
+};
+
+template <>
 struct ShapeFields<PoolShape> {
   static constexpr const char* name = "PoolShape";
   static constexpr std::array fields = {"n", "h", "w",        "c",        "r",         "s",
@@ -145,6 +232,12 @@ template <>
 struct ShapeFields<PerAxis> {
   static constexpr const char* name = "PerAxis";
   static constexpr std::array fields = {"axis_0", "axis_1", "axis_2", "axis_3", "axis_4", "axis_5"};
+};
+
+template <>
+struct ShapeFields<Schedule> {
+  static constexpr const char* name = "Schedule";
+  static constexpr std::array fields = {"tile", "splits"};
 };
 
 }  // namespace minicnn

@@ -54,6 +54,13 @@ def batch_norm(
     return op(x) if weight is None else op(x, weight, bias)
 
 
+def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """The tensors one behind another along `axis`. Raises OpError where other extents differ, or without a tensor."""
+    if not tensors:
+        raise OpError("concatenate: at least one tensor is needed, got none")
+    return ops.Concatenate(axis)(*tensors)
+
+
 def conv2d(
     x: Tensor,
     weight: Tensor,
@@ -92,13 +99,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, key: DropoutKey | 
     return op(x) if training and p > 0 else x
 
 
-def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """The tensors one behind another along `axis`. Raises OpError where other extents differ, or without a tensor."""
-    if not tensors:
-        raise OpError("concatenate: at least one tensor is needed, got none")
-    return ops.Concatenate(axis)(*tensors)
-
-
 def flatten(x: Tensor, start_dim: int = 1) -> Tensor:
     """x with the axes from start_dim on made one: (N, H, W, C) -> (N, H*W*C). Nothing is copied."""
     return x.flatten(start_dim)
@@ -120,6 +120,11 @@ def local_response_norm(
     return ops.LocalResponseNorm(size, alpha, beta, k, dialect)(x)
 
 
+def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """x - log(sum of exp(x) along axis `dim`), any shape. Raises OpError where x has no such axis."""
+    return ops.LogSoftmax(dim)(x)
+
+
 def max_pool2d(
     x: Tensor,
     kernel_size: IntOrPair,
@@ -135,24 +140,19 @@ def max_pool2d(
     return ops.MaxPool2d(kernel_size, stride, padding, ceil_mode)(x)
 
 
-def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """x - log(sum of exp(x) along axis `dim`), any shape. Raises OpError where x has no such axis."""
-    return ops.LogSoftmax(dim)(x)
-
-
 def relu(x: Tensor) -> Tensor:
     """max(x, 0), element by element; NaN stays NaN."""
     return ops.ReLU()(x)
 
 
-def softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """exp(x) / sum of exp(x) along axis `dim`, any shape. Raises OpError where x has no such axis."""
-    return ops.Softmax(dim)(x)
-
-
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)), element by element."""
     return ops.Sigmoid()(x)
+
+
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """exp(x) / sum of exp(x) along axis `dim`, any shape. Raises OpError where x has no such axis."""
+    return ops.Softmax(dim)(x)
 
 
 def tanh(x: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class SGD:
     def step(self) -> None:
         """Move every parameter against its gathered gradient, in place; gradients stay readable."""
         arena = self.arena
-        if arena.device is not self.device:
+        if arena.device is not self.device or any(parameter.arena is not arena for parameter in self.chosen):
             raise RuntimeError("SGD: the model has moved since the optimizer was made; make it after model.to(device)")
         self.device.write(self.hyper, np.array([self.lr, self.grad_scale], arena.data.dtype))
         grads = arena.gather_gradients()

@@ -31,14 +31,14 @@ def window_count(
     """
     span = dilation * (size - 1) + 1
     room = extent + 2 * padding - span
-    if room < 0:
+    count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (count - 1) * stride >= extent + padding:
+        count -= 1
+    if count < 1:
         raise OpError(
             f"{op}: a window of {span} does not fit into {axis} {extent} + 2*{padding} padding; "
             "use a larger image, a smaller kernel_size or more padding"
         )
-    count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
-    if ceil_mode and (count - 1) * stride >= extent + padding:
-        count -= 1
     return count
 
 

@@ -181,6 +181,12 @@ def test_saved_arrays_are_freed_as_the_walk_passes():
     assert left == [[False] * 8]
 
 
+def test_gradients_of_results_are_freed_as_the_walk_passes(device):
+    y = leaf(np.ones(3, np.float32), device) * 2
+    (y * 3).sum().backward()
+    assert y.slot.array is None
+
+
 def test_inputs_that_no_gradient_needs_are_not_kept():
     x = leaf(np.ones(5000, np.float32), "numpy")
     h = x * 2

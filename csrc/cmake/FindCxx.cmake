@@ -1,7 +1,16 @@
 # Sets MINICNN_HAS_CXX, and where it is False MINICNN_CXX_WHY. The language is enabled only once its compiler has
 # proved to work: a machine without one still gets the NumPy path.
 include(CheckLanguageAgain)
-find_package(Python REQUIRED COMPONENTS Interpreter OPTIONAL_COMPONENTS Development.Module)
+find_package(Python REQUIRED COMPONENTS Interpreter)
+
+# Asked before find_package() looks for headers: it fails where their folder is there without them, as Debian's NumPy
+# leaves it.
+execute_process(
+  COMMAND "${Python_EXECUTABLE}" -c "import sysconfig; print(sysconfig.get_path('include'), end='')"
+  OUTPUT_VARIABLE python_include COMMAND_ERROR_IS_FATAL ANY)
+if(EXISTS "${python_include}/Python.h")
+  find_package(Python COMPONENTS Interpreter Development.Module)
+endif()
 
 set(MINICNN_CXX_WHY "")
 if(MINICNN_CXX STREQUAL "off" AND MINICNN_FALLBACK)

@@ -8,19 +8,23 @@
 //             dx (+)= weight / sqrt(variance + eps) * (dy - sum_r dy / rows - z * (sum_r dy * z) / rows)
 //             without the two sums where mean and variance were constants (`sums` is null)
 //
-// x, y, dy, dx (rows, C) float32; mean, variance, running_mean, running_variance, weight, bias, dweight, dbias (C)
-// float32; sums (2, C) float32: of dy, of dy * z; workspace (chunks, 2, C) float32. The running statistics, weight,
-// bias, dweight and dbias may be null.
+// x, y, dy, dx (rows, C) float32;
+// mean, variance, running_mean, running_variance, weight, bias, dweight, dbias (C) float32;
+// sums (2, C) float32: of dy, of dy * z; workspace (chunks, 2, C) float32.
+// The running statistics, weight, bias, dweight and dbias may be null.
 //
 // A thread owns four neighbouring channels and, in its block's chunk of rows, each row that is its lane modulo the
-// lanes. Block (quads, lanes) = 256 threads, quads at most 16; grid (tiles of the channels, chunks), about 1024 blocks.
+// lanes.
+// Block (quads, lanes) of 256 threads, quads at most 16; grid (tiles of the channels, chunks), about 1024 blocks.
 // Sums cross the lanes in shared memory (12 KiB) as a tree, and the chunks in a second kernel of grid (tiles): a fixed
-// order, without atomics. Bytes an element: statistics 4, forward 8, sums 8, input gradient 12 (16 with
-// Accumulate::add): bound by memory bandwidth.
+// order, without atomics.
+// Bytes an element: statistics 4, forward 8, sums 8, input gradient 12 (16 with Accumulate::add). Bound by memory
+// bandwidth.
 //
 // The sum of squares never meets a large mean: a thread takes eight rows into registers and works on x - x[0], sums
-// first, squared deviations second; such groups are then merged. Source of the merge: Chan, Golub, LeVeque, "Updating
-// formulae and a pairwise algorithm for computing sample variances" (1979).
+// first, squared deviations second; such groups are then merged.
+// Source of the merge: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
+// variances".
 #include <algorithm>
 #include <bit>
 

@@ -7,16 +7,15 @@
 // x (count) float32; partial (clip_workspace) float32; norm, factor () float32. The partial sums of several x may lie
 // one behind the other, for one factor.
 //
-// Squares: a thread sums quads of neighbouring elements, a grid apart; grid at most 1024, block 256, 128 bytes of
-// shared
-//          memory; 4 bytes an element.
-// Factor:  one block of 256.
-// Scale:   a thread owns four consecutive elements; grid ceil(count / 1024), block 256; 8 bytes an element, and none
-// where
-//          factor is 1: a gradient that is small enough costs one reading.
-// All bound by memory bandwidth. Sums have a fixed order: by thread, by warp, by block.
+// Squares: a thread sums quads of neighbouring elements, a grid apart. Grid at most 1024, block 256, 128 bytes of
+// shared memory.
+// Factor: one block of 256 threads, each with every 256th partial sum.
+// Scale: a thread owns four consecutive elements. Grid ceil(count / 1024), block 256, no shared memory.
+// Bytes an element: squares 4; scale 8, and none where factor is 1, so that a small gradient costs one reading. Bound
+// by memory bandwidth.
 //
-// A NaN or infinity in x reaches norm and, through factor, every element, as in PyTorch's clip_grad_norm_.
+// Sums have a fixed order: by thread, by warp, by block. A NaN or infinity in x reaches norm and, through factor, every
+// element, as in PyTorch's clip_grad_norm_.
 #include <algorithm>
 
 #include "device/reduce.h"

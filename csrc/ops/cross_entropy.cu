@@ -5,17 +5,17 @@
 // Backward: dlogits[n, c] (+)= (exp(logp[n, c]) - q[n, c]) * dy[n * dy_stride] / divisor
 //           with q[n, c] = (1 - label_smoothing) * [c == target[n]] + label_smoothing / C
 //
-// logits, dlogits (N, C) float32; target (N) int64; peak, log_sum, loss (N) float32; y () float32; dy () or (N)
-// float32, with dy_stride 0 or 1. Kept apart, peak and log_sum stay exact for large logits, where their sum would round
-// the small one away.
+// logits, dlogits (N, C) float32; target (N) int64; peak, log_sum, loss (N) float32; y () float32;
+// dy () or (N) float32, with dy_stride 0 or 1.
 //
 // Forward and backward: a block owns a row, its threads elements thread, thread + threads, ...
 // Grid N, block 32 to 256 threads by the length of the row, 128 bytes of shared memory.
 // Reduce: one block of 256 threads, each with every 256th loss.
 // Bytes a logit: 4 forward, 8 backward (12 with Accumulate::add): the step's cheapest form, since the gradient is made
-// once and in its place. A few hundred rows of a thousand classes are bound by latency: three kernels of microseconds.
+// once and in its place. A few hundred rows of a thousand classes are bound by latency.
 //
-// A target outside [0, C) makes the row's loss and gradient NaN. Rows with NaN or +inf, or of -inf alone, become NaN.
+// peak and log_sum stay apart because their sum, at large logits, would round the small one away. A target outside [0,
+// C) makes the row's loss and gradient NaN. Rows with NaN or +inf, or of -inf alone, become NaN.
 #include "device/row.h"
 #include "kernels.h"
 

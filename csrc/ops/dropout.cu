@@ -6,13 +6,14 @@
 //
 // x, y (count) float32, any shape, flattened; layer, counter (1) int64; drawn (2) int64.
 //
+// Draw: one thread.
 // Apply: a thread owns four consecutive elements, which is what one call of Philox decides.
-// Grid ceil(count / 1024), block 256 threads, no shared memory. Draw: one thread.
-// Bytes an element: 8, or 12 with Accumulate::add, and about 20 integer operations: bound by memory bandwidth. Backward
-// draws the mask again instead of reading a saved one.
+// Grid ceil(count / 1024), block 256 threads, no shared memory.
+// Bytes an element: 8, or 12 with Accumulate::add; about 25 integer operations. Bound by memory bandwidth.
 //
-// The counter is read and advanced on the device, in a kernel of its own (other blocks could read it too late
-// otherwise): a captured graph draws a new mask whenever it runs. A dropped NaN or infinity becomes NaN, as in PyTorch.
+// Backward draws the mask again instead of reading a saved one. The counter is read and advanced on the device, in a
+// kernel of its own because the blocks of one grid have no order: a captured graph draws a new mask whenever it runs. A
+// dropped NaN or infinity becomes NaN, as in PyTorch.
 #include "device/philox.h"
 #include "device/vec4.h"
 #include "kernels.h"

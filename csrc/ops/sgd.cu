@@ -5,13 +5,15 @@
 //   nesterov: v <- momentum * v + g,      w <- w - lr * (g + momentum * v)
 //   paper:    v <- momentum * v - lr * g, w <- w + v
 //
-// weights, grads, velocity (count) float32; bounds (segments, 2) int64: start and stop, ascending, starts divisible by
-// 64; multipliers (segments, 2) float32: of lr and of weight_decay; hyper (2) float32. Elements outside of all
-// segments, and those whose lr_multiplier is 0, stay as they are, velocity too.
+// weights, grads, velocity (count) float32; hyper (2) float32;
+// bounds (segments, 2) int64: start and stop of each segment, ascending, starts divisible by 64;
+// multipliers (segments, 2) float32: of lr, of weight_decay.
+// Elements outside of all segments, and those whose lr_multiplier is 0, stay as they are, velocity too.
 //
-// A thread owns four consecutive elements; 16 neighbours share one 64-element piece, hence one segment, which each
-// finds by bisection in a table that stays in the first-level cache. Grid ceil(count / 1024), block 256 threads, no
-// shared memory. Bytes an element: 20 (read w, g, v; write w, v), 6 FLOPs: bound by memory bandwidth.
+// A thread owns four consecutive elements; 16 neighbours share a piece of 64, hence a segment, which each finds by
+// bisection in a table that stays in the first-level cache.
+// Grid ceil(count / 1024), block 256 threads, no shared memory.
+// Bytes an element: 20 (read w, g, v; write w, v); 6 FLOPs: bound by memory bandwidth.
 //
 // Sources: Krizhevsky et al. 2012, section 5; Sutskever et al. 2013, "On the importance of initialization and momentum
 // in deep learning" (Nesterov); PyTorch's SGD for where the learning rate stands.

@@ -55,15 +55,42 @@ class AvgPool2d(Module):
         )
 
 
-class Flatten(Module):
-    """(N, ...) -> (N, product of the rest): the axes from start_dim on become one."""
+class BatchNorm(Module):
+    """Batch normalisation over all axes but the last, of x with `axes` axes: see functional.batch_norm.
 
-    def __init__(self, start_dim: int = 1):
+    weight and bias (num_features,) start as 1 and 0, running_mean and running_var as 0 and 1.
+    """
+
+    axes: int
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
-        self.start_dim = start_dim
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.weight = parameter(np.ones(num_features, np.float32))
+        self.bias = parameter(np.zeros(num_features, np.float32))
+        self.running_mean = Buffer(np.zeros(num_features, np.float32))
+        self.running_var = Buffer(np.ones(num_features, np.float32))
 
     def forward(self, x):
-        return functional.flatten(x, self.start_dim)
+        if x.ndim != self.axes:
+            raise OpError(f"batch_norm: {type(self).__name__} takes x with {self.axes} axes, got {x.shape}")
+        running = (self.running_mean, self.running_var)
+        return functional.batch_norm(x, *running, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+    def extra_repr(self):
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+
+
+class BatchNorm1d(BatchNorm):
+    """Batch normalisation of (N, C): each channel over N."""
+
+    axes = 2
+
+
+class BatchNorm2d(BatchNorm):
+    """Batch normalisation of images (N, H, W, C): each channel over N, H and W."""
+
+    axes = 4
 
 
 class Conv2d(Module):
@@ -96,6 +123,40 @@ class Conv2d(Module):
         channels = f"{self.weight.shape[3] * self.groups}, {self.weight.shape[0]}"
         options = f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, groups={self.groups}"
         return f"{channels}, {self.kernel_size}, {options}, bias={self.bias is not None}"
+
+
+class Dropout(Module):
+    """In training, zeroes each element with probability p and multiplies the others by 1 / (1 - p); else x itself.
+
+    The masks are a function of the seed (minicnn.manual_seed), the layer's number and the count of masks it has drawn.
+    A layer is numbered when it is made, in order since manual_seed: the same code makes the same masks. Number and
+    count are buffers, saved and loaded with the model, so that a resumed run draws the masks that the unbroken one
+    would have drawn.
+    """
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        check_probability(p)
+        self.p = p
+        self.layer = Buffer(np.array([random.next_stream()]))
+        self.counter = Buffer(np.array([0]))
+
+    def forward(self, x):
+        return functional.dropout(x, self.p, self.training, DropoutKey(random.seed(), self.layer, self.counter))
+
+    def extra_repr(self):
+        return f"p={self.p}"
+
+
+class Flatten(Module):
+    """(N, ...) -> (N, product of the rest): the axes from start_dim on become one."""
+
+    def __init__(self, start_dim: int = 1):
+        super().__init__()
+        self.start_dim = start_dim
+
+    def forward(self, x):
+        return functional.flatten(x, self.start_dim)
 
 
 class Linear(Module):
@@ -164,6 +225,13 @@ class ReLU(Module):
         return functional.relu(x)
 
 
+class Sigmoid(Module):
+    """y = 1 / (1 + exp(-x))."""
+
+    def forward(self, x):
+        return functional.sigmoid(x)
+
+
 class Softmax(Module):
     """exp(x) / sum of exp(x) along axis `dim`."""
 
@@ -176,74 +244,6 @@ class Softmax(Module):
 
     def extra_repr(self):
         return f"dim={self.dim}"
-
-
-class Dropout(Module):
-    """In training, zeroes each element with probability p and multiplies the others by 1 / (1 - p); else x itself.
-
-    The masks are a function of the seed (minicnn.manual_seed), the layer's number and the count of masks it has drawn.
-    A layer is numbered when it is made, in order since manual_seed: the same code makes the same masks. Number and
-    count are buffers, saved and loaded with the model, so that a resumed run draws the masks that the unbroken one
-    would have drawn.
-    """
-
-    def __init__(self, p: float = 0.5):
-        super().__init__()
-        check_probability(p)
-        self.p = p
-        self.layer = Buffer(np.array([random.next_stream()]))
-        self.counter = Buffer(np.array([0]))
-
-    def forward(self, x):
-        return functional.dropout(x, self.p, self.training, DropoutKey(random.seed(), self.layer, self.counter))
-
-    def extra_repr(self):
-        return f"p={self.p}"
-
-
-class BatchNorm(Module):
-    """Batch normalisation over all axes but the last, of x with `axes` axes: see functional.batch_norm.
-
-    weight and bias (num_features,) start as 1 and 0, running_mean and running_var as 0 and 1.
-    """
-
-    axes: int
-
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
-        super().__init__()
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.weight = parameter(np.ones(num_features, np.float32))
-        self.bias = parameter(np.zeros(num_features, np.float32))
-        self.running_mean = Buffer(np.zeros(num_features, np.float32))
-        self.running_var = Buffer(np.ones(num_features, np.float32))
-
-    def forward(self, x):
-        if x.ndim != self.axes:
-            raise OpError(f"batch_norm: {type(self).__name__} takes x with {self.axes} axes, got {x.shape}")
-        running = (self.running_mean, self.running_var)
-        return functional.batch_norm(x, *running, self.weight, self.bias, self.training, self.momentum, self.eps)
-
-    def extra_repr(self):
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
-
-
-class BatchNorm1d(BatchNorm):
-    """Batch normalisation of (N, C): each channel over N."""
-
-    axes = 2
-
-
-class BatchNorm2d(BatchNorm):
-    """Batch normalisation of images (N, H, W, C): each channel over N, H and W."""
-
-    axes = 4
-
-
-class Sigmoid(Module):
-    """y = 1 / (1 + exp(-x))."""
-
-    def forward(self, x):
-        return functional.sigmoid(x)
 
 
 class Tanh(Module):

@@ -89,7 +89,7 @@ class Arithmetic(Op):
     def _sum_repeated(self, side, gradient, dx, accumulate, scale=1.0):
         """dx (+)= scale * the sum of `gradient`, in the shape of y, over the axes along which the operand repeats."""
         extents, strides = list(self.walk.extents), self.walk[1 + side]
-        repeated = runs(tuple(axis for axis, step in enumerate(strides) if step == 0 and extents[axis] != 1))
+        repeated = runs(tuple(axis for axis, step in enumerate(strides) if step == 0))
         if not repeated:
             copy(self.kernels, gradient, dx, accumulate, scale=scale)
         for start, stop in reversed(repeated):

@@ -14,14 +14,21 @@ def clip_norm(device, grads: list, max_norm: float):
     Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", section 3.2.
     """
     norm = device.empty((), grads[0].dtype)
-    if device.kernels is None:
-        norm[...] = math.sqrt(sum(float(np.dot(grad, grad)) for grad in grads))
-        factor = max_norm / (float(norm) + 1e-6)
-        if not factor >= 1:  # NaN scales too
-            for grad in grads:
-                grad *= factor
-        return norm
+    clip = _clip_numpy if device.kernels is None else _clip_kernels
+    clip(device, grads, max_norm, norm)
+    return norm
 
+
+@np.errstate(all="ignore")
+def _clip_numpy(device, grads, max_norm, norm) -> None:
+    norm[...] = math.sqrt(sum(float(np.dot(grad, grad)) for grad in grads))
+    factor = max_norm / (float(norm) + 1e-6)
+    if not factor >= 1:  # NaN scales too
+        for grad in grads:
+            grad *= factor
+
+
+def _clip_kernels(device, grads, max_norm, norm) -> None:
     kernels, factor = device.kernels, device.empty((), grads[0].dtype)
     sizes = [kernels.clip_workspace(grad.size) for grad in grads]
     partial = device.empty((sum(sizes),), grads[0].dtype)
@@ -32,4 +39,3 @@ def clip_norm(device, grads: list, max_norm: float):
     kernels.clip_factor(partial, max_norm, norm, factor, partial.size)
     for grad in grads:
         kernels.clip_scale(grad, factor, grad.size)
-    return norm

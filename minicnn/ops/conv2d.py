@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from minicnn.autograd import Op
 from minicnn.errors import OpError
+from minicnn.ops.bias import bias_backward
 from minicnn.shapes import AUTOMATIC, ConvShape
 
 CHUNK_BYTES = 6 << 20  # of patches: what a GEMM wants at least to run at speed, and what a last-level cache still holds
@@ -69,8 +70,8 @@ class Conv2d(Op):
             gradient_of_input(dy, self.weight, dx, self.shape, self.empty)
         if (dweight := self.grad_array(1)) is not None:
             self._gradient_of_weight(dy, dweight)
-        if self.has_bias and (dbias := self.grad_array(2)) is not None:
-            np.sum(as_matrix(dy), axis=0, out=dbias)
+        if self.has_bias:
+            bias_backward(self, 2, dy)
 
     def _gradient_of_weight(self, dy, dweight):
         """dweight[k] = sum over pixels of dy[pixel, k] * patches[pixel]."""
@@ -94,11 +95,7 @@ class Conv2d(Op):
         if dweight is not None:
             self._launch("backward_weight", dy, self.x, dweight, accumulate)
         if self.has_bias:
-            dbias, accumulate = self.grad_out(2)
-            if dbias is not None:
-                pixels = self.shape.n * self.shape.p * self.shape.q
-                workspace = self.empty((self.kernels.bias_backward_workspace(pixels, self.shape.k),))
-                self.kernels.bias_backward(dy, dbias, workspace, accumulate, pixels, self.shape.k)
+            bias_backward(self, 2, dy)
 
     def _launch(self, direction: str, *arguments):
         """conv2d_implicit_forward, conv2d_im2col_backward_input, ...: each with the workspace that it asks for."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from minicnn.autograd import Op
 from minicnn.errors import OpError
+from minicnn.ops.bias import bias_backward
 
 
 class Linear(Op):
@@ -42,23 +43,26 @@ class Linear(Op):
             np.matmul(dy, self.weight, out=dx)
         if (dweight := self.grad_array(1)) is not None:
             np.matmul(dy.T, self.x, out=dweight)
-        if self.has_bias and (dbias := self.grad_array(2)) is not None:
-            np.sum(dy, axis=0, out=dbias)
+        if self.has_bias:
+            bias_backward(self, 2, dy)
 
     def forward_kernel(self, x, weight, *bias_and_y):
         *bias, y = bias_and_y
         self.x, self.weight, self.has_bias = x, weight, bool(bias)
-        self.kernels.linear_forward(x, weight, bias[0] if bias else None, y, *x.shape, y.shape[1])
+        self._launch("forward", x, weight, bias[0] if bias else None, y)
 
     def backward_kernel(self, dy):
-        (n, c), k = self.x.shape, dy.shape[1]
         dx, accumulate = self.grad_out(0)
         if dx is not None:
-            self.kernels.linear_backward_input(dy, self.weight, dx, accumulate, n, c, k)
+            self._launch("backward_input", dy, self.weight, dx, accumulate)
         dweight, accumulate = self.grad_out(1)
         if dweight is not None:
-            self.kernels.linear_backward_weight(dy, self.x, dweight, accumulate, n, c, k)
+            self._launch("backward_weight", dy, self.x, dweight, accumulate)
         if self.has_bias:
-            dbias, accumulate = self.grad_out(2)
-            if dbias is not None:
-                self.kernels.bias_backward(dy, dbias, accumulate, n, k)
+            bias_backward(self, 2, dy)
+
+    def _launch(self, direction: str, *arguments):
+        """linear_forward, linear_backward_input or linear_backward_weight, with the workspace that it asks for."""
+        kernel, extents = f"linear_{direction}", (*self.x.shape, self.weight.shape[0])
+        elements = getattr(self.kernels, f"{kernel}_workspace")(*extents)
+        getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), *extents)

@@ -38,30 +38,40 @@ class MaxPool2d(Op):
         return self.shape.out
 
     def forward_numpy(self, x, y):
-        """Chunk by chunk: the maxima along the columns of each row, then of those along the rows."""
-        self.index = self.empty(y.shape, self.index_dtype)
-        for images, rows in chunks(self.shape):
-            seen = Footprint(self.shape, rows).read(x[images], -np.inf)
-            self._largest(seen, rows, y[images, rows], self.index[images, rows])
+        """Chunk by chunk: the maxima along the rows, then of those along the columns. The index only if backward follows."""
+        shape, recorded = self.shape, self.number >= 0
+        if recorded:
+            self.index = self.empty(y.shape, self.index_dtype)
+        for images, rows in chunks(shape):
+            seen = Footprint(shape, rows).read(x[images], -np.inf)
+            _largest(
+                taps(_largest(taps(seen, 1, shape.r, shape.stride_h)), 2, shape.s, shape.stride_w), y[images, rows]
+            )
+            if recorded:
+                self._find_winners(seen, rows, y[images, rows], self.index[images, rows])
 
-    def _largest(self, seen, rows, y, index):
-        """y and index of some rows from their footprint. Columns come first: of equals the least r wins, then the least s."""
+    def _find_winners(self, seen, rows, y, index):
+        """index = the first place where y stands in its window: the largest of those numbered backward, the last being 0."""
         shape, number = self.shape, self.index_dtype.type
-        first_r = _first_inside(shape.padding_h, shape.stride_h, shape.r, rows.start, rows.stop)
-        first_s = _first_inside(shape.padding_w, shape.stride_w, shape.s, 0, shape.q)
-        values = taps(seen, 2, shape.s, shape.stride_w)
-        largest, column = np.empty(values[0].shape, y.dtype), np.empty(values[0].shape, self.index_dtype)
-        column[...] = first_s.astype(number)[:, None]
-        _first_max(values, map(number, range(1, shape.s)), largest, column)
+        values = [v for row in taps(seen, 1, shape.r, shape.stride_h) for v in taps(row, 2, shape.s, shape.stride_w)]
+        last = len(values) - 1
+        index[...] = 0
+        for place, value in enumerate(values[:last]):
+            found = np.equal(value, y).view(np.uint8)
+            np.maximum(index, np.multiply(found, number(last - place)), out=index)
+        np.subtract(number(last), index, out=index)
+        if not (y > -np.inf).all():
+            self._find_odd_winners(values, rows, y, index)
 
-        values, columns = taps(largest, 1, shape.r, shape.stride_h), taps(column, 1, shape.r, shape.stride_h)
-        np.maximum(columns[0], np.add.outer(first_r * shape.s, first_s).astype(number)[:, :, None], out=index)
-        places = (columns[r] + number(r * shape.s) for r in range(1, shape.r))
-        _first_max(values, places, y, index)
-        if np.isnan(y).any():
-            for r, row in enumerate(taps(seen, 1, shape.r, shape.stride_h)):
-                for s, value in enumerate(taps(row, 2, shape.s, shape.stride_w)):
-                    index[np.isnan(value)] = r * shape.s + s
+    def _find_odd_winners(self, values, rows, y, index):
+        """Where y is -inf, padding must not win; where it is NaN, it equals nothing and the last NaN wins."""
+        shape = self.shape
+        first_r = _first_inside(shape.r, shape.stride_h, shape.padding_h, rows.start, rows.stop)
+        first_s = _first_inside(shape.s, shape.stride_w, shape.padding_w, 0, shape.q)
+        first = np.add.outer(first_r * shape.s, first_s).astype(index.dtype)[:, :, None]
+        np.copyto(index, first, where=y == -np.inf)
+        for place, value in enumerate(values):
+            index[np.isnan(value)] = place
 
     def backward_numpy(self, dy):
         """Chunk by chunk: each window adds to its winner in the flat dx; windows wholly in the padding have none."""
@@ -103,20 +113,15 @@ def _touching(extent: int, size: int, stride: int, padding: int, count: int) -> 
     return slice(start, max(start, min(count, (extent + padding - 1) // stride + 1)))
 
 
-def _first_inside(padding: int, stride: int, size: int, start: int, stop: int):
-    """Of the windows start .. stop along an axis, the first place that does not lie in the padding before the image."""
+def _first_inside(size: int, stride: int, padding: int, start: int, stop: int):
+    """Of the windows start .. stop along an axis the first place in the image; some place where there is none."""
     return np.clip(padding - np.arange(start, stop) * stride, 0, size - 1)
 
 
-def _first_max(values, places, largest, index) -> None:
-    """largest = the maximum over `values`, element by element; index = the place of the first that equals it.
-
-    Places ascend; they are those of values[1:], values[0]'s stand in index already.
-    """
-    before = values[0]
-    for value, place in zip(values[1:], places, strict=True):
-        wins = np.greater(value, before).view(np.uint8)
-        before = np.maximum(before, value, out=largest)
-        np.maximum(index, np.multiply(wins, place), out=index)
-    if before is values[0]:
-        largest[...] = before
+def _largest(values: list, out=None):
+    """The maximum over the arrays, element by element."""
+    first, second = values[0], values[min(1, len(values) - 1)]
+    out = np.maximum(first, second, out=out)
+    for value in values[2:]:
+        np.maximum(out, value, out=out)
+    return out

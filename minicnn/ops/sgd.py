@@ -53,6 +53,7 @@ def sgd_step(
         )
 
 
+@np.errstate(all="ignore")  # a training that diverges is the trainer's to notice
 def _sgd_numpy(weights, grads, velocity, segment: Segment, hyper, momentum, weight_decay, rule: SgdRule) -> None:
     """Block by block: each array passes through the cache once."""
     lr, scale = (weights.dtype.type(h) for h in hyper)

@@ -1,5 +1,7 @@
 """Concatenate: reference, gradient, kernels, errors."""
 
+import re
+
 import numpy as np
 import pytest
 from checks import check_accumulates, check_deterministic, check_exact, leaf, run
@@ -108,12 +110,14 @@ def test_refuses_shapes_that_differ_elsewhere():
         concatenate([minicnn.tensor(np.zeros((2, 3))), minicnn.tensor(np.zeros((4, 3)))], 1)
 
 
-def test_refuses_other_numbers_of_axes():
+@pytest.mark.parametrize("first, second, axis", [((2,), (2, 1), 0), ((2, 3), (2,), 1), ((2,), (), 0)])
+def test_refuses_other_numbers_of_axes(first, second, axis):
     with pytest.raises(
         minicnn.OpError,
-        match=r"^concatenate: tensors must agree in all axes but 0, tensor 0 is \(2,\), tensor 1 \(2, 1\)$",
+        match=rf"^concatenate: tensors must agree in all axes but {axis}, "
+        rf"tensor 0 is {re.escape(str(first))}, tensor 1 {re.escape(str(second))}$",
     ):
-        concatenate([minicnn.tensor(np.zeros(2)), minicnn.tensor(np.zeros((2, 1)))])
+        concatenate([minicnn.tensor(np.zeros(first)), minicnn.tensor(np.zeros(second))], axis)
 
 
 @pytest.mark.parametrize("shape, axis", [((2, 3), 2), ((2, 3), -3), ((), 0)])

@@ -1,0 +1,80 @@
+// How the fast kernels cut a product into blocks, and what follows where they cut its reduction.
+//
+// A cut reduction is deterministic: each part writes its own sums into the workspace, and a second pass adds them in
+// order.
+#pragma once
+#include <cstdint>
+
+#include "device/host_device.h"
+#include "gemm/tile.h"
+#include "kernels.h"
+#include "launch.h"
+
+namespace minicnn {
+
+// What one launch computes: `batch` products of m x n sums over k.
+struct Product {
+  int64_t m, n, k, batch;
+};
+
+// `asked`, with what it leaves open chosen. It depends on the extents alone, so that equal work gives equal bits.
+// Throws for a tile that there is not.
+Schedule choose_schedule(const char* op, const Product& product, Schedule asked);
+
+// Floats of workspace for `elements` results.
+inline int64_t parts_workspace(Schedule schedule, int64_t elements) {
+  return schedule.splits == 1 ? 0 : schedule.splits * elements;
+}
+
+// The blocks of a launch: its tiles, those of one row of tiles side by side, times the batch times the parts.
+dim3 tile_grid(const char* op, const Product& product, Schedule schedule);
+
+// Calls launch_with(tile, access, config): tile and access as compile-time constants, and what the launch needs for
+// them.
+template <class Launch>
+void launch_tiles(const char* op, const Product& product, Schedule schedule, Access access, Stream stream,
+                  const Launch& launch_with) {
+  LaunchConfig config{.op = op, .grid = tile_grid(op, product, schedule), .block = 0, .stream = stream};
+  const auto with_tile = [&](auto tile) {
+    config.block = tile_threads<tile>();
+    config.shared_bytes = sizeof(TileStorage<tile>);
+    if (access == Access::quads)
+      launch_with(tile, std::integral_constant<Access, Access::quads>(), config);
+    else
+      launch_with(tile, std::integral_constant<Access, Access::elements>(), config);
+  };
+  if (schedule.tile == 128)
+    with_tile(std::integral_constant<int, 128>());
+  else
+    with_tile(std::integral_constant<int, 64>());
+}
+
+// Where the blocks of part p write: result[p * part_stride ...].
+struct Destination {
+  float* result;
+  int64_t part_stride;
+  const float* bias;
+  Accumulate accumulate;
+};
+
+inline Destination destination(float* result, float* workspace, int64_t elements, const float* bias,
+                               Accumulate accumulate, Schedule schedule) {
+  if (schedule.splits == 1) return {result, 0, bias, accumulate};
+  return {workspace, elements, nullptr, Accumulate::overwrite};
+}
+
+// result (m, n), rows `pitch` apart, (+)= bias (n) + parts[0] + parts[1] + ... in this order; parts (splits, m, n).
+void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const float* bias, float* result,
+               int64_t pitch, Accumulate accumulate, Stream stream);
+
+// The slices of the reduction that belong to one of `splits` parts.
+struct PartOfReduction {
+  int first_k, slices;
+};
+
+__device__ inline PartOfReduction part_of_reduction(int k, int splits, int part) {
+  const int slices = ceil_div(k, TILE_K), each = ceil_div(slices, splits);
+  return {part * each * TILE_K, max(0, min(each, slices - part * each))};
+}
+
+}  // namespace minicnn

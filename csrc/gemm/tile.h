@@ -1,0 +1,240 @@
+// The inner tile that the fast GEMM and the implicit convolution share.
+//
+// A block computes TILE x TILE sums over the reduction, TILE_K of it at a time: cursors bring a slice of each operand
+// from global memory into one of two stages of shared memory, while the threads multiply out of the other. What differs
+// between a matrix and a convolution is the cursor alone.
+//
+// A cursor stands on a quad, the four elements that its thread carries of each slice, and walks along the reduction:
+//
+//   static constexpr Along along   whether the four are neighbours along the reduction or along the outer index
+//   Vec4 load() const              their values, zeros outside of the operand
+//   void advance()                 TILE_K further along the reduction
+//
+// Two tiles: 128 x 128 by 256 threads, 8 x 8 sums a thread; 64 x 64 by 128 threads, 8 x 4 sums a thread, where the
+// large one would leave processors idle or reach far over the result's edge. A tensor-core path replaces multiply_slice
+// and what a stage looks like, and keeps the cursors.
+#pragma once
+#include "device/vec4.h"
+#include "gemm/operand.h"
+
+namespace minicnn {
+
+constexpr int TILE_K = 8;
+
+template <int TILE>
+constexpr int tile_threads() {
+  static_assert(TILE == 64 || TILE == 128, "a thread carries one quad of each operand a slice: 2 * TILE threads");
+  return 2 * TILE;
+}
+
+// Blocks that should share an SM: 512 threads of at most 128 registers.
+template <int TILE>
+constexpr int tile_blocks_per_sm() {
+  return 512 / tile_threads<TILE>();
+}
+
+// The pad keeps rows on 16-byte boundaries and spreads the stores of a warp (16 neighbours at two k four apart) over
+// all 32 banks.
+template <int TILE>
+struct TileStorage {
+  float a[2][TILE_K][TILE + 4];
+  float b[2][TILE_K][TILE + 4];
+};
+
+// Where a thread's quad lies in a slice.
+struct QuadPlace {
+  int outer, k;
+};
+
+template <int TILE, Along ALONG>
+__device__ inline QuadPlace quad_place() {
+  const int thread = threadIdx.x;
+  if constexpr (ALONG == Along::reduction)
+    return {thread / (TILE_K / 4), thread % (TILE_K / 4) * 4};
+  else
+    return {thread % (TILE / 4) * 4, thread / (TILE / 4)};
+}
+
+// Which sums a thread owns: quads of neighbours, TILE / 2 rows or 64 columns apart, so that a warp, 4 x 8 threads,
+// reads whole lines of shared memory.
+template <int TILE>
+struct ThreadSums {
+  static constexpr int ROWS = 8, COLUMNS = TILE / 16;
+  float values[ROWS][COLUMNS] = {};
+
+  __device__ static int row(int i) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    return i / 4 * (TILE / 2) + 4 * (warp / 2 * 4 + lane / 8) + i % 4;
+  }
+  __device__ static int column(int j) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    return j / 4 * 64 + 4 * (warp % 2 * 8 + lane % 8) + j % 4;
+  }
+};
+
+// How cursors read. By quads where every quad is whole and lies on a 16-byte boundary: operands that start on one, and
+// whose extent and pitch along memory are multiples of 4. Else element by element.
+enum class Access { quads, elements };
+
+inline bool is_aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % alignof(Vec4) == 0; }
+
+// The first `count` of the four elements at `quad`, zeros for the rest; count may be any number.
+template <Access ACCESS>
+__device__ inline Vec4 load_quad(const float* quad, int count) {
+  Vec4 result{};
+  if constexpr (ACCESS == Access::quads) {
+    if (count > 0) result = *reinterpret_cast<const Vec4*>(quad);
+  } else {
+    for (int i = 0; i < 4; ++i)
+      if (i < count) result.values[i] = quad[i];
+  }
+  return result;
+}
+
+// Slices lie with the outer index along memory: a quad along the reduction is transposed on its way.
+template <int TILE, Along ALONG>
+__device__ inline void store_quad(float (&slice)[TILE_K][TILE + 4], const Vec4& quad) {
+  const QuadPlace place = quad_place<TILE, ALONG>();
+  if constexpr (ALONG == Along::outer)
+    *reinterpret_cast<Vec4*>(&slice[place.k][place.outer]) = quad;
+  else
+    for (int i = 0; i < 4; ++i) slice[place.k + i][place.outer] = quad.values[i];
+}
+
+template <int TILE>
+__device__ inline void multiply_slice(const float (&a)[TILE_K][TILE + 4], const float (&b)[TILE_K][TILE + 4],
+                                      ThreadSums<TILE>& sums) {
+  using Sums = ThreadSums<TILE>;
+#pragma unroll
+  for (int k = 0; k < TILE_K; ++k) {
+    Vec4 rows[Sums::ROWS / 4], columns[Sums::COLUMNS / 4];
+    for (int i = 0; i < Sums::ROWS; i += 4) rows[i / 4] = *reinterpret_cast<const Vec4*>(&a[k][Sums::row(i)]);
+    for (int j = 0; j < Sums::COLUMNS; j += 4) columns[j / 4] = *reinterpret_cast<const Vec4*>(&b[k][Sums::column(j)]);
+    for (int i = 0; i < Sums::ROWS; ++i)
+      for (int j = 0; j < Sums::COLUMNS; ++j)
+        sums.values[i][j] += rows[i / 4].values[i % 4] * columns[j / 4].values[j % 4];
+  }
+}
+
+// sums += the product of the next `slices` slices of the operands. All threads of the block take part.
+template <int TILE, class ACursor, class BCursor>
+__device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileStorage<TILE>& shared,
+                                       ThreadSums<TILE>& sums) {
+  if (slices == 0) return;
+  store_quad<TILE, ACursor::along>(shared.a[0], a.load());
+  store_quad<TILE, BCursor::along>(shared.b[0], b.load());
+  __syncthreads();
+  int stage = 0;
+  for (; slices > 1; --slices) {
+    a.advance();
+    b.advance();
+    const Vec4 next_a = a.load(), next_b = b.load();  // on their way while the threads multiply
+    multiply_slice<TILE>(shared.a[stage], shared.b[stage], sums);
+    stage = 1 - stage;  // which nobody reads any more: all have passed the barrier behind its last slice
+    store_quad<TILE, ACursor::along>(shared.a[stage], next_a);
+    store_quad<TILE, BCursor::along>(shared.b[stage], next_b);
+    __syncthreads();
+  }
+  multiply_slice<TILE>(shared.a[stage], shared.b[stage], sums);
+}
+
+// Rows of a plain matrix: where a tile's results go.
+struct MatrixRows {
+  float* first;
+  int64_t pitch;
+  __device__ float* operator()(int row) const { return first + row * pitch; }
+};
+
+// sums[i,j] += bias[j]; a bias of null is none.
+template <int TILE>
+__device__ inline void add_bias(ThreadSums<TILE>& sums, const float* bias, int first_column, int last_column) {
+  if (bias == nullptr) return;
+  for (int j = 0; j < ThreadSums<TILE>::COLUMNS; ++j) {
+    const int column = first_column + ThreadSums<TILE>::column(j);
+    const float value = column < last_column ? bias[column] : 0.0f;
+    for (int i = 0; i < ThreadSums<TILE>::ROWS; ++i) sums.values[i][j] += value;
+  }
+}
+
+// rows(i)[j] (+)= sums[i,j], for all i < last_row and j < last_column of the tile at (first_row, first_column).
+template <int TILE, class Rows>
+__device__ inline void write_tile(const ThreadSums<TILE>& sums, const Rows& rows, Accumulate accumulate, int first_row,
+                                  int last_row, int first_column, int last_column) {
+  using Sums = ThreadSums<TILE>;
+#pragma unroll  // the sums are registers, which no variable can index
+  for (int i = 0; i < Sums::ROWS; ++i) {
+    const int row = first_row + Sums::row(i);
+    if (row >= last_row) continue;
+    float* const target = rows(row) + first_column;
+    const bool aligned = reinterpret_cast<uintptr_t>(target) % alignof(Vec4) == 0;
+#pragma unroll
+    for (int j = 0; j < Sums::COLUMNS; j += 4) {
+      const int column = Sums::column(j), count = last_column - first_column - column;
+      if (count <= 0) continue;
+      if (count >= 4 && aligned) {
+        Vec4& quad = *reinterpret_cast<Vec4*>(target + column);
+        Vec4 result = accumulate == Accumulate::add ? quad : Vec4{};
+        for (int e = 0; e < 4; ++e) result.values[e] += sums.values[i][j + e];
+        quad = result;
+      } else {
+        for (int e = 0; e < 4 && e < count; ++e)
+          target[column + e] = sums.values[i][j + e] + (accumulate == Accumulate::add ? target[column + e] : 0.0f);
+      }
+    }
+  }
+}
+
+// A cursor over a matrix: its quad within rows (or columns) below `extent` and k below `k_end`.
+template <Along ALONG, Access ACCESS>
+class MatrixCursor;
+
+template <Access ACCESS>
+class MatrixCursor<Along::reduction, ACCESS> {
+ public:
+  static constexpr Along along = Along::reduction;
+
+  __device__ MatrixCursor(const Operand<along>& operand, int outer, int k, int k_end)
+      : quad_(operand.at(outer, k)), left_(outer < operand.extent ? k_end - k : 0) {}
+
+  __device__ Vec4 load() const { return load_quad<ACCESS>(quad_, left_); }
+
+  __device__ void advance() {
+    quad_ += TILE_K;
+    left_ -= TILE_K;
+  }
+
+ private:
+  const float* quad_;
+  int left_;  // elements from the quad's first to the end
+};
+
+template <Access ACCESS>
+class MatrixCursor<Along::outer, ACCESS> {
+ public:
+  static constexpr Along along = Along::outer;
+
+  __device__ MatrixCursor(const Operand<along>& operand, int outer, int k, int k_end)
+      : quad_(operand.at(outer, k)), pitch_(operand.pitch), count_(operand.extent - outer), left_(k_end - k) {}
+
+  __device__ Vec4 load() const { return load_quad<ACCESS>(quad_, left_ > 0 ? count_ : 0); }
+
+  __device__ void advance() {
+    quad_ += int64_t(TILE_K) * pitch_;
+    left_ -= TILE_K;
+  }
+
+ private:
+  const float* quad_;
+  int pitch_;
+  int count_, left_;  // elements from the quad's first to the end along the outer index, and along the reduction
+};
+
+// This thread's cursor over the part of an operand that belongs to the tile at `first_outer`, k in [first_k, k_end).
+template <int TILE, Access ACCESS, Along ALONG>
+__device__ inline MatrixCursor<ALONG, ACCESS> matrix_cursor(const Operand<ALONG>& operand, int first_outer, int first_k,
+                                                            int k_end) {
+  const QuadPlace place = quad_place<TILE, ALONG>();
+  return {operand, first_outer + place.outer, first_k + place.k, k_end};
+}
+
+}  // namespace minicnn
