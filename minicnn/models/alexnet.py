@@ -1,6 +1,7 @@
 """AlexNet, in the three variants that go by the name.
 
-alexnet            the network of 2012, whose two towers on two GPUs are groups=2 in conv2, conv4 and conv5
+alexnet            the network of 2012: its two towers, each on a GPU then, are groups=2 in conv2, conv4 and conv5; the
+                   windows of the normalisation reach over the border between them, as two GPUs could not
 alexnet_one_tower  the same without groups
 alexnet_owt        the one that torchvision calls alexnet: fewer filters, no normalisation, adaptive average pooling,
                    dropout before the fully connected layers
