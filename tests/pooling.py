@@ -74,6 +74,7 @@ CASES = {
     "window_larger_than_the_image": Case((1, 2, 3, 4), 5, 1, 2),
     "ceil_mode": Case((2, 6, 8, 4), 3, 2, 0, True),
     "ceil_mode_with_padding": Case((2, 7, 6, 4), 2, 2, 1, True),
+    "ceil_mode_past_the_padding": Case((2, 6, 5, 4), (3, 2), (2, 3), 1, True),
     "ceil_mode_drops_a_window_that_starts_in_the_padding": Case((1, 3, 5, 4), 2, 3, 1, True),
     "ceil_mode_window_larger_than_the_image": Case((1, 2, 5, 4), 3, 2, 0, True),
     "one_channel": Case((2, 5, 5, 1), 3, 2),
