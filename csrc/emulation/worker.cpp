@@ -58,6 +58,7 @@ bool same_size(const dim3& a, const dim3& b) { return a.x == b.x && a.y == b.y &
 
 Worker::Worker() : threads_(MAX_THREADS), warps_(MAX_WARPS), stacks_(MAX_THREADS) {
   for (unsigned i = 0; i < MAX_THREADS; ++i) threads_[i].linear = i;
+  block_.size = dim3(0, 0, 0);  // unlike any launch's: begin() takes the first for a new size
   constexpr size_t BYTES = round_up(MAX_SHARED_BYTES, SHARED_ALIGNMENT);
   shared_end_ = static_cast<unsigned char*>(allocate(BYTES)) + BYTES;
 }

@@ -31,10 +31,11 @@ struct Columns {
   int64_t pixels_per_image, depth;
   int images;  // of a chunk
 
-  explicit Columns(const ConvShape& shape)
+  Columns(const ConvShape& shape, Schedule schedule)
       : pixels_per_image(int64_t(shape.p) * shape.q), depth(int64_t(shape.r) * shape.s * shape.group_c()) {
-    const int64_t image = max(pixels_per_image * depth, int64_t(1));
-    images = int(max(int64_t(1), min(int64_t(shape.n), WORKSPACE_FLOATS / image)));
+    const int64_t image = max(pixels_per_image * depth, int64_t(1)),
+                  fitting = max(int64_t(1), WORKSPACE_FLOATS / image);
+    images = schedule.splits > 0 ? ceil_div(shape.n, schedule.splits) : int(min(int64_t(shape.n), fitting));
   }
 
   int64_t workspace() const { return images * pixels_per_image * depth; }
@@ -73,33 +74,43 @@ __global__ void col2im_kernel(const float* columns, const __grid_constant__ Conv
   target = accumulate == Accumulate::add ? target + sum : sum;
 }
 
-// Calls use(first image, images as a shape, group) for every chunk of images and every group.
+// Calls use(first image, images as a shape, group) for every chunk of images and every group; without images once a
+// group, for a gradient of no images is 0 and must be written.
 template <class Use>
 void for_each_chunk(const ConvShape& shape, const Columns& columns, const Use& use) {
-  for (int first = 0; first < shape.n; first += columns.images) {
+  int first = 0;
+  do {
     ConvShape chunk = shape;
     chunk.n = min(columns.images, shape.n - first);
     for (int group = 0; group < shape.groups; ++group) use(first, chunk, group);
-  }
+    first += columns.images;
+  } while (first < shape.n);
 }
 
 void im2col(const char* op, const float* x, const ConvShape& chunk, int group, int64_t depth, float* columns,
             Stream stream) {
   const int64_t count = int64_t(chunk.n) * chunk.p * chunk.q * depth;
+  if (count == 0) return;
   launch(im2col_kernel, {.op = op, .grid = blocks_for(count), .block = THREADS, .stream = stream},
          patch_matrix(x, chunk), group, int(depth), count, columns);
 }
 
 }  // namespace
 
-int64_t conv2d_im2col_forward_workspace(ConvShape shape, Schedule) { return Columns(shape).workspace(); }
-int64_t conv2d_im2col_backward_input_workspace(ConvShape shape, Schedule) { return Columns(shape).workspace(); }
-int64_t conv2d_im2col_backward_weight_workspace(ConvShape shape, Schedule) { return Columns(shape).workspace(); }
+int64_t conv2d_im2col_forward_workspace(ConvShape shape, Schedule schedule) {
+  return Columns(shape, schedule).workspace();
+}
+int64_t conv2d_im2col_backward_input_workspace(ConvShape shape, Schedule schedule) {
+  return Columns(shape, schedule).workspace();
+}
+int64_t conv2d_im2col_backward_weight_workspace(ConvShape shape, Schedule schedule) {
+  return Columns(shape, schedule).workspace();
+}
 
 void conv2d_im2col_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
-                           ConvShape shape, Schedule, Stream stream) {
+                           ConvShape shape, Schedule schedule, Stream stream) {
   check_extents("conv2d_im2col_forward", shape);
-  const Columns columns(shape);
+  const Columns columns(shape, schedule);
   const int depth = int(columns.depth), filters = shape.group_k();
   for_each_chunk(shape, columns, [&](int first, const ConvShape& chunk, int group) {
     im2col("conv2d_im2col_forward", x + x_offset(shape, first, 0, 0, 0), chunk, group, depth, workspace, stream);
@@ -110,15 +121,16 @@ void conv2d_im2col_forward(const float* x, const float* w, const float* bias, fl
 }
 
 void conv2d_im2col_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
-                                  ConvShape shape, Schedule, Stream stream) {
+                                  ConvShape shape, Schedule schedule, Stream stream) {
   check_extents("conv2d_im2col_backward_input", shape);
-  const Columns columns(shape);
+  const Columns columns(shape, schedule);
   const int depth = int(columns.depth), filters = shape.group_k();
   for_each_chunk(shape, columns, [&](int first, const ConvShape& chunk, int group) {
     const int pixels = chunk.n * chunk.p * chunk.q, k = group * filters;
     gemm(dy + y_offset(shape, first, 0, 0, k), w + int64_t(k) * depth, nullptr, workspace, nullptr,
          {pixels, depth, filters, shape.k, depth, depth}, Layout::nn, Accumulate::overwrite, UNCUT, stream);
     const int64_t count = int64_t(chunk.n) * chunk.h * chunk.w * chunk.group_c();
+    if (count == 0) return;
     launch(col2im_kernel,
            {.op = "conv2d_im2col_backward_input", .grid = blocks_for(count), .block = THREADS, .stream = stream},
            workspace, chunk, group, count, dx + x_offset(shape, first, 0, 0, 0), accumulate);
@@ -126,9 +138,9 @@ void conv2d_im2col_backward_input(const float* dy, const float* w, float* dx, Ac
 }
 
 void conv2d_im2col_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* workspace,
-                                   ConvShape shape, Schedule, Stream stream) {
+                                   ConvShape shape, Schedule schedule, Stream stream) {
   check_extents("conv2d_im2col_backward_weight", shape);
-  const Columns columns(shape);
+  const Columns columns(shape, schedule);
   const int depth = int(columns.depth), filters = shape.group_k();
   for_each_chunk(shape, columns, [&](int first, const ConvShape& chunk, int group) {
     im2col("conv2d_im2col_backward_weight", x + x_offset(shape, first, 0, 0, 0), chunk, group, depth, workspace,

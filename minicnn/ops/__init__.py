@@ -12,6 +12,7 @@ from minicnn.ops.elementary import Exp, Log, Pow, Sqrt
 from minicnn.ops.linear import Linear
 from minicnn.ops.log_softmax import LogSoftmax
 from minicnn.ops.lrn import LocalResponseNorm
+from minicnn.ops.matmul import MatMul
 from minicnn.ops.maxpool2d import MaxPool2d
 from minicnn.ops.reductions import Max, Mean, Sum
 from minicnn.ops.relu import ReLU
@@ -37,6 +38,7 @@ __all__ = [
     "LocalResponseNorm",
     "Log",
     "LogSoftmax",
+    "MatMul",
     "Max",
     "MaxPool2d",
     "Mean",

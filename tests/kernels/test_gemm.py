@@ -7,7 +7,7 @@ from minicnn.tensor import Accumulate
 
 LAYOUTS = {"nn": 0, "nt": 1, "tn": 2}
 SIZES = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (31, 33, 17), (64, 64, 8), (65, 63, 9), (130, 66, 20)]
-FEW = [(31, 33, 17), (65, 63, 9), (64, 64, 8)]
+FEW = [(31, 33, 17), (64, 64, 8), (130, 131, 9), (132, 260, 8)]
 
 
 def operands(layout: str, m: int, n: int, k: int, rng):

@@ -27,6 +27,7 @@ CASES = {
     "depthwise": ((2, 6, 5, 6), (12, 3, 3, 1), {"groups": 6, "padding": 1}),
     "first_layer_of_alexnet": ((1, 27, 23, 3), (8, 11, 11, 3), {"stride": 4, "padding": 2}),
     "past_a_tile_of_64": ((1, 9, 8, 5), (65, 3, 3, 5), {"padding": 1}),
+    "past_a_tile_of_128": ((1, 12, 11, 15), (130, 3, 3, 15), {"padding": 1}),
     "one_short_of_a_tile": ((1, 9, 7, 7), (63, 3, 3, 7), {"padding": 1}),
 }
 CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -121,10 +122,20 @@ def test_kernels_are_exact_on_integers(case, rung, kernel_device, rng, monkeypat
 @pytest.mark.parametrize("schedule", [(64, 1), (64, 3), (128, 1), (128, 2)], ids=str)
 def test_every_tile_and_cut_of_the_implicit_kernels_is_exact(schedule, kernel_device, rng, monkeypatch):
     monkeypatch.setattr(op_file, "AUTOMATIC", schedule)
-    for name in ("two_groups", "stride", "past_a_tile_of_64"):
+    for name in ("two_groups", "stride", "past_a_tile_of_128"):
         function, inputs = given(CASES[name], rng, integers=True)
         dy = rng.integers(-3, 4, function(*(leaf(v, "numpy") for v in inputs)).shape)
         check_exact(function, inputs, kernel_device, dy)
+
+
+@pytest.mark.parametrize("chunks", [2, 3])
+def test_every_chunking_of_im2col_is_exact(chunks, kernel_device, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", "im2col")
+    monkeypatch.setattr(op_file, "AUTOMATIC", (0, chunks))
+    x, weight, options = CASES["two_groups"]
+    function, inputs = given(((5, *x[1:]), weight, options), rng, integers=True)
+    dy = rng.integers(-3, 4, function(*(leaf(v, "numpy") for v in inputs)).shape)
+    check_exact(function, inputs, kernel_device, dy)
 
 
 @RUNG
@@ -170,7 +181,9 @@ def test_every_order_of_threads_gives_the_same_bits(rung, rng, monkeypatch):
             np.testing.assert_array_equal(a, b)
 
 
-def test_an_empty_batch_has_zero_gradients(device):
+@RUNG
+def test_an_empty_batch_has_zero_gradients(rung, device, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", rung)
     inputs = [np.full(shape, 1.0, np.float32) for shape in ((0, 5, 5, 2), (3, 3, 3, 2), (3,))]
     y, (dx, dweight, dbias) = run(conv2d, inputs, device)
     assert y.shape == (0, 3, 3, 3) and dx.shape == (0, 5, 5, 2)
