@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
+from pathlib import Path
 
 from minicnn import __version__, data, evaluation, models, training
 from minicnn.checkpoint import CheckpointError
@@ -38,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands.add_parser("evaluate", help="score a trained network"))
     _add_predict(commands.add_parser("predict", help="name what is in images"))
     _add_summary(commands.add_parser("summary", help="layers, parameters and operations of a network"))
+    _add_bench(commands.add_parser("bench", help="check and time an op or a whole step against PyTorch, in a checkout"))
+    commands.add_parser("test", help="run the tests, in a checkout")
+    commands.add_parser("install", help="install the checkout again")
     commands.add_parser("doctor", help="what is installed, which devices work, and why not CUDA").set_defaults(
         run=_doctor
     )
@@ -140,6 +145,21 @@ def _summary(arguments) -> int:
     network = models.find(arguments.model)(num_classes=arguments.num_classes, image_size=size, in_channels=channels)
     Progress().say(str(summary(network, (1, size, size, channels))))
     return DONE
+
+
+def _add_bench(parser) -> None:
+    parser.set_defaults(run=_bench)
+    parser.add_argument("op", metavar="OP", help="conv2d, lrn, sgd, step, ...: a benchmarks/bench_OP.py")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="its own options; --help lists them")
+
+
+def _bench(arguments) -> int:
+    scripts = {path.stem.removeprefix("bench_"): path for path in Path("benchmarks").glob("bench_*.py")}
+    if not scripts:
+        raise ValueError("there is no benchmarks/ here: bench runs in a checkout of minicnn")
+    if arguments.op not in scripts:
+        raise ValueError(f"there is no benchmark {arguments.op!r}: choose one of {', '.join(sorted(scripts))}")
+    return subprocess.run([sys.executable, str(scripts[arguments.op]), *arguments.options]).returncode
 
 
 def _doctor(_arguments) -> int:

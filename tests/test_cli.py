@@ -108,6 +108,7 @@ def test_resume_of_a_finished_run_reports_again(run, images):
             2,
             "minicnn: alexnet: image_size must be an integer of at least 28, got 9",
         ),
+        (["bench", "conv2d"], 2, "minicnn: there is no benchmarks/ here: bench runs in a checkout of minicnn"),
         (["fly"], 2, "minicnn: error: argument COMMAND: invalid choice: 'fly'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
