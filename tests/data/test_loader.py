@@ -156,12 +156,8 @@ def test_threads_end_when_the_consumer_is_interrupted(dataset):
         for _ in Loader(dataset, 2, shuffle=False).iterate():
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process started in the background ignores it
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        train()
     assert not loader_threads()
 
 
@@ -177,8 +173,12 @@ def test_ctrl_c_ends_the_threads(dataset):
         for _ in Loader(dataset, 10, interrupting, shuffle=False).iterate():
             pass
 
-    with pytest.raises(KeyboardInterrupt):
-        train()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process started in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not loader_threads()
 
 
