@@ -168,7 +168,7 @@ class Session:
         )
 
     def close(self) -> None:
-        if self.out:
+        if self.out and self.rows:
             write_rows(self.out, self.rows, self.ceilings)
 
 

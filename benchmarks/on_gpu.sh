@@ -27,6 +27,7 @@ build() {
   MINICNN_CUDA=on MINICNN_CUDA_ARCHITECTURES=${ARCHITECTURES:-90a} MINICNN_STRICT=1 \
     python3 -m pip install --no-build-isolation --no-deps --no-index . && python3 -P -m minicnn doctor
 }
+export -f build # timeout runs programs, not functions: the stage calls it through bash
 
 if [ "$DEVICE" = cuda ]; then
   SIZES=() SMALL=() NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REQUIRE=cuda,emulated,torch
@@ -37,21 +38,21 @@ fi
 
 for wanted in ${@:-build test layers steps train}; do
   case $wanted in
-    build) [ "$DEVICE" = cuda ] && stage 400 build build ;;
+    build) [ "$DEVICE" = cuda ] && stage 400 build bash -c build ;;
     test) MINICNN_REQUIRE=$REQUIRE stage 500 test python3 -P -m pytest -q tests/ops tests/kernels -k "$DEVICE" ;;
     layers)
       for bench in benchmarks/bench_*.py; do
         op=$(basename "$bench" .py)
         case $op in
           bench_step) ;;
-          bench_sgd) stage 120 "$op" python3 -P "$bench" --device "$DEVICE" "${SMALL[@]}" --out "$OUT/$op.csv" ;;
-          *) stage 200 "$op" python3 -P "$bench" --device "$DEVICE" "${SIZES[@]}" --out "$OUT/$op.csv" ;;
+          bench_sgd) stage 120 "$op" python3 "$bench" --device "$DEVICE" "${SMALL[@]}" --out "$OUT/$op.csv" ;;
+          *) stage 200 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" --out "$OUT/$op.csv" ;;
         esac
       done
       ;;
     steps)
       for network in $NETWORKS; do
-        stage 200 "step_$network" python3 -P benchmarks/bench_step.py "$network" --device "$DEVICE" --batch $BATCH --rounds 3 \
+        stage 200 "step_$network" python3 benchmarks/bench_step.py "$network" --device "$DEVICE" --batch $BATCH --rounds 3 \
           --out "$OUT/step_$network.csv"
       done
       ;;

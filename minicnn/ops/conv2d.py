@@ -15,7 +15,7 @@ from minicnn.errors import OpError
 from minicnn.ops.bias import bias_backward
 from minicnn.shapes import AUTOMATIC, ConvShape
 
-CHUNK_BYTES = 6 << 20  # of patches: what a GEMM wants at least to run at speed, and what a last-level cache still holds
+CHUNK_BYTES = 6 << 20  # of patches; meant to stay in a last-level cache, not tuned yet
 RUNGS = ("implicit", "im2col")
 
 
@@ -211,7 +211,10 @@ def sliding_windows(rows, shape: ConvShape, chunk: Chunk):
 
 
 def convolving_is_faster(shape: ConvShape) -> bool:
-    """Of two ways to dx: convolve dy with flipped filters (stride 1 only, copies R*S*K a pixel), or scatter (adds R*S*C)."""
+    """Of two ways to dx: convolve dy with flipped filters (stride 1 only, copies R*S*K a pixel), or scatter (adds R*S*C).
+
+    Where the line lies is a guess from those counts, not a measurement.
+    """
     return shape.stride_h == shape.stride_w == 1 and shape.k <= 2 * shape.c
 
 
