@@ -1,6 +1,6 @@
 // Asynchronous copies whose bytes are read before they are sure to have arrived.
 //
-// Pattern: the pipelines of cp.async; the faults that Triton's ConSan and racecheck look for in them.
+// Pattern: the pipelines of cp.async; the faults that Triton's ConSan looks for in them.
 // PTX: a copy is performed by no one's program order; cp.async.wait_group N waits for all groups that the thread itself
 // has committed but the latest N, and makes their bytes visible to that thread alone.
 // A detector must know: a copy that nobody committed is not waited for; an empty group counts; who reads another

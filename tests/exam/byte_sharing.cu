@@ -1,9 +1,9 @@
 // Bytes, halfwords and words that share an address, or only seem to.
 //
-// Pattern: racecheck's and HiRace's granularity of whole words, which raises false alarms on bytes; the sub-word
-// packing of pooling indices and quantised tensors. In the CUDA and PTX memory models a byte is a memory location of
-// its own. A detector must know: neighbours within a word do not conflict; accesses of two widths conflict where they
-// overlap; a read-modify-write of a word to change one of its bytes is an access to all four.
+// Pattern: the sub-word packing of pooling indices and quantised tensors, on which a detector that keeps its records by
+// the word raises false alarms. In the CUDA and PTX memory models a byte is a memory location of its own.
+// A detector must know: neighbours within a word do not conflict; accesses of two widths conflict where they overlap; a
+// read-modify-write of a word to change one of its bytes is an access to all four.
 #include "question.h"
 
 namespace minicnn::exam {

@@ -1,9 +1,8 @@
 // A barrier that not all threads of the block reach.
 //
-// Pattern: barrier divergence of GPUVerify, Simulee and compute-sanitizer's synccheck. The rule is the CUDA C++
-// guide's:
-// __syncthreads in conditional code only where the condition is the same for the whole block. What a given GPU makes of
-// a breach (it hangs, goes on, or pairs two different barriers) does not matter: RACY here means a fault to report.
+// Pattern: barrier divergence of GPUVerify, of Simulee and of compute-sanitizer's synccheck. By the CUDA C++ guide's
+// rule, __syncthreads stands in conditional code only where the condition is the same for the whole block. What a GPU
+// makes of a breach (it hangs, goes on, or pairs two barriers) does not matter: RACY here means a fault to report.
 // A detector must know: which threads wait where, and that a loop's trip count is a condition, too.
 #include "question.h"
 

@@ -1,8 +1,7 @@
 // Two buffers in turn: one barrier an iteration is enough, if the buffers alternate.
 //
-// Pattern: the software pipelining of tiled kernels; ping-pong relaxation; loop-carried races of Faial.
-// A detector must know: a write of round i + 2 meets the reads of round i, and the barrier of round i + 1 is between
-// them.
+// Pattern: the software pipelining of tiled kernels; ping-pong relaxation; the loop-carried races of Faial.
+// A detector must know: the write of round i + 2 meets the reads of round i, with the barrier of round i + 1 between.
 #include "question.h"
 
 namespace minicnn::exam {

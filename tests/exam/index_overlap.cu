@@ -1,7 +1,6 @@
 // Index arithmetic by which two threads meet, often only one pair of them.
 //
-// Pattern: the "bounds" and tail faults of Indigo, the data-dependent subscripts of DataRaceBench, the strides and
-// pitches of GPUVerify's and Faial's array analyses.
+// Pattern: the faulty bounds of Indigo, the subscripts of DataRaceBench, the strides of GPUVerify and Faial.
 // A detector must know: every thread's every byte; sampling, or summaries by warp, miss most of these.
 #include "question.h"
 

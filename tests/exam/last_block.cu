@@ -178,6 +178,19 @@ RACY(whole_blocks_barrier_for_fence, BLOCKS, 64, "a block's barrier releases not
     for (int i = 0; i < BLOCKS; ++i) other[i * 64 + t] = global[MESSAGES + i * 64 + 63 - t];
 }
 
+RACY(whole_blocks_block_scope_fence, BLOCKS, 64, "thread 0's fence before the ticket has block scope") {
+  global[MESSAGES + block * 64 + t] = t;
+  __syncthreads();
+  if (t == 0) {
+    __threadfence_block();
+    shared[0] = atomicAdd(&global[0], 1);
+    __threadfence();
+  }
+  __syncthreads();
+  if (shared[0] == BLOCKS - 1)
+    for (int i = 0; i < BLOCKS; ++i) other[i * 64 + t] = global[MESSAGES + i * 64 + 63 - t];
+}
+
 RACY(whole_blocks_ticket_unshared, BLOCKS, 64, "the others read the ticket in shared memory without a barrier") {
   clear(shared);
   global[MESSAGES + block * 64 + t] = t;
@@ -214,6 +227,19 @@ RACE_FREE(not_last_not_read, BLOCKS, 1, "no block ever draws the ticket on which
   global[MESSAGES + block] = block;
   const int ticket = atomicAdd(&global[0], 1);
   if (ticket == BLOCKS) other[0] = sum_of_messages(global);
+}
+
+RACE_FREE(relay, 3, 1, "block 0's message to block 1 by one flag, on to block 2 by another, if the flags are seen") {
+  if (block == 0) {
+    global[MESSAGES] = 7;
+    __threadfence();
+    atomicExch(&global[0], 1);
+  } else {
+    const int seen = atomicAdd(&global[block - 1], 0);
+    __threadfence();
+    if (seen == 1 && block == 1) atomicExch(&global[1], 1);
+    if (seen == 1 && block == 2) other[0] = global[MESSAGES];
+  }
 }
 
 RACE_FREE(reset_by_the_last, BLOCKS, 1, "the last block has acquired all tickets when it resets the counter plainly") {

@@ -1,6 +1,6 @@
 // The barrier is there, but on the wrong side of an access or at the wrong place of a loop.
 //
-// Pattern: the loop-carried races of Faial and GPUVerify; the misplaced barriers that Simulee found in the field.
+// Pattern: the loop-carried races of Faial and GPUVerify; the synchronisation bugs collected by Simulee.
 // A detector must know: each barrier separates what precedes it from what follows it and nothing else, so a loop whose
 // threads write, then read others' words needs two an iteration: one before the reads, one after them.
 #include "question.h"

@@ -1,6 +1,6 @@
 // A barrier is missing between two accesses of one block.
 //
-// Pattern: the "sync" fault of Indigo; the first example of GPUVerify, of Faial and of every racecheck manual.
+// Pattern: the "sync" fault of Indigo; the intra-block races of GPUVerify and Faial.
 // A detector must know: __syncthreads and its voting forms order all memory of the block, shared and global; a fence
 // waits for nobody; __syncwarp orders one warp only.
 #include "question.h"
@@ -56,6 +56,18 @@ RACE_FREE(write_after_read_with_barrier, 1, 64, "the barrier lies between the re
   const int value = shared[(t + 1) % 64];
   __syncthreads();
   shared[t] = value + 1;
+}
+
+RACY(last_reader_writes, 1, 64, "all threads read the word, thread 63 then writes it: 63 reads race with the write") {
+  clear(shared);
+  other[t] = shared[5];
+  if (t == 63) shared[5] = 1;
+}
+
+RACY(first_reader_writes, 1, 64, "threads 0 and 40 read the word, thread 0 then writes it: thread 40's read races") {
+  clear(shared);
+  if (t == 0 || t == 40) other[t] = shared[5];
+  if (t == 0) shared[5] = 1;
 }
 
 RACY(two_writers, 1, 64, "threads t and t + 32 write one word") { shared[t % 32] = t; }

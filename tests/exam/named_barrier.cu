@@ -1,6 +1,6 @@
 // Named barriers: groups of warps that wait for each other, producers that arrive and consumers that wait.
 //
-// Pattern: warp specialisation (CudaDMA, CUTLASS) and the deadlock-free subset checked by WEFT.
+// Pattern: warp specialisation and its producers and consumers, as verified by WEFT.
 // PTX: bar.sync id, n waits until n threads have come to barrier id; bar.arrive id, n comes and does not wait; each of
 // them orders what it follows before what follows the bar.sync that it completes.
 // A detector must know: only the threads of one phase of one id are ordered; an arrival passes on what precedes it and

@@ -1,8 +1,8 @@
 // Read, modify, write without an atomic: counters, histograms, bit sets, swaps.
 //
-// Pattern: the "atomic" fault of Indigo's push and populate patterns; the lost updates of DataRaceBench; the histogram
-// of every catalogue. A detector must know: which bins collide depends on the data, so one pair of threads may be all
-// there is to find; privatised bins end the race within a phase and need an order before they are merged.
+// Pattern: the "atomic" fault of Indigo, the lost updates of DataRaceBench.
+// A detector must know: which bins collide depends on the data, so one pair of threads may be all there is to find;
+// privatised bins end the race within a phase and need an order before they are merged.
 #include "question.h"
 
 namespace minicnn::exam {

@@ -1,7 +1,7 @@
 // Reductions and scans: trees of sums in shared memory, by shuffles, and across blocks.
 //
 // Pattern: "Optimizing Parallel Reduction in CUDA" (Harris) and what became of its unrolled last warp; the scans of
-// Hillis and Steele and of Blelloch; the reductions of Faial's, GPUVerify's and Indigo's examples.
+// Hillis and Steele and of Blelloch.
 // A detector must know: levels need a barrier each, also the levels within a warp; storage that is used twice needs one
 // between the uses; off-by-one guards make races of one pair of threads.
 #include "question.h"

@@ -1,7 +1,7 @@
 // Races that no output shows: the same value written twice, a value read and not used, a loser overwritten later.
 //
-// Pattern: the "benign" races of DataRaceBench and GPUVerify. In the CUDA and PTX memory models they are races like any
-// others, and compilers may break them ("Benign Data Races: What Could Possibly Go Wrong?", Boehm): they count as racy.
+// Pattern: the "benign" races of the literature. In the CUDA and PTX memory models they are races like any others, and
+// compilers may break them (Boehm: How to Miscompile Programs with "Benign" Data Races): they count as racy.
 // A detector must know: whether accesses conflict does not depend on their values.
 #include "question.h"
 

@@ -1,6 +1,6 @@
 // Stencils with halos, tiles in shared memory, transposes.
 //
-// Pattern: the tiled kernels of GPUVerify's, Simulee's and Faial's collections; the stencil of Indigo's pull pattern.
+// Pattern: the tiled kernels, stencils and transposes on which GPUVerify, Simulee and Faial were evaluated.
 // A detector must know: interior words may be right while the halo's are not; with a tile loop both barriers count;
 // output tiles that overlap by one column race at that column only.
 #include "question.h"

@@ -168,6 +168,20 @@ RACY(one_reader_not_in_mask, 1, 32, "lane 7 does not take part in the __syncwarp
   if (t == 7) other[t] = shared[8];
 }
 
+RACY(one_reader_of_two_ordered, 1, 64, "of the two readers, lane 1 of either warp, only warp 1's is ordered") {
+  clear(shared);
+  if (t % 32 == 1) other[t] = shared[0];
+  __syncwarp();
+  if (t == 32) shared[0] = 1;
+}
+
+RACE_FREE(both_readers_ordered, 1, 64, "the two readers are lanes of the writer's warp and wait for it") {
+  clear(shared);
+  if (t == 33 || t == 34) other[t] = shared[0];
+  __syncwarp();
+  if (t == 32) shared[0] = 1;
+}
+
 RACE_FREE(lanes_in_use, 1, 32, "the four lanes that share words wait for each other, the others do nothing") {
   if (t < 4) {
     shared[t] = t;
