@@ -70,5 +70,9 @@ class RunFolder:
 def _replace(file: Path, text: str) -> None:
     """Write at once: whoever reads, also after a crash, finds the old text or the new one."""
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, file)
+    try:
+        partial.write_text(text)
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
