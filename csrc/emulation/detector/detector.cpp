@@ -97,9 +97,16 @@ class Detector {
   Finding found_, unwritten_;
 };
 
+// Made by the first buffer.
+Detector* detector = nullptr;
+uintptr_t arena_begin = 0;
+
 Detector& instance() {
-  static Detector detector;
-  return detector;
+  if (!detector) {
+    arena_begin = arena();
+    detector = new Detector;
+  }
+  return *detector;
 }
 
 Access access_of(Epoch epoch) { return epoch.is_atomic() ? Access::atomic : Access::read; }
@@ -245,6 +252,7 @@ void Detector::check_written(const Visit& visit, uintptr_t word, unsigned mask) 
     return;
   }
   if (unwritten_) return;
+  at_ = arena() + word * WORD + unsigned(std::countr_zero(mask & ~(unsigned(shadow.state(word)) >> 4)));
   unwritten_ = {Finding::Fault::unwritten, at_, party(visit.trace, visit.access), {}};
 }
 
