@@ -56,6 +56,17 @@ class Detector {
 
   void visit(const Visit& visit);
 
+  // Whether the access does what the same thread did since anybody else could know: most do.
+  template <Access ACCESS>
+  bool repeats(uintptr_t begin, size_t bytes, Epoch now) {
+    if (ACCESS == Access::atomic || (begin | bytes) % WORD != 0) return false;
+    for (uintptr_t word = begin / WORD; word < (begin + bytes) / WORD; ++word) {
+      const Cell& cell = shadow.word(word);
+      if (ACCESS == Access::read ? cell.read != now : cell.written != now || cell.read) return false;
+    }
+    return true;
+  }
+
   // What ended the block, and what it read before it was written.
   std::string take_found() { return describe(std::exchange(found_, {})); }
   std::string take_unwritten(bool of_shared) {
@@ -271,13 +282,14 @@ void Detector::abandon_block(const Finding& finding) {
 }
 
 // The access of the current thread, if it is one to device memory.
-inline void visit(const void* address, size_t bytes, Access access, Kind kind, const void* code) {
+template <Access ACCESS, Kind KIND = Kind::plain>
+inline void visit(const void* address, size_t bytes, const void* code) {
   const auto begin = reinterpret_cast<uintptr_t>(address);
-  static const uintptr_t arena_begin = arena();
   if (begin - arena_begin >= ARENA_BYTES) return;
-  Detector& detector = instance();
   const unsigned thread = current().linear;
-  detector.visit({begin, unsigned(bytes), access, thread, {detector.clocks.epoch(thread).as(kind), code_number(code)}});
+  const Epoch now = detector->clocks.epoch(thread).as(KIND);
+  if (detector->repeats<ACCESS>(begin - arena_begin, bytes, now)) return;
+  detector->visit({begin, unsigned(bytes), ACCESS, thread, {now, code_number(code)}});
 }
 
 }  // namespace
@@ -325,8 +337,10 @@ void leave_barrier(int barrier, const uint32_t (&waiting)[MAX_WARPS]) {
 void fence(Scope scope) { instance().clocks.fence(current().linear, scope); }
 
 void begin_atomic(const void* address, unsigned bytes, Scope scope) {
-  visit(address, bytes, Access::atomic, scope == Scope::device ? Kind::atomic : Kind::atomic_of_block,
-        __builtin_return_address(0));
+  if (scope == Scope::device)
+    visit<Access::atomic, Kind::atomic>(address, bytes, __builtin_return_address(0));
+  else
+    visit<Access::atomic, Kind::atomic_of_block>(address, bytes, __builtin_return_address(0));
   instance().clocks.read_atomically(current().linear, address, scope);
 }
 
@@ -347,12 +361,8 @@ void commit_copies() { instance().clocks.commit_copies(current().linear); }
 
 void wait_for_copies(unsigned pending) { instance().clocks.wait_for_copies(current().linear, pending); }
 
-void read(const void* address, size_t bytes, const void* code) {
-  visit(address, bytes, Access::read, Kind::plain, code);
-}
+void read(const void* address, size_t bytes, const void* code) { visit<Access::read>(address, bytes, code); }
 
-void write(const void* address, size_t bytes, const void* code) {
-  visit(address, bytes, Access::write, Kind::plain, code);
-}
+void write(const void* address, size_t bytes, const void* code) { visit<Access::write>(address, bytes, code); }
 
 }  // namespace minicnn::emulation::detector
