@@ -288,11 +288,15 @@ void bind_kernels(py::module_& m) {
 
 void bind_probes(py::module_ m) {
   bind(m, "atomics", probes::atomics);
+  bind(m, "atomics_of_block", probes::atomics_of_block);
   bind(m, "block_reductions", probes::block_reductions);
   bind(m, "block_votes", probes::block_votes);
   bind(m, "built_ins", probes::built_ins);
+  bind(m, "copy_misaligned", probes::copy_misaligned);
   bind(m, "diverge_at_barrier", probes::diverge_at_barrier);
   bind(m, "diverge_in_warp", probes::diverge_in_warp);
+  bind(m, "hand_over", probes::hand_over);
+  bind(m, "misuse_named_barrier", probes::misuse_named_barrier);
   bind(m, "overflow_stack", probes::overflow_stack);
   bind(m, "philox", probes::philox);
   bind(m, "philox_known_answer", probes::philox_known_answer);
@@ -301,6 +305,7 @@ void bind_probes(py::module_ m) {
   bind(m, "return_before_barrier", probes::return_before_barrier);
   bind(m, "reverse", probes::reverse);
   bind(m, "reverse_without_barrier", probes::reverse_without_barrier);
+  bind(m, "run_copies", probes::run_copies);
   bind(m, "shuffle_outside_mask", probes::shuffle_outside_mask);
   bind(m, "shuffle_with_foreign_mask", probes::shuffle_with_foreign_mask);
   bind(m, "shuffles", probes::shuffles);

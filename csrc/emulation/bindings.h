@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 
+#include "emulation/detector/order.h"
 #include "emulation/memory.h"
 #include "emulation/options.h"
 
@@ -41,6 +42,7 @@ inline pybind11::dict configuration() {
 }
 
 inline void bind_emulation(pybind11::module_& m) {
+  m.attr("checked") = CHECKED;
   m.def("allocate", [](size_t bytes) { return reinterpret_cast<uintptr_t>(allocate(bytes)); });
   m.def("release", [](uintptr_t address) { release(reinterpret_cast<void*>(address)); });
   m.def("check_guards", check_guards);
