@@ -76,8 +76,8 @@ std::string describe_memory(uintptr_t address, const Block& block) {
 const char* verb(const Finding::Party& party) {
   const Kind kind = party.trace.epoch.kind();
   const bool is_copy = kind == Kind::copy || kind == Kind::waited_copy;
-  if (party.access == Access::atomic)
-    return kind == Kind::atomic ? "updated by an atomic" : "updated by a block's atomic";
+  if (party.trace.epoch.is_atomic())
+    return party.trace.epoch.is_in_block_scope() ? "updated by a block's atomic" : "updated by an atomic";
   if (party.access == Access::write) return is_copy ? "written by an asynchronous copy started" : "written";
   return is_copy ? "read by an asynchronous copy started" : "read";
 }

@@ -11,7 +11,7 @@ namespace minicnn::emulation::detector {
 // Any byte of the module: places in its code are distances from here.
 extern const char code_origin;
 
-enum class Access : uint8_t { read, write, atomic };
+enum class Access : uint8_t { read, write, update, exchange };
 
 // A place in the code of this module as a number, and back as "relu.cu:25", with the line of the function inlined there
 // in which the access is written: "relu.cu:25 (vec4.h:49)".
