@@ -138,11 +138,11 @@ def run(command: list[str]) -> None:
 
 
 class Switch:
-    """The module with the faults, which minicnn takes for its own `_emulated`."""
+    """The module with the faults, which minicnn takes for its own."""
 
     def __init__(self, path: Path, count: int):
-        name = path.name.split(".")[0]
-        spec = importlib.util.spec_from_file_location(f"minicnn.{name}", path)
+        self.name = path.name.split(".")[0]
+        spec = importlib.util.spec_from_file_location(f"minicnn.{self.name}", path)
         self.module: ModuleType = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.module)
         library = ctypes.CDLL(str(path))
@@ -151,7 +151,7 @@ class Switch:
 
     def install(self) -> None:
         """Before minicnn asks for its module the first time."""
-        sys.modules["minicnn._emulated"] = self.module
+        sys.modules[f"minicnn.{self.name}"] = self.module
 
     def choose(self, number: int) -> None:
         self.chosen.value = number

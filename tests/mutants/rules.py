@@ -4,8 +4,8 @@ A rule is asked about every expression that tests/mutants/sites.py finds and ans
 replacement). Where an edit stands decides its class, where the rule does not say it.
 
 What no rule makes, because it would be an equivalent mutant wherever it is put: blocks that have nothing to do (each
-kernel's guard makes them harmless), faults in functions that choose among equally right schedules (FOR_SPEED), and faults
-in the checks of limits that no test can reach (sites.SKIPPED_CALLS). There are no atomics in the kernels to put faults in.
+kernel's guard makes them harmless), a fast path not taken, another of several right schedules, and faults in the checks of
+limits that no test can reach (NO_FAULTS, sites.SKIPPED_CALLS). The kernels have no atomics to put faults in.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ IS_GRADIENT = re.compile("backward|gradient|Gradient|ratio|update|col2im|follow|
 IS_GEOMETRY = re.compile(
     "blocks|grid|config|spots|tiling|plan|pixels_of_runs|launch_pass|forward_shape|backward_\\w*shape"
 )
-FOR_SPEED = re.compile("count_parts|count_tiles|choose_schedule|transposed_axis|next_power_of_two")
-FAST_PATH = re.compile("fours|quads|adjacent|aligned|is_whole|in_one_row|has_runs_of_four|whole")
+NO_FAULTS = re.compile("count_parts|count_tiles|choose_schedule|transposed_axis|next_power_of_two|check_\\w+")
+FAST_PATH = re.compile("fours|quads|adjacent|aligned|whole|in_one_row|has_runs_of_four|access_of|uintptr_t")
 SYNCHRONISERS = re.compile(r"__sync\w+|\w*(?:wait|arrive|fence|commit)\w*")
 STORES = re.compile(r"(?:store|write)_\w+|stage")
 
@@ -95,7 +95,7 @@ def signs(source: Source, at: Expression, table: dict[str, str]) -> Iterator[Edi
 
 
 def operator(source: Source, at: Expression) -> Iterator[Edit]:
-    if not is_gradient(source, at):
+    if not is_gradient(source, at) and not is_fast_path(source, at):
         yield from signs(source, at, OPERATORS)
 
 
@@ -197,8 +197,9 @@ def dropped_guard(source: Source, at: Expression) -> Iterator[Edit]:
     """A guard that lets all pass, one that lets none pass, and one without one of its parts."""
     if at.place == "loop" or not is_bound(source, at):
         return
-    yield at.first, at.last, "true"
-    if not is_fast_path(source, at):
+    if not (is_fast_path(source, at) and "!=" in source.words(at.first, at.last)):
+        yield at.first, at.last, "true"
+    if not (is_fast_path(source, at) and "!=" not in source.words(at.first, at.last)):
         yield at.first, at.last, "false"
     for i in source.outermost(at.first, at.last):
         if source.tokens[i].text in ("&&", "||"):
@@ -294,7 +295,8 @@ def floor_division(source: Source, at: Expression) -> Iterator[Edit]:
 
 def empty_launch(source: Source, at: Expression) -> Iterator[Edit]:
     """The early return where there is nothing to do, dropped."""
-    if at.place == "condition" and re.search(r" == 0$", source.words(at.first, at.last)):
+    behind = [token.text for token in source.tokens[at.last : at.last + 3]]
+    if re.search(r" == 0$", source.words(at.first, at.last)) and behind == [")", "return", ";"]:
         yield at.first, at.last, "false"
 
 
@@ -373,7 +375,8 @@ def is_bound(source: Source, at: Expression) -> bool:
 
 def is_fast_path(source: Source, at: Expression) -> bool:
     """Whether a condition only chooses the faster of two ways to one result: not to take it is no fault."""
-    return bool(FAST_PATH.search(source.words(at.first, at.last) + " " + at.function.name))
+    words = f"{source.words(at.first, at.last)} {at.function.name}"
+    return at.place == "condition" and bool(FAST_PATH.search(words))
 
 
 def has_address(source: Source, at: Expression) -> bool:
@@ -395,7 +398,7 @@ def mutants(source: Source) -> Iterator[Mutant]:
     """Every fault that the rules make of a file; no two of them with the same text at the same place."""
     seen = set()
     for at in expressions(source):
-        if FOR_SPEED.search(at.function.name):
+        if NO_FAULTS.search(at.function.name):
             continue
         original = source.words(at.first, at.last)
         for rule, kind in OF_STATEMENTS if at.is_statement else OF_EXPRESSIONS:

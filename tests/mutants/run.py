@@ -54,8 +54,9 @@ def run_mutants(
     switch = Switch(module, count)
     switch.install()
     conductor = Conductor(switch, numbers, processes, time.monotonic() + seconds, on_result)
+    checked = ["--checked"] if switch.name == "_emulated_checked" else []
     with silence():
-        status = pytest.main([*OPTIONS, "--rootdir", str(ROOT), *TESTS], plugins=[conductor])
+        status = pytest.main([*OPTIONS, *checked, "--rootdir", str(ROOT), *TESTS], plugins=[conductor])
     if not conductor.has_run:
         raise SystemExit(f"mutants: pytest could not collect the tests (exit status {status})")
 
