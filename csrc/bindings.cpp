@@ -284,28 +284,43 @@ void bind_kernels(py::module_& m) {
 
 #ifdef MINICNN_EMULATED
 
-constexpr std::array ORDERS = {"forward", "reverse", "random"};  // as in emulation::Order
+using Names = std::array<const char*, 3>;
+constexpr Names ORDERS = {"forward", "reverse", "random"};   // as in emulation::Order
+constexpr Names ASYNCHRONIES = {"early", "late", "random"};  // as in emulation::Asynchrony
 
-void configure(const std::string& order, uint64_t seed, int workers) {
-  const auto found = std::find(ORDERS.begin(), ORDERS.end(), order);
-  if (found == ORDERS.end()) throw py::value_error("order is 'forward', 'reverse' or 'random', not '" + order + "'");
+size_t index_of(const std::string& name, const Names& names, const std::string& what) {
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found == names.end())
+    throw py::value_error(what + " is '" + names[0] + "', '" + names[1] + "' or '" + names[2] + "', not '" + name +
+                          "'");
+  return size_t(found - names.begin());
+}
+
+void configure(const std::string& order, uint64_t seed, int workers, const std::string& asynchrony) {
+  const auto chosen = emulation::Order(index_of(order, ORDERS, "order"));
   if (workers < 1) throw py::value_error("workers is at least 1, not " + std::to_string(workers));
-  emulation::options() = {emulation::Order(found - ORDERS.begin()), seed, workers};
+  emulation::options() = {chosen, seed, workers,
+                          emulation::Asynchrony(index_of(asynchrony, ASYNCHRONIES, "asynchrony"))};
 }
 
 // What configure() takes.
 py::dict configuration() {
   const emulation::Options& options = emulation::options();
   return py::dict(py::arg("order") = ORDERS[size_t(options.order)], py::arg("seed") = options.seed,
-                  py::arg("workers") = options.workers);
+                  py::arg("workers") = options.workers,
+                  py::arg("asynchrony") = ASYNCHRONIES[size_t(options.asynchrony)]);
 }
 
 void bind_emulation(py::module_& m) {
   m.def("allocate", [](size_t bytes) { return reinterpret_cast<uintptr_t>(emulation::allocate(bytes)); });
   m.def("release", [](uintptr_t address) { emulation::release(reinterpret_cast<void*>(address)); });
   m.def("check_guards", emulation::check_guards);
+  m.def("mark_written", [](uintptr_t address, size_t bytes) {
+    emulation::mark_written(reinterpret_cast<const void*>(address), bytes);
+  });
   m.def("configuration", configuration);
-  m.def("configure", configure, py::arg("order") = "forward", py::arg("seed") = 0, py::arg("workers") = 1);
+  m.def("configure", configure, py::arg("order") = "forward", py::arg("seed") = 0, py::arg("workers") = 1,
+        py::arg("asynchrony") = "late");
 }
 
 void bind_probes(py::module_ m) {

@@ -7,10 +7,36 @@ import pytest
 
 import minicnn
 from minicnn import backend
+from minicnn.errors import DeviceError
 
 REQUIRED = set(
     filter(None, os.environ.get("MINICNN_REQUIRE", "").split(","))
 )  # what may not be skipped: torch, emulated, cuda
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--checked", action="store_true", help="run the emulated kernels under the detector of races (docs/detector.md)"
+    )
+    parser.addoption(
+        "--schedule",
+        metavar="order=random,seed=1,asynchrony=late",
+        help="how the emulated device schedules, where a test does not say otherwise",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--checked"):
+        os.environ["MINICNN_EMULATED"] = "checked"
+    schedule = config.getoption("--schedule")
+    if not (config.getoption("--checked") or schedule):
+        return
+    try:
+        module = backend.device("emulated").module
+        words = dict(word.split("=") for word in (schedule or "").split(",") if word)
+        module.configure(**module.configuration() | words | {"seed": int(words.get("seed", 0))})
+    except (DeviceError, TypeError, ValueError) as error:
+        raise pytest.UsageError(f"{'--schedule' if schedule else '--checked'}: {error}") from error
 
 
 def unavailable(what: str, why: str):
