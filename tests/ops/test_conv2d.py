@@ -152,8 +152,12 @@ def test_gradient_of_the_kernels(rung, kernel_device, rng, monkeypatch):
     minicnn.gradcheck(function, leaves, eps=1.0, rtol=1e-4, atol=1e-3)
 
 
-def test_gradients_accumulate(device, rng):
-    check_accumulates(*given(CASES["stride"], rng), device)
+@RUNG
+@pytest.mark.parametrize("schedule", [op_file.AUTOMATIC, (64, 2)], ids=str)
+def test_gradients_accumulate(schedule, rung, device, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "AUTOMATIC", schedule)
+    check_accumulates(*given(CASES["two_groups"], rng), device)
 
 
 @RUNG
