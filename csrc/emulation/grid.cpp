@@ -68,7 +68,7 @@ class Grid {
     try {
       worker.begin(launch_);
       for (uint64_t i; (i = next_++) < count_;) worker.run_block(order_[i]);
-      if constexpr (CHECKED) ask_detector();
+      ask_detector();
     } catch (...) {
       next_ = count_;
       const std::lock_guard lock(mutex_);
@@ -85,8 +85,10 @@ class Grid {
 
  private:
   void ask_detector() const {
-    const std::string found = detector::end_launch();
-    if (!found.empty()) throw Error(std::string(launch_.op) + ": " + found);
+    if constexpr (CHECKED) {
+      const std::string found = detector::end_launch();
+      if (!found.empty()) throw Error(std::string(launch_.op) + ": " + found);
+    }
   }
 
   const Launch& launch_;

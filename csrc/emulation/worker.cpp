@@ -90,7 +90,7 @@ void Worker::run_block(uint64_t number) {
   ready_.add_first(thread_count_);
   if constexpr (CHECKED) detector::begin_block(number, block_);
   run(take_ready(), &host_);
-  if constexpr (CHECKED) ask_detector();
+  ask_detector();
   if (error_ || has_faulted_ || unfinished_ > 0) fail_block();
   running_ = nullptr;
   check_shared_slack();
@@ -113,9 +113,11 @@ std::string Worker::describe_shared() const {
 
 // A deadlock or a divergence is told first; what the detector knows is the better name of any other fault.
 void Worker::ask_detector() {
-  const std::string found = detector::end_block(has_faulted_);
-  if (found.empty() || error_ || (unfinished_ > 0 && !has_faulted_)) return;
-  error_ = std::make_exception_ptr(Error(std::string(launch_->op) + ": " + found));
+  if constexpr (CHECKED) {
+    const std::string found = detector::end_block(has_faulted_);
+    if (found.empty() || error_ || (unfinished_ > 0 && !has_faulted_)) return;
+    error_ = std::make_exception_ptr(Error(std::string(launch_->op) + ": " + found));
+  }
 }
 
 // Throws what went wrong; the worker is ready for another block afterwards, the fibers of this one are forgotten.

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from checks import SCHEDULES, thread_order
 
 from minicnn.axes import strides
