@@ -6,6 +6,7 @@
 --checked         runs what survived once more on the instrumented kernels, with the detector
 --processes 2     tests at a time; also the jobs of the build
 --kind, --file    only faults of this class, of files with this in their path
+--number 17 18    only these
 --list            prints the faults and runs nothing
 """
 
@@ -36,6 +37,7 @@ def main() -> int:
     commit = git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "csrc", "tests", "minicnn") else "")
     seed = arguments.seed or commit.removesuffix("-dirty")
     wanted = [n for n, m in enumerate(mutants, 1) if arguments.kind in (m.kind, None) and arguments.file in m.file]
+    wanted = [n for n in wanted if n in arguments.number] if arguments.number else wanted
     numbers = [wanted[i - 1] for i in draw([mutants[n - 1] for n in wanted], arguments.total or len(wanted), seed)]
     if arguments.list:
         for number in sorted(numbers):
@@ -70,6 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--kind", choices=CLASSES)
     parser.add_argument("--file", default="")
+    parser.add_argument("--number", type=int, nargs="+", default=[])
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--write", action="store_true", help="keep the result in tests/mutants/results")
     return parser.parse_args()
