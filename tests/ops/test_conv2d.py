@@ -132,6 +132,14 @@ def test_every_chunking_of_im2col_is_exact(chunks, kernel_device, rng, monkeypat
 
 
 @RUNG
+def test_arrays_off_a_16_byte_boundary(rung, unaligned_device, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", rung)
+    x, weight, options = CASES["two_groups"]
+    function, inputs = given((x, (8, *weight[1:]), options), rng)  # all channel counts multiples of four
+    check_kernels(function, inputs, unaligned_device, rng, atol=2e-5)
+
+
+@RUNG
 def test_adjoint_identities(rung, kernel_device, rng, monkeypatch):
     """<conv(x, w), g> = <x, dgrad(g, w)> = <w, wgrad(g, x)>."""
     monkeypatch.setattr(op_file, "RUNG", rung)

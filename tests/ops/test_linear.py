@@ -72,6 +72,10 @@ def test_kernels_are_exact_on_integers(case, kernel_device, rng):
     check_exact(linear, given(case, rng, integers=True), kernel_device, rng.integers(-3, 4, (case[0], case[2])))
 
 
+def test_arrays_off_a_16_byte_boundary(unaligned_device, rng):
+    check_kernels(linear, given(CASES["a_tile"], rng), unaligned_device, rng, atol=2e-5)
+
+
 def test_gradient_of_the_kernels(kernel_device, rng):
     leaves = [leaf(v.astype(np.float32), kernel_device) for v in given(CASES["odd"], rng)]
     minicnn.gradcheck(linear, leaves, eps=1.0, rtol=1e-4, atol=1e-3)
