@@ -14,6 +14,7 @@ import pickle
 import resource
 import selectors
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -49,8 +50,10 @@ def run_mutants(
     module: Path, count: int, numbers: list[int], processes: int, seconds: float, on_result: Callable[[Result], None]
 ) -> None:
     """Tells what the tests say of these faults, in this order, while there is time. To be called before minicnn is imported."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINICNN_THREADS"):
         os.environ[name] = "1"
+    # The checkout's folder of sources, which stands on the path of `python -m`, would hide an installed minicnn.
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
     switch = Switch(module, count)
     switch.install()
     conductor = Conductor(switch, numbers, processes, time.monotonic() + seconds, on_result)
