@@ -24,6 +24,9 @@
 #include "emulation/options.h"
 #include "emulation/probes.h"
 #endif
+#ifdef MINICNN_CHECKED
+#include "emulation/detector/races.h"
+#endif
 
 #ifndef MINICNN_ARCHITECTURES
 #define MINICNN_ARCHITECTURES ""
@@ -353,6 +356,26 @@ void bind_probes(py::module_ m) {
 
 #endif
 
+#ifdef MINICNN_CHECKED
+
+void bind_races(py::module_ m) {
+  bind(m, "atomic_and_plain", races::atomic_and_plain);
+  bind(m, "atomics_of_blocks", races::atomics_of_blocks);
+  bind(m, "bytes", races::bytes);
+  bind(m, "copies", races::copies);
+  bind(m, "copy_from", races::copy_from);
+  bind(m, "flag_in_block", races::flag_in_block);
+  bind(m, "increment", races::increment);
+  bind(m, "last_block", races::last_block);
+  bind(m, "named", races::named);
+  bind(m, "neighbours", races::neighbours);
+  bind(m, "read_and_write", races::read_and_write);
+  bind(m, "read_partly_written", races::read_partly_written);
+  bind(m, "reuse", races::reuse);
+}
+
+#endif
+
 }  // namespace
 }  // namespace minicnn
 
@@ -371,5 +394,8 @@ PYBIND11_MODULE(MINICNN_MODULE, m) {
 #ifdef MINICNN_EMULATED
   bind_emulation(m);
   bind_probes(submodule(m, "probes"));
+#endif
+#ifdef MINICNN_CHECKED
+  bind_races(submodule(m, "races"));
 #endif
 }

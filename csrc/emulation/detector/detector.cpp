@@ -56,6 +56,17 @@ class Detector {
 
   void visit(const Visit& visit);
 
+  // Whether the access does what the same thread did since anybody else could know: most do.
+  template <Access ACCESS>
+  bool repeats(uintptr_t begin, size_t bytes, Epoch now) {
+    if (ACCESS == Access::atomic || (begin | bytes) % WORD != 0) return false;
+    for (uintptr_t word = begin / WORD; word < (begin + bytes) / WORD; ++word) {
+      const Cell& cell = shadow.word(word);
+      if (ACCESS == Access::read ? cell.read != now : cell.written != now || cell.read) return false;
+    }
+    return true;
+  }
+
   // What ended the block, and what it read before it was written.
   std::string take_found() { return describe(std::exchange(found_, {})); }
   std::string take_unwritten(bool of_shared) {
@@ -97,9 +108,16 @@ class Detector {
   Finding found_, unwritten_;
 };
 
+// Made by the first buffer.
+Detector* detector = nullptr;
+uintptr_t arena_begin = 0;
+
 Detector& instance() {
-  static Detector detector;
-  return detector;
+  if (!detector) {
+    arena_begin = arena();
+    detector = new Detector;
+  }
+  return *detector;
 }
 
 Access access_of(Epoch epoch) { return epoch.is_atomic() ? Access::atomic : Access::read; }
@@ -245,6 +263,7 @@ void Detector::check_written(const Visit& visit, uintptr_t word, unsigned mask) 
     return;
   }
   if (unwritten_) return;
+  at_ = arena() + word * WORD + unsigned(std::countr_zero(mask & ~(unsigned(shadow.state(word)) >> 4)));
   unwritten_ = {Finding::Fault::unwritten, at_, party(visit.trace, visit.access), {}};
 }
 
@@ -263,13 +282,14 @@ void Detector::abandon_block(const Finding& finding) {
 }
 
 // The access of the current thread, if it is one to device memory.
-inline void visit(const void* address, size_t bytes, Access access, Kind kind, const void* code) {
+template <Access ACCESS, Kind KIND = Kind::plain>
+inline void visit(const void* address, size_t bytes, const void* code) {
   const auto begin = reinterpret_cast<uintptr_t>(address);
-  static const uintptr_t arena_begin = arena();
   if (begin - arena_begin >= ARENA_BYTES) return;
-  Detector& detector = instance();
   const unsigned thread = current().linear;
-  detector.visit({begin, unsigned(bytes), access, thread, {detector.clocks.epoch(thread).as(kind), code_number(code)}});
+  const Epoch now = detector->clocks.epoch(thread).as(KIND);
+  if (detector->repeats<ACCESS>(begin - arena_begin, bytes, now)) return;
+  detector->visit({begin, unsigned(bytes), ACCESS, thread, {now, code_number(code)}});
 }
 
 }  // namespace
@@ -317,8 +337,10 @@ void leave_barrier(int barrier, const uint32_t (&waiting)[MAX_WARPS]) {
 void fence(Scope scope) { instance().clocks.fence(current().linear, scope); }
 
 void begin_atomic(const void* address, unsigned bytes, Scope scope) {
-  visit(address, bytes, Access::atomic, scope == Scope::device ? Kind::atomic : Kind::atomic_of_block,
-        __builtin_return_address(0));
+  if (scope == Scope::device)
+    visit<Access::atomic, Kind::atomic>(address, bytes, __builtin_return_address(0));
+  else
+    visit<Access::atomic, Kind::atomic_of_block>(address, bytes, __builtin_return_address(0));
   instance().clocks.read_atomically(current().linear, address, scope);
 }
 
@@ -339,12 +361,8 @@ void commit_copies() { instance().clocks.commit_copies(current().linear); }
 
 void wait_for_copies(unsigned pending) { instance().clocks.wait_for_copies(current().linear, pending); }
 
-void read(const void* address, size_t bytes, const void* code) {
-  visit(address, bytes, Access::read, Kind::plain, code);
-}
+void read(const void* address, size_t bytes, const void* code) { visit<Access::read>(address, bytes, code); }
 
-void write(const void* address, size_t bytes, const void* code) {
-  visit(address, bytes, Access::write, Kind::plain, code);
-}
+void write(const void* address, size_t bytes, const void* code) { visit<Access::write>(address, bytes, code); }
 
 }  // namespace minicnn::emulation::detector
