@@ -48,11 +48,12 @@ def main() -> int:
         return 0
 
     stop = time.monotonic() + 60 * arguments.minutes
-    outputs = phase("_emulated", numbers, len(mutants), arguments.processes, stop)
+    outputs = phase("_emulated", numbers, set(), len(mutants), arguments.processes, stop)
     report = Report(mutants, commit, seed, outputs)
     if arguments.checked:
-        survivors = [n for n in numbers if n in outputs and outputs[n].outcome not in (*KILLED, "not reached")]
-        report.detector = phase("_emulated_checked", survivors, len(mutants), arguments.processes, stop)
+        survivors = [n for n in numbers if n in outputs and outputs[n].outcome == "survived"]
+        tests = {test for n in survivors for test in outputs[n].passed}
+        report.detector = phase("_emulated_checked", survivors, tests, len(mutants), arguments.processes, stop)
     print(report.markdown())
     if arguments.write:
         report.write(RESULTS)
@@ -78,14 +79,18 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def phase(module: str, numbers: list[int], count: int, processes: int, stop: float) -> dict[int, Result]:
-    """Builds a module and runs faults on it, in a process of its own: each has its own `minicnn._emulated`."""
+def phase(
+    module: str, numbers: list[int], tests: set[str], count: int, processes: int, stop: float
+) -> dict[int, Result]:
+    """Builds a module and runs faults on it, in a process of its own: each has its own kernels."""
+    if not numbers:
+        return {}
     print(f"building {module} with {count} faults in it", flush=True)
     path = build(module, processes)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     worker = context.Process(
-        target=run_and_send, args=(theirs, path, count, numbers, processes, stop - time.monotonic())
+        target=run_and_send, args=(theirs, path, count, numbers, tests, processes, stop - time.monotonic())
     )
     worker.start()
     theirs.close()

@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
@@ -41,22 +41,32 @@ class Result:
     outcome: str  # killed, killed by time, survived, not reached, not run
     by: str = ""  # the test that failed
     why: str = ""
+    passed: tuple[str, ...] = ()  # of a survivor: the tests that pass by it
 
 
 Baseline = list[tuple[float, frozenset[int]]]  # of each test: its seconds, and the faults that it passes by
 
 
 def run_mutants(
-    module: Path, count: int, numbers: list[int], processes: int, seconds: float, on_result: Callable[[Result], None]
+    module: Path,
+    count: int,
+    numbers: list[int],
+    tests: set[str],
+    processes: int,
+    seconds: float,
+    on_result: Callable[[Result], None],
 ) -> None:
-    """Tells what the tests say of these faults, in this order, while there is time. To be called before minicnn is imported."""
+    """Tells what these tests (all, where none is named) say of these faults, in this order, while there is time.
+
+    To be called before minicnn is imported.
+    """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINICNN_THREADS"):
         os.environ[name] = "1"
     # The checkout's folder of sources, which stands on the path of `python -m`, would hide an installed minicnn.
     sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
     switch = Switch(module, count)
     switch.install()
-    conductor = Conductor(switch, numbers, processes, time.monotonic() + seconds, on_result)
+    conductor = Conductor(switch, numbers, tests, processes, time.monotonic() + seconds, on_result)
     checked = ["--checked"] if switch.name == "_emulated_checked" else []
     with silence():
         status = pytest.main([*OPTIONS, *checked, "--rootdir", str(ROOT), *TESTS], plugins=[conductor])
@@ -64,11 +74,9 @@ def run_mutants(
         raise SystemExit(f"mutants: pytest could not collect the tests (exit status {status})")
 
 
-def run_and_send(
-    pipe: Connection, module: Path, count: int, numbers: list[int], processes: int, seconds: float
-) -> None:
+def run_and_send(pipe: Connection, *arguments) -> None:
     """run_mutants() in a process of its own."""
-    run_mutants(module, count, numbers, processes, seconds, pipe.send)
+    run_mutants(*arguments, pipe.send)
 
 
 @contextlib.contextmanager
@@ -98,7 +106,7 @@ class Conductor:
         self.failure = ("", "")  # the test that failed first, and why
 
     def pytest_collection_modifyitems(self, items):
-        items[:] = [item for item in items if runs_kernels(item)]
+        items[:] = [item for item in items if runs_kernels(item) and (not self.tests or item.nodeid in self.tests)]
 
     def pytest_runtest_logreport(self, report):
         if report.failed and not self.failure[0]:
@@ -122,7 +130,10 @@ class Conductor:
             if tests[number]
         )
         for number, outcome in in_forks(jobs, self.processes, self.stop):
-            self.on_result(Result(number, *outcome_of(outcome)))
+            result = Result(number, *outcome_of(outcome))
+            if result.outcome == "survived":
+                result = replace(result, passed=tuple(session.items[i].nodeid for i in tests[number]))
+            self.on_result(result)
         self.has_run = True
         return True
 
