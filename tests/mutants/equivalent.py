@@ -20,7 +20,12 @@ class Equivalent:
     why: str
 
 
-EQUIVALENT: tuple[Equivalent, ...] = ()
+OTHER_WRITER = "thread 1 writes in the place of thread 0, and block_sum() has given both of them the same sums"
+
+EQUIVALENT = (
+    Equivalent("csrc/ops/clip_grad_norm.cu", "threadIdx.x > 0", "threadIdx.x - 1 > 0", OTHER_WRITER),
+    Equivalent("csrc/ops/cross_entropy.cu", "threadIdx.x > 0", "threadIdx.x - 1 > 0", OTHER_WRITER),
+)
 
 
 def argument(mutant: Mutant) -> str:

@@ -32,7 +32,7 @@ NOT_OF_KERNELS = {"test_emulation.py", "test_bindings.py"}
 OPTIONS = ["-q", "-s", "--tb=line", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:logging"]
 
 SECONDS, TIMES_AS_LONG = 2.0, 20.0  # of processor time: what a test with a fault may take, beside as many times its own
-MEMORY_BYTES = 6 << 30
+MOST_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,9 @@ def silence() -> Iterator[None]:
 class Conductor:
     """A pytest plugin that takes the place of the loop over the tests."""
 
-    def __init__(self, switch, numbers, processes, stop, on_result):
-        self.switch, self.numbers, self.processes, self.stop, self.on_result = (
-            switch,
-            numbers,
-            processes,
-            stop,
-            on_result,
-        )
+    def __init__(self, switch, numbers, tests, processes, stop, on_result):
+        self.switch, self.numbers, self.tests, self.on_result = switch, numbers, tests, on_result
+        self.processes, self.stop = processes, stop
         self.has_run = False
         self.failure = ("", "")  # the test that failed first, and why
 
@@ -151,7 +146,6 @@ class Conductor:
 
     def examine(self, items, number: int, tests: list[int], baseline: Baseline) -> tuple[str, str]:
         """In a process of its own: the tests with a fault on; ("", "") where none fails."""
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         self.switch.choose(number)
         for i in tests:
             signal.setitimer(signal.ITIMER_PROF, SECONDS + TIMES_AS_LONG * baseline[i][0])
@@ -199,7 +193,10 @@ def in_forks(jobs: Iterable[tuple[int, Callable]], processes: int, stop: float =
                 selector.register(pipe, selectors.EVENT_READ)
             if not running:
                 return
-            for key, _ in selector.select():
+            for _, process in running.values():
+                if resident_bytes(process) > MOST_BYTES:
+                    os.kill(process, signal.SIGKILL)
+            for key, _ in selector.select(timeout=0.5):
                 selector.unregister(key.fileobj)
                 number, process = running.pop(key.fileobj)
                 with key.fileobj:
@@ -208,6 +205,14 @@ def in_forks(jobs: Iterable[tuple[int, Callable]], processes: int, stop: float =
                 if status > 0:
                     raise SystemExit(f"mutants: {answer.decode()}")
                 yield number, pickle.loads(answer) if status == 0 else signal.Signals(-status)
+
+
+def resident_bytes(process: int) -> int:
+    """What a process has in memory (the detector reserves far more); 0 where no /proc tells."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def fork(function: Callable) -> tuple[IO, int]:
