@@ -69,9 +69,9 @@ def run_mutants(
     conductor = Conductor(switch, numbers, tests, processes, time.monotonic() + seconds, on_result)
     checked = ["--checked"] if switch.name == "_emulated_checked" else []
     with silence():
-        status = pytest.main([*OPTIONS, *checked, "--rootdir", str(ROOT), *TESTS], plugins=[conductor])
-    if not conductor.has_run:
-        raise SystemExit(f"mutants: pytest could not collect the tests (exit status {status})")
+        pytest.main([*OPTIONS, *checked, "--rootdir", str(ROOT), *TESTS], plugins=[conductor])
+    if conductor.complaint:
+        raise SystemExit(f"mutants: {conductor.complaint}")
 
 
 def run_and_send(pipe: Connection, *arguments) -> None:
@@ -97,7 +97,7 @@ class Conductor:
     def __init__(self, switch, numbers, tests, processes, stop, on_result):
         self.switch, self.numbers, self.tests, self.on_result = switch, numbers, tests, on_result
         self.processes, self.stop = processes, stop
-        self.has_run = False
+        self.complaint = "the tests could not be collected"
         self.failure = ("", "")  # the test that failed first, and why
 
     def pytest_collection_modifyitems(self, items):
@@ -110,27 +110,33 @@ class Conductor:
             self.failure = (report.nodeid, words[0][:160])
 
     def pytest_runtestloop(self, session):
-        ((_, measured),) = in_forks([(0, lambda: self.measure(session.items))], 1)
+        try:
+            self.run(session.items)
+            self.complaint = ""
+        except RuntimeError as error:  # of which pytest would say so nowhere
+            self.complaint = str(error)
+        return True
+
+    def run(self, items) -> None:
+        ((_, measured),) = in_forks([(0, lambda: self.measure(items))], 1)
         if isinstance(measured, signal.Signals):
-            raise SystemExit(f"mutants: without a fault, {measured.name} ended the tests")
+            raise RuntimeError(f"without a fault, {measured.name} ended the tests")
         if isinstance(measured, tuple):
-            raise SystemExit(f"mutants: without a fault, {measured[0]} fails: {measured[1]}")
+            raise RuntimeError(f"without a fault, {measured[0]} fails: {measured[1]}")
         tests = {number: tests_of(number, measured) for number in self.numbers}
         for number in self.numbers:
             if not tests[number]:
                 self.on_result(Result(number, "not reached"))
         jobs = (
-            (number, functools.partial(self.examine, session.items, number, tests[number], measured))
+            (number, functools.partial(self.examine, items, number, tests[number], measured))
             for number in self.numbers
             if tests[number]
         )
         for number, outcome in in_forks(jobs, self.processes, self.stop):
             result = Result(number, *outcome_of(outcome))
             if result.outcome == "survived":
-                result = replace(result, passed=tuple(session.items[i].nodeid for i in tests[number]))
+                result = replace(result, passed=tuple(items[i].nodeid for i in tests[number]))
             self.on_result(result)
-        self.has_run = True
-        return True
 
     def measure(self, items) -> Baseline | tuple[str, str]:
         """In a process of its own: every test without a fault; the first failure where there is one."""
@@ -203,7 +209,7 @@ def in_forks(jobs: Iterable[tuple[int, Callable]], processes: int, stop: float =
                     answer = key.fileobj.read()
                 status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
                 if status > 0:
-                    raise SystemExit(f"mutants: {answer.decode()}")
+                    raise RuntimeError(answer.decode())
                 yield number, pickle.loads(answer) if status == 0 else signal.Signals(-status)
 
 
