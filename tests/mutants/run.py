@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import math
 import os
 import pickle
@@ -66,6 +67,8 @@ def run_mutants(
     sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
     switch = Switch(module, count)
     switch.install()
+    with contextlib.suppress(ImportError):  # once, and not in each process: its seconds would count as a test's
+        importlib.import_module("torch")
     conductor = Conductor(switch, numbers, tests, processes, time.monotonic() + seconds, on_result)
     checked = ["--checked"] if switch.name == "_emulated_checked" else []
     with silence():
