@@ -1,5 +1,7 @@
 """Fixtures of the whole suite: the devices that are there, and the count of what could not be run."""
 
+import itertools
+import math
 import os
 
 import numpy as np
@@ -67,6 +69,20 @@ def device(request):
     yield device
     if request.param == "emulated":
         device.module.check_guards()
+
+
+@pytest.fixture(params=["all_arrays", "the_first_of_two", "the_second_of_two"])
+def unaligned_device(request, kernel_device, monkeypatch):
+    """A device whose arrays begin one element past a 16-byte boundary, as views into larger ones may."""
+    empty, numbers = kernel_device.empty, itertools.count()
+    shifted = {"all_arrays": (0, 1), "the_first_of_two": (0,), "the_second_of_two": (1,)}[request.param]
+
+    def shifted_empty(shape, dtype=np.float32):
+        offset = int(next(numbers) % 2 in shifted)
+        return empty((offset + math.prod(shape),), dtype)[offset:].reshape(shape)
+
+    monkeypatch.setattr(kernel_device, "empty", shifted_empty)
+    return kernel_device
 
 
 @pytest.fixture
