@@ -1,7 +1,10 @@
-"""Fixtures of the whole suite: the devices that are there, and the count of what could not be run."""
+"""Fixtures of the whole suite: the devices that are there, the count of what was run within tests, and of what was not."""
 
+import collections
 import os
+import secrets
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -10,7 +13,21 @@ from minicnn import backend
 
 REQUIRED = set(
     filter(None, os.environ.get("MINICNN_REQUIRE", "").split(","))
-)  # what may not be skipped: torch, emulated, cuda
+)  # what may not be skipped: torch, onnx, emulated, cuda
+
+# Random cases a test: --hypothesis-profile=thorough chooses the second. Nothing is kept between runs but the seed.
+for profile, cases in (("ordinary", 10), ("thorough", 200)):
+    hypothesis.settings.register_profile(
+        profile, max_examples=cases, deadline=None, database=None, derandomize=False, print_blob=True
+    )
+hypothesis.settings.load_profile("ordinary")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Draw the seed of the random cases here, so that it is known before the tests run and the same in all workers."""
+    if config.getoption("hypothesis_seed") is None:
+        config.option.hypothesis_seed = secrets.randbelow(2**32)
 
 
 def unavailable(what: str, why: str):
@@ -63,7 +80,31 @@ def _same_seed():
     minicnn.random.manual_seed(0)
 
 
-def pytest_terminal_summary(terminalreporter):
+@pytest.fixture
+def count(request):
+    """count(what, number=1): what this test has done, for the sums of its file in the summary."""
+    counts = {}
+    request.node.user_properties.append((COUNT, [request.path.stem.removeprefix("test_"), counts]))
+
+    def add(what: str, number: int = 1):
+        counts[what] = counts.get(what, 0) + number
+
+    return add
+
+
+COUNT = "count"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    totals: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    for report in (*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])):
+        for key, value in report.user_properties:
+            if key == COUNT:
+                totals[value[0]].update(value[1])
+    for title, counter in sorted(totals.items()):
+        terminalreporter.write_line(f"{title}: " + ", ".join(f"{number} {what}" for what, number in counter.items()))
+    if "random_shapes" in totals:
+        terminalreporter.write_line(f"their seed again: --hypothesis-seed={config.getoption('hypothesis_seed')}")
     skipped = terminalreporter.stats.get("skipped", [])
     reasons: dict[str, int] = {}
     for report in skipped:
