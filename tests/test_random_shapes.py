@@ -161,6 +161,8 @@ class Subject(NamedTuple):
     values        (case, rng) -> the inputs
     state         (case, rng) -> arrays that the op changes, or that have no gradient
     exact         the values are integers on which float32 does not round, so that no bit may differ
+    atol          of the kernels, where not the table's. Batch normalisation's dx is what is left of three terms of up to
+                  9 (dy 3, weight 1.5, 1 / std 2), each rounded some times by up to 5e-7, in two passes
     """
 
     ours: Callable
@@ -169,17 +171,18 @@ class Subject(NamedTuple):
     values: Callable = lambda case, rng: [rng.standard_normal(shape) for shape in case.shapes]
     state: Callable = lambda case, rng: []
     exact: bool = False
+    atol: float | None = None
 
 
 def integers(case, rng):
     return [rng.integers(-3, 4, shape) for shape in case.shapes]
 
 
-def quarters(case, rng):
-    """Each channel of x a permutation of multiples of 1/4: a variance near 0 would leave nothing but rounding."""
+def spread(case, rng):
+    """Each channel of x a permutation of numbers 1 apart: of a variance near 0 nothing but rounding would be left."""
     x, *affine = case.shapes
-    columns = [rng.permutation(math.prod(x[:-1])) / 4 + rng.standard_normal() for _ in range(x[-1])]
-    return [np.stack(columns, axis=-1).reshape(x), *(rng.standard_normal(shape) for shape in affine)]
+    columns = [rng.permutation(math.prod(x[:-1])) + rng.standard_normal() for _ in range(x[-1])]
+    return [np.stack(columns, axis=-1).reshape(x), *(rng.uniform(0.5, 1.5, shape) for shape in affine)]
 
 
 def running_statistics(case, rng):
@@ -224,7 +227,7 @@ SUBJECTS = {
     "linear": Subject(functional.linear, lambda F, *inputs: F.linear(*inputs), linears, integers, exact=True),
     "matmul": Subject(operator.matmul, lambda F, a, b: a @ b, matrix_products, integers, exact=True),
     "batch_norm": Subject(
-        statistics_first(functional.batch_norm), torch_batch_norm, batch_norms, quarters, running_statistics
+        statistics_first(functional.batch_norm), torch_batch_norm, batch_norms, spread, running_statistics, atol=1e-5
     ),
     "cross_entropy": Subject(
         functional.cross_entropy,
@@ -306,7 +309,7 @@ def check_kernels(subject, case, device, offsets, passes, order):
         results = compute(subject, case, device, np.float32, offsets, passes)
     expected = compute(subject, case, minicnn.backend.device("numpy"), np.float64, passes=passes)
     for i, (got, reference) in enumerate(zip(results, expected, strict=True)):
-        assert_agree(got, reference, f"result {i}", exact=subject.exact)
+        assert_agree(got, reference, f"result {i}", subject.exact, atol=subject.atol)
 
 
 def assert_agree(got, expected, what, exact, **tolerance):
