@@ -71,6 +71,16 @@ def torch():
 
 
 @pytest.fixture
+def onnx():
+    """ONNX, for the test vectors that it ships."""
+    try:
+        import onnx
+    except ImportError as error:
+        return unavailable("onnx", str(error))
+    return onnx
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(20121203)
 
@@ -84,7 +94,7 @@ def _same_seed():
 def count(request):
     """count(what, number=1): what this test has done, for the sums of its file in the summary."""
     counts = {}
-    request.node.user_properties.append((COUNT, [request.path.stem.removeprefix("test_"), counts]))
+    request.node.user_properties.append((COUNT, [request.path.stem.removeprefix("test_").replace("_", " "), counts]))
 
     def add(what: str, number: int = 1):
         counts[what] = counts.get(what, 0) + number
@@ -103,7 +113,7 @@ def pytest_terminal_summary(terminalreporter, config):
                 totals[value[0]].update(value[1])
     for title, counter in sorted(totals.items()):
         terminalreporter.write_line(f"{title}: " + ", ".join(f"{number} {what}" for what, number in counter.items()))
-    if "random_shapes" in totals:
+    if "random shapes" in totals:
         terminalreporter.write_line(f"their seed again: --hypothesis-seed={config.getoption('hypothesis_seed')}")
     skipped = terminalreporter.stats.get("skipped", [])
     reasons: dict[str, int] = {}
