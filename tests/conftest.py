@@ -1,6 +1,8 @@
 """Fixtures of the whole suite: the devices that are there, the count of what was run within tests, and of what was not."""
 
 import collections
+import itertools
+import math
 import os
 import secrets
 
@@ -10,6 +12,7 @@ import pytest
 
 import minicnn
 from minicnn import backend
+from minicnn.errors import DeviceError
 
 REQUIRED = set(
     filter(None, os.environ.get("MINICNN_REQUIRE", "").split(","))
@@ -23,11 +26,34 @@ for profile, cases in (("ordinary", 10), ("thorough", 200)):
 hypothesis.settings.load_profile("ordinary")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--checked", action="store_true", help="run the emulated kernels under the detector of races (docs/detector.md)"
+    )
+    parser.addoption(
+        "--schedule",
+        metavar="order=random,seed=1,asynchrony=late",
+        help="how the emulated device schedules, where a test does not say otherwise",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """Draw the seed of the random cases here, so that it is known before the tests run and the same in all workers."""
-    if config.getoption("hypothesis_seed") is None:
+    if (
+        config.getoption("hypothesis_seed") is None
+    ):  # drawn here: so the summary can name it, and all workers have the same
         config.option.hypothesis_seed = secrets.randbelow(2**32)
+    if config.getoption("--checked"):
+        os.environ["MINICNN_EMULATED"] = "checked"
+    schedule = config.getoption("--schedule")
+    if not (config.getoption("--checked") or schedule):
+        return
+    try:
+        module = backend.device("emulated").module
+        words = dict(word.split("=") for word in (schedule or "").split(",") if word)
+        module.configure(**module.configuration() | words | {"seed": int(words.get("seed", 0))})
+    except (DeviceError, TypeError, ValueError) as error:
+        raise pytest.UsageError(f"{'--schedule' if schedule else '--checked'}: {error}") from error
 
 
 def unavailable(what: str, why: str):
@@ -58,6 +84,20 @@ def device(request):
     yield device
     if request.param == "emulated":
         device.module.check_guards()
+
+
+@pytest.fixture(params=["all_arrays", "the_first_of_two", "the_second_of_two"])
+def unaligned_device(request, kernel_device, monkeypatch):
+    """A device whose arrays begin one element past a 16-byte boundary, as views into larger ones may."""
+    empty, numbers = kernel_device.empty, itertools.count()
+    shifted = {"all_arrays": (0, 1), "the_first_of_two": (0,), "the_second_of_two": (1,)}[request.param]
+
+    def shifted_empty(shape, dtype=np.float32):
+        offset = int(next(numbers) % 2 in shifted)
+        return empty((offset + math.prod(shape),), dtype)[offset:].reshape(shape)
+
+    monkeypatch.setattr(kernel_device, "empty", shifted_empty)
+    return kernel_device
 
 
 @pytest.fixture

@@ -224,6 +224,12 @@ def test_a_write_into_freed_memory_is_found(emulated):
     array, other = emulated.empty((3, 4)), emulated.array(np.ones(12, np.float32))
     address = emulated.address(array)
     del array
+    if emulated.module.checked:
+        with pytest.raises(
+            RuntimeError, match=r"illegal access to byte \d+ of a buffer of 48 bytes, which was released"
+        ):
+            emulated.module.relu_forward(emulated.address(other), address, 12, 0)
+        return
     emulated.module.relu_forward(emulated.address(other), address, 12, 0)
     with pytest.raises(RuntimeError, match="written after its release"):
         emulated.module.check_guards()
