@@ -62,6 +62,14 @@ def check_accumulates(function, inputs, device, dy=None):
         assert_close(twice, 2 * once, what="accumulated gradient")
 
 
+def check_gradient_of_kernels(function, inputs, device, *, eps, rtol, directions=3):
+    """backward() of the kernels against central differences of their own forward pass, in float32, along random directions
+    of each input."""
+    leaves = [leaf(np.asarray(x, np.float32), device) for x in inputs]
+    for seed in range(directions):
+        minicnn.gradcheck(function, leaves, eps=eps, rtol=rtol, elementwise=False, seed=seed)
+
+
 def check_thread_orders(compute, device):
     """compute() -> host arrays: the same bits in every order of the emulated threads (on a GPU: every time)."""
     expected = compute()

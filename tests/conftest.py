@@ -1,9 +1,12 @@
-"""Fixtures of the whole suite: the devices that are there, and the count of what could not be run."""
+"""Fixtures of the whole suite: the devices that are there, the count of what was run within tests, and of what was not."""
 
+import collections
 import itertools
 import math
 import os
+import secrets
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -13,7 +16,14 @@ from minicnn.errors import DeviceError
 
 REQUIRED = set(
     filter(None, os.environ.get("MINICNN_REQUIRE", "").split(","))
-)  # what may not be skipped: torch, emulated, cuda
+)  # what may not be skipped: torch, onnx, emulated, cuda
+
+# Random cases a test: --hypothesis-profile=thorough chooses the second. Nothing is kept between runs but the seed.
+for profile, cases in (("ordinary", 10), ("thorough", 200)):
+    hypothesis.settings.register_profile(
+        profile, max_examples=cases, deadline=None, database=None, derandomize=False, print_blob=True
+    )
+hypothesis.settings.load_profile("ordinary")
 
 
 def pytest_addoption(parser):
@@ -27,7 +37,12 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
+    if (
+        config.getoption("hypothesis_seed") is None
+    ):  # drawn here: so the summary can name it, and all workers have the same
+        config.option.hypothesis_seed = secrets.randbelow(2**32)
     if config.getoption("--checked"):
         os.environ["MINICNN_EMULATED"] = "checked"
     schedule = config.getoption("--schedule")
@@ -96,6 +111,16 @@ def torch():
 
 
 @pytest.fixture
+def onnx():
+    """ONNX, for the test vectors that it ships."""
+    try:
+        import onnx
+    except ImportError as error:
+        return unavailable("onnx", str(error))
+    return onnx
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(20121203)
 
@@ -105,7 +130,31 @@ def _same_seed():
     minicnn.random.manual_seed(0)
 
 
-def pytest_terminal_summary(terminalreporter):
+@pytest.fixture
+def count(request):
+    """count(what, number=1): what this test has done, for the sums of its file in the summary."""
+    counts = {}
+    request.node.user_properties.append((COUNT, [request.path.stem.removeprefix("test_").replace("_", " "), counts]))
+
+    def add(what: str, number: int = 1):
+        counts[what] = counts.get(what, 0) + number
+
+    return add
+
+
+COUNT = "count"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    totals: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    for report in (*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])):
+        for key, value in report.user_properties:
+            if key == COUNT:
+                totals[value[0]].update(value[1])
+    for title, counter in sorted(totals.items()):
+        terminalreporter.write_line(f"{title}: " + ", ".join(f"{number} {what}" for what, number in counter.items()))
+    if "random shapes" in totals:
+        terminalreporter.write_line(f"their seed again: --hypothesis-seed={config.getoption('hypothesis_seed')}")
     skipped = terminalreporter.stats.get("skipped", [])
     reasons: dict[str, int] = {}
     for report in skipped:

@@ -81,6 +81,13 @@ def test_gradient_of_the_kernels(kernel_device, rng):
     minicnn.gradcheck(linear, leaves, eps=1.0, rtol=1e-4, atol=1e-3)
 
 
+def test_an_empty_batch_has_zero_gradients(device):
+    inputs = [np.full(shape, 1.0, np.float32) for shape in ((0, 5), (3, 5), (3,))]
+    y, (dx, dweight, dbias) = run(linear, inputs, device)
+    assert y.shape == (0, 3) and dx.shape == (0, 5)
+    assert not dweight.any() and not dbias.any()
+
+
 @CASE
 def test_gradients_accumulate(case, device, rng):
     check_accumulates(linear, given(case, rng), device)
