@@ -10,6 +10,7 @@ import numpy as np
 
 from minicnn.errors import GraphError, OpError
 from minicnn.tensor import Accumulate, GradSlot, Tensor
+from minicnn.threads import one_blas_thread
 
 _state = threading.local()
 _numbers = itertools.count()
@@ -106,7 +107,7 @@ class Op:
         if self.kernels is not None:
             self.forward_kernel(*arrays, y)
         else:
-            with np.errstate(all="ignore"):  # infinities and NaN are values here, as in the kernels
+            with np.errstate(all="ignore"), one_blas_thread():  # infinities and NaN are values here, as in the kernels
                 self.forward_numpy(*arrays, y)
         return y
 
@@ -114,7 +115,7 @@ class Op:
         if self.kernels is not None:
             return self.backward_kernel(dy)
         self.meeting = []  # (where a gradient already stood, what must be added to it)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_blas_thread():
             self.backward_numpy(dy)
             for array, addend in self.meeting:
                 array += addend

@@ -24,14 +24,14 @@ PAGE = 4096
 class Pool:
     """Host memory that is handed out again after its last array has gone: fresh pages cost more than most ops.
 
-    Free blocks are kept by size. A request that finds none lets go of all of them once they hold more than what is in
-    use, so that a change of batch size does not pile up memory.
+    Free blocks are kept by size. A request that finds none lets go of all of them once they hold more than was in use
+    at any time since that last happened, so that a change of batch size does not pile up memory.
     """
 
     def __init__(self, allocate, release):
         self.allocate, self.release = allocate, release  # (bytes) -> address; (address)
         self.free: dict[int, list[int]] = {}
-        self.free_bytes = self.used_bytes = 0
+        self.free_bytes = self.used_bytes = self.peak_bytes = 0
         self.lock = threading.RLock()  # the collector may run within a method, and give blocks back
 
     def take(self, nbytes: int) -> int:
@@ -41,10 +41,11 @@ class Pool:
                 self.free_bytes -= nbytes
                 address = addresses.pop()
             else:
-                if self.free_bytes > self.used_bytes:
+                if self.free_bytes > self.peak_bytes:
                     self.trim()
                 address = self.allocate(nbytes)
             self.used_bytes += nbytes
+            self.peak_bytes = max(self.peak_bytes, self.used_bytes)
             return address
 
     def give_back(self, address: int, nbytes: int) -> None:
@@ -54,7 +55,7 @@ class Pool:
             self.free.setdefault(nbytes, []).append(address)
 
     def trim(self) -> None:
-        free, self.free, self.free_bytes = self.free, {}, 0
+        free, self.free, self.free_bytes, self.peak_bytes = self.free, {}, 0, self.used_bytes
         for addresses in free.values():
             for address in addresses:
                 self.release(address)

@@ -58,14 +58,25 @@ def test_blocks_are_reused_by_size(pool):
     assert pool.take(100) == free
 
 
-def test_free_blocks_are_let_go_once_they_outweigh_what_is_used(pool, memory):
+def test_free_blocks_are_let_go_once_they_outweigh_what_was_ever_in_use(pool, memory):
     kept = pool.take(100)
-    for address in [pool.take(60), pool.take(60)]:
-        pool.give_back(address, 60)
-    assert len(memory.live) == 3
-    pool.take(70)  # 120 free bytes against 100 in use: another batch size has begun
-    assert memory.live == {kept, 4}
-    assert (pool.used_bytes, pool.free_bytes) == (170, 0)
+    for size in (60, 50, 40, 30):
+        pool.give_back(pool.take(size), size)
+    assert len(memory.live) == 5
+    pool.take(70)  # 180 free bytes against at most 160 in use: another batch size has begun
+    assert memory.live == {kept, 6}
+    assert (pool.used_bytes, pool.free_bytes, pool.peak_bytes) == (170, 0, 170)
+
+
+def test_a_small_network_s_scratch_is_not_let_go_between_its_steps(pool, memory):
+    """Little stays in use from step to step; what one step held at its peak is what the next one asks for."""
+    pool.take(10)
+    for _ in range(3):
+        held = [(pool.take(size), size) for size in (60, 50, 40)]
+        for address, size in held:
+            pool.give_back(address, size)
+    pool.take(30)
+    assert len(memory.live) == 5
 
 
 def test_blocks_that_fit_are_kept_however_many(pool, memory):
@@ -81,11 +92,12 @@ def test_the_collector_may_give_blocks_back_in_the_midst(during, memory):
     """A garbage cycle ends wherever Python collects, inside of the pool's own methods too."""
     pool = Pool(memory.allocate, memory.release)
     held = [pool.take(100), pool.take(100)]
-    pool.give_back(pool.take(500), 500)
+    for size in (500, 400):
+        pool.give_back(pool.take(size), size)
     inner = getattr(pool, during)
 
     def collects(argument):
-        if held:
+        if len(held) == 2:
             pool.give_back(held.pop(), 100)
         return inner(argument)
 
@@ -212,6 +224,12 @@ def test_a_write_into_freed_memory_is_found(emulated):
     array, other = emulated.empty((3, 4)), emulated.array(np.ones(12, np.float32))
     address = emulated.address(array)
     del array
+    if emulated.module.checked:
+        with pytest.raises(
+            RuntimeError, match=r"illegal access to byte \d+ of a buffer of 48 bytes, which was released"
+        ):
+            emulated.module.relu_forward(emulated.address(other), address, 12, 0)
+        return
     emulated.module.relu_forward(emulated.address(other), address, 12, 0)
     with pytest.raises(RuntimeError, match="written after its release"):
         emulated.module.check_guards()

@@ -10,13 +10,14 @@ TOP = ("__init__", "__main__", "cli")
 
 # What a room may import of the package, beside itself; rooms further down stand on nothing but errors and their like.
 MAY_IMPORT = {
+    "threads": set(),
     "tensor": {"errors"},
-    "autograd": {"tensor", "errors"},
+    "autograd": {"tensor", "errors", "threads"},
     "backend": {"cuda", "errors", "_build_info"},
     "shapes": {"errors"},
     "arena": {"backend", "tensor"},
     "creation": {"backend", "tensor", "autograd", "errors"},
-    "ops": {"autograd", "axes", "backend", "errors", "philox", "random", "shapes", "tensor"},
+    "ops": {"autograd", "axes", "backend", "errors", "philox", "random", "shapes", "tensor", "threads"},
     "functional": {"ops", "errors", "random", "shapes", "tensor"},
     "nn": {"arena", "autograd", "backend", "errors", "functional", "ops", "random", "shapes", "tensor"},
     "models": {"nn", "shapes", "errors"},

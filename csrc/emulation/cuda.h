@@ -158,17 +158,17 @@ namespace emulation {
 
 // Replaces the number at `address` by what `update` makes of it, with no other atomic in between, and returns what was
 // there before; leaves it alone where `update` gives nothing. Blocks may run on several OS threads.
-template <class Integer, class Update>
+template <detector::Atomic KIND = detector::Atomic::update, class Integer, class Update>
 Integer atomic(Scope scope, Integer* address, Update update) {
   static_assert(std::is_integral_v<Integer>, "float atomics have no fixed order: the house's kernels do without");
-  if constexpr (CHECKED) detector::begin_atomic(address, sizeof(Integer), scope);
+  if constexpr (CHECKED) detector::begin_atomic(address, sizeof(Integer), scope, KIND);
   Integer old = __atomic_load_n(address, __ATOMIC_RELAXED);
   std::optional<Integer> desired;
   do {
     desired = update(old);
   } while (desired && !__atomic_compare_exchange_n(address, &old, *desired, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
   if constexpr (CHECKED)
-    if (desired) detector::end_atomic_write(address, scope);
+    if (desired) detector::end_atomic_write(address, sizeof(Integer), scope);
   return old;
 }
 
@@ -182,16 +182,18 @@ Integer atomic_max(Scope scope, Integer* address, Integer value) {
 }
 template <class Integer>
 Integer atomic_exchange(Scope scope, Integer* address, Integer value) {
-  return atomic(scope, address, [=](Integer) { return std::optional(value); });
+  return atomic<detector::Atomic::exchange>(scope, address, [=](Integer) { return std::optional(value); });
 }
 template <class Integer>
 Integer atomic_compare_and_swap(Scope scope, Integer* address, Integer expected, Integer desired) {
   return atomic(scope, address, [=](Integer old) { return old == expected ? std::optional(desired) : std::nullopt; });
 }
 
-inline void fence(Scope scope) {
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  if constexpr (CHECKED) detector::fence(scope);
+inline void fence([[maybe_unused]] Scope scope) {
+  if constexpr (CHECKED)
+    detector::fence(scope);  // all on one OS thread
+  else
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 }  // namespace emulation

@@ -157,9 +157,15 @@ void check_guards() {
 
 std::string describe_address(const void* address) {
   const auto* byte = static_cast<const unsigned char*>(address);
+  const auto is_near = [&](const Buffer& buffer) {
+    return byte >= buffer.body - page_bytes() && byte < buffer.body + buffer.body_bytes + page_bytes();
+  };
   for (const auto& [base, buffer] : memory().live)
-    if (byte >= buffer.body - page_bytes() && byte < buffer.body + buffer.body_bytes + page_bytes())
-      return "byte " + std::to_string(byte - buffer.address) + " of " + describe(buffer);
+    if (is_near(buffer)) return "byte " + std::to_string(byte - buffer.address) + " of " + describe(buffer);
+  for (const auto& [bytes, buffers] : memory().released)
+    for (const Buffer& buffer : buffers)
+      if (is_near(buffer))
+        return "byte " + std::to_string(byte - buffer.address) + " of " + describe(buffer) + ", which was released";
   return "";
 }
 

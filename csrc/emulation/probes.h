@@ -43,6 +43,26 @@ void philox(uint32_t* words, uint8_t* kept, int64_t seed, int64_t step, int64_t 
             float p, Stream stream);
 void philox_known_answer(const uint32_t* counter, const uint32_t* key, uint32_t* y, Stream stream);
 
+// The same in block scope, for one block; and y[3] = x[i] by exchanges, of which y[4] sums what they found.
+void atomics_of_block(const int* x, int* y, int threads, Stream stream);
+
+// `threads` threads run a program (steps, 4) of asynchronous copies, each on 64 words of shared memory, zeros at first,
+// and on its own 64 words of x and y:
+//   0 to from bytes   a copy of x[from ..] to shared[to ..]
+//   1 to from bytes   the same from outside, that is of zeros
+//   2                 commit
+//   3 pending         wait: pending is 0 to 3
+//   4 to from         y[to] = shared[from]
+void run_copies(const uint32_t* x, uint32_t* y, const int* program, int steps, int threads, Stream stream);
+void copy_misaligned(const float* x, int where, Stream stream);
+
+// Warp 0 hands x (rounds, 32) to warp 1 by way of one buffer and two named barriers; y is what warp 1 was given.
+void hand_over(const float* x, float* y, int rounds, Stream stream);
+
+// 64 threads misuse a named barrier: 0 its number, 1 the number of threads, 2 two numbers of threads, 3 they come
+// twice, 4 half of them never come.
+void misuse_named_barrier(int how, Stream stream);
+
 // Each number in the other formats.
 void narrow(const float* x, Bfloat16* bf16, Float16* f16, uint32_t* tf32, int64_t count, Stream stream);
 void widen_bf16(const Bfloat16* x, float* y, int64_t count, Stream stream);

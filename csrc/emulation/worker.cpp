@@ -261,17 +261,21 @@ void Worker::come_to_barrier(const char* name, int number, int threads, bool wai
 }
 
 void Worker::check_arrival(int number, int threads, const Call& mine) const {
-  const auto refuse = [&](const std::string& why) { fail(std::string(mine.name) + ": " + why, mine.where); };
-  if (number < 1 || number >= NAMED_BARRIERS) refuse("the named barriers are 1 to 15, not " + std::to_string(number));
+  const std::string name = mine.name;
+  if (number < 1 || number >= NAMED_BARRIERS)
+    fail(name + ": the named barriers are 1 to 15, not " + std::to_string(number), mine.where);
   if (threads < 1 || threads % int(WARP) != 0)
-    refuse("a barrier is for a multiple of 32 threads, not for " + std::to_string(threads));
+    fail(name + ": a barrier is for a multiple of 32 threads, not for " + std::to_string(threads), mine.where);
   const NamedBarrier& barrier = named_barriers_[number];
   if (barrier.arrived == 0) return;
   if (barrier.expected != unsigned(threads))
-    refuse("barrier " + std::to_string(number) + " for " + std::to_string(threads) + " threads, others came for " +
-           std::to_string(barrier.expected) + " in " + describe_call(barrier.call));
+    fail("divergent barrier: this thread is in " + name + " of barrier " + std::to_string(number) + " for " +
+             std::to_string(threads) + " threads, others came for " + std::to_string(barrier.expected) + " in " +
+             describe_call(barrier.call),
+         mine.where);
   if (barrier.present[running_->linear / WARP] >> running_->linear % WARP & 1)
-    refuse("this thread comes to barrier " + std::to_string(number) + " twice before it opens");
+    fail("divergent barrier: this thread comes to barrier " + std::to_string(number) + " twice before it opens",
+         mine.where);
 }
 
 void Worker::forget_arrivals() {

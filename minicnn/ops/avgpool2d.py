@@ -7,6 +7,7 @@ import numpy as np
 from minicnn.autograd import Op
 from minicnn.ops.windows import Footprint, chunks, taps
 from minicnn.shapes import PoolShape
+from minicnn.threads import in_shares
 
 
 class AvgPool2d(Op):
@@ -31,25 +32,33 @@ class AvgPool2d(Op):
     def forward_numpy(self, x, y):
         """Chunk by chunk: sums along the rows, then sums of those along the columns."""
         shape, count = self.shape, self._count()
-        for images, rows in chunks(shape):
-            seen = taps(Footprint(shape, rows).read(x[images], 0), 1, shape.r, shape.stride_h)
-            row_sums = _sum(seen, np.empty(seen[0].shape, y.dtype))
-            sums = _sum(taps(row_sums, 2, shape.s, shape.stride_w), y[images, rows])
-            sums /= count[rows]
+
+        def of_images(share):
+            for images, rows in chunks(shape, share):
+                seen = taps(Footprint(shape, rows).read(x[images], 0), 1, shape.r, shape.stride_h)
+                row_sums = _sum(seen, np.empty(seen[0].shape, y.dtype))
+                sums = _sum(taps(row_sums, 2, shape.s, shape.stride_w), y[images, rows])
+                sums /= count[rows]
+
+        in_shares(of_images, shape.n, x.size)
 
     def backward_numpy(self, dy):
         shape, dx, count = self.shape, self.grad_array(0), self._count()
-        for images, rows in chunks(shape):
-            if rows.start == 0:
-                dx[images] = 0
-            footprint = Footprint(shape, rows)
-            share = dy[images, rows] / count[rows]
-            row_sums = np.zeros((*share.shape[:2], footprint.width, shape.c), dx.dtype)
-            for tap in taps(row_sums, 2, shape.s, shape.stride_w):
-                tap += share
-            with footprint.adding_to(dx[images]) as seen:
-                for tap in taps(seen, 1, shape.r, shape.stride_h):
-                    tap += row_sums
+
+        def of_images(share):
+            for images, rows in chunks(shape, share):
+                if rows.start == 0:
+                    dx[images] = 0
+                footprint = Footprint(shape, rows)
+                part = dy[images, rows] / count[rows]
+                row_sums = np.zeros((*part.shape[:2], footprint.width, shape.c), dx.dtype)
+                for tap in taps(row_sums, 2, shape.s, shape.stride_w):
+                    tap += part
+                with footprint.adding_to(dx[images]) as seen:
+                    for tap in taps(seen, 1, shape.r, shape.stride_h):
+                        tap += row_sums
+
+        in_shares(of_images, shape.n, dx.size)
 
     def _count(self):
         """count(p, q) as an array (P, Q, 1)."""

@@ -12,10 +12,12 @@ from numpy.lib.stride_tricks import as_strided
 
 from minicnn.autograd import Op
 from minicnn.errors import OpError
-from minicnn.ops.bias import bias_backward
+from minicnn.ops.bias import add_bias, bias_backward
 from minicnn.shapes import AUTOMATIC, ConvShape
+from minicnn.threads import in_shares
 
-CHUNK_BYTES = 6 << 20  # of patches; meant to stay in a last-level cache, not tuned yet
+PATCH_BYTES = 8 << 20  # a chunk of im2col: a last-level cache holds it; with less, BLAS packs the filters too often
+SHARE_BYTES = 1 << 20  # a chunk of col2im: a second-level cache holds it, each is read once for every tap
 RUNGS = ("implicit", "im2col")
 
 
@@ -56,31 +58,49 @@ class Conv2d(Op):
     def forward_numpy(self, x, weight, *bias_and_y):
         *bias, y = bias_and_y
         self.x, self.weight, self.has_bias = x, weight, bool(bias)
-        for group in range(self.groups):
-            filters, ks = group_filters(weight, self.groups, group)
-            for pixels, patches in im2col(x, self.shape, group, self.empty):
-                out = as_matrix(y)[pixels, ks]
-                np.matmul(patches, filters.T, out=out)
-                if bias:
-                    out += bias[0][ks]
+
+        def of_images(images):
+            for group in range(self.groups):
+                filters, ks = group_filters(weight, self.groups, group)
+                for pixels, patches in im2col(x[images], self._shape_of(images), group, self.empty):
+                    np.matmul(patches, filters.T, out=as_matrix(y[images])[pixels, ks])
+            if bias:
+                add_bias(y[images], bias[0])
+
+        in_shares(of_images, self.shape.n, self._macs())
 
     def backward_numpy(self, dy):
         if (dx := self.grad_array(0)) is not None:
-            gradient_of_input = convolve_gradient if convolving_is_faster(self.shape) else scatter_gradient
-            gradient_of_input(dy, self.weight, dx, self.shape, self.empty)
+            in_shares(
+                lambda images: col2im(dy[images], self.weight, dx[images], self._shape_of(images), self.empty),
+                self.shape.n,
+                self._macs(),
+            )
         if (dweight := self.grad_array(1)) is not None:
-            self._gradient_of_weight(dy, dweight)
+            first, *others = in_shares(lambda images: self._gradient_of_weight(dy, images), self.shape.n, self._macs())
+            dweight[...] = first
+            for share in others:
+                dweight += share
         if self.has_bias:
             bias_backward(self, 2, dy)
 
-    def _gradient_of_weight(self, dy, dweight):
-        """dweight[k] = sum over pixels of dy[pixel, k] * patches[pixel]."""
+    def _gradient_of_weight(self, dy, images: slice):
+        """What some of the images give: dweight[k] = sum over pixels of dy[pixel, k] * patches[pixel]."""
+        dweight = self.empty(self.weight.shape)
+        dweight[...] = 0
         for group in range(self.groups):
             target, ks = group_filters(dweight, self.groups, group)
-            target[...] = 0
             product = self.empty(target.shape)
-            for pixels, patches in im2col(self.x, self.shape, group, self.empty):
-                target += np.matmul(as_matrix(dy)[pixels, ks].T, patches, out=product)
+            for pixels, patches in im2col(self.x[images], self._shape_of(images), group, self.empty):
+                target += np.matmul(as_matrix(dy[images])[pixels, ks].T, patches, out=product)
+        return dweight
+
+    def _macs(self) -> int:
+        s = self.shape
+        return s.n * s.p * s.q * s.k * s.r * s.s * (s.c // s.groups)
+
+    def _shape_of(self, images: slice) -> ConvShape:
+        return self.shape._replace(n=images.stop - images.start)
 
     def forward_kernel(self, x, weight, *bias_and_y):
         *bias, y = bias_and_y
@@ -144,9 +164,9 @@ class Chunk(NamedTuple):
         return slice(first, first + math.prod(self.extents(shape)))
 
 
-def chunks(shape: ConvShape, row_bytes: int) -> Iterator[Chunk]:
-    """All output rows, CHUNK_BYTES at a time: whole images where one fits, else rows of one image."""
-    fitting = max(1, CHUNK_BYTES // max(1, row_bytes))
+def chunks(shape: ConvShape, row_bytes: int, chunk_bytes: int) -> Iterator[Chunk]:
+    """All output rows, chunk_bytes at a time: whole images where one fits, else rows of one image."""
+    fitting = max(1, chunk_bytes // max(1, row_bytes))
     images, rows = max(1, fitting // shape.p), min(fitting, shape.p)
     for n in range(0, shape.n, images):
         for p in range(0, shape.p, rows):
@@ -164,13 +184,18 @@ def im2col(x, shape: ConvShape, group: int, empty) -> Iterator[tuple[slice, np.n
         return
     depth = shape.r * shape.s * x.shape[-1]
     buffer = None
-    for chunk in chunks(shape, shape.q * depth * x.itemsize):
+    for chunk in chunks(shape, shape.q * depth * x.itemsize, PATCH_BYTES):
         pixels = chunk.pixels(shape)
         if buffer is None:  # the first chunk is the largest
             buffer = empty((pixels.stop, depth))
         patches = buffer[: pixels.stop - pixels.start]
         windows = sliding_windows(input_rows(x, shape, chunk, empty), shape, chunk)
-        np.copyto(patches.reshape(windows.shape), windows)
+        if x.shape[-1] == 1:  # tap by tap: lines of pixels are longer runs than windows of one channel
+            patches = patches.reshape(depth, -1).T
+            windows = np.moveaxis(windows, (0, 1, 2), (-3, -2, -1))
+            np.copyto(patches.T.reshape(windows.shape), windows)
+        else:
+            np.copyto(patches.reshape(windows.shape), windows)
         yield pixels, patches
 
 
@@ -210,53 +235,25 @@ def sliding_windows(rows, shape: ConvShape, chunk: Chunk):
     return as_strided(rows, (*chunk.extents(shape), *window[0]), strides, writeable=False)
 
 
-def convolving_is_faster(shape: ConvShape) -> bool:
-    """Of two ways to dx: convolve dy with flipped filters (stride 1 only, copies R*S*K a pixel), or scatter (adds R*S*C).
-
-    Where the line lies is a guess from those counts, not a measurement.
-    """
-    return shape.stride_h == shape.stride_w == 1 and shape.k <= 2 * shape.c
-
-
-def convolve_gradient(dy, weight, dx, shape: ConvShape, empty) -> None:
-    """dx at stride 1, the convolution of dy with the filters turned around:
-
-    dx[n,h,w,c] = sum over r, s, k of dy[n, h + padding - r*dilation, w + padding - s*dilation, k] * weight[k,r,s,c]
-    """
-    n, h, w, c, k, r, s, p, q, _, _, padding_h, padding_w, dilation_h, dilation_w, groups = shape
-    paddings = dilation_h * (r - 1) - padding_h, dilation_w * (s - 1) - padding_w  # below 0: dy's border is not read
-    turned = ConvShape(n, p, q, k, c, r, s, h, w, 1, 1, *paddings, dilation_h, dilation_w, groups)
-    for group in range(groups):
-        _, ks = group_filters(weight, groups, group)
-        filters = weight[ks, ::-1, ::-1].transpose(1, 2, 0, 3).reshape(-1, c // groups)
-        target = group_channels(as_matrix(dx), groups, group)
-        for pixels, patches in im2col(dy, turned, group, empty):
-            np.matmul(patches, filters, out=target[pixels])
-
-
-def scatter_gradient(dy, weight, dx, shape: ConvShape, empty) -> None:
-    """dx at any stride: what each tap gives, dy @ weight[:, r, s], added where that tap reads (col2im)."""
+def col2im(dy, weight, dx, shape: ConvShape, empty) -> None:
+    """dx = the sum over the taps of dy @ weight[:, r, s], each added where that tap reads."""
     channels = shape.c // shape.groups
     for group in range(shape.groups):
         _, ks = group_filters(weight, shape.groups, group)
         target = group_channels(dx, shape.groups, group)
-        for chunk in chunks(shape, shape.q * shape.s * channels * dx.itemsize):
+        for chunk in chunks(shape, shape.q * channels * dx.itemsize, SHARE_BYTES):
             images, rows, q = chunk.extents(shape)
             if chunk.first_row == 0:
                 padded = empty((images, shape.h + 2 * shape.padding_h, shape.w + 2 * shape.padding_w, channels))
                 padded[...] = 0
             gradient = as_matrix(dy)[chunk.pixels(shape), ks]
-            for r in range(shape.r):
-                shares = gradient @ weight[ks, r].reshape(-1, shape.s * channels)
-                shares = shares.reshape(images, rows, q, shape.s, channels)
-                h = chunk.first_row * shape.stride_h + r * shape.dilation_h
-                for s in range(shape.s):
-                    w = s * shape.dilation_w
-                    reads = (
-                        slice(h, h + rows * shape.stride_h, shape.stride_h),
-                        slice(w, w + q * shape.stride_w, shape.stride_w),
-                    )
-                    view = padded[:, reads[0], reads[1]]
-                    view += shares[..., s, :]
+            share = empty((len(gradient), channels))
+            for r, s in np.ndindex(shape.r, shape.s):
+                np.matmul(gradient, weight[ks, r, s], out=share)
+                h, w = chunk.first_row * shape.stride_h + r * shape.dilation_h, s * shape.dilation_w
+                rows_read = slice(h, h + rows * shape.stride_h, shape.stride_h)
+                columns_read = slice(w, w + q * shape.stride_w, shape.stride_w)
+                view = padded[:, rows_read, columns_read]
+                view += share.reshape(images, rows, q, channels)
             if chunk.last_row == shape.p:
                 target[chunk.images] = padded[:, shape.padding_h :, shape.padding_w :][:, : shape.h, : shape.w]

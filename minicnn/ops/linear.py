@@ -7,6 +7,7 @@ import numpy as np
 from minicnn.autograd import Op
 from minicnn.errors import OpError
 from minicnn.ops.bias import bias_backward
+from minicnn.threads import in_shares
 
 
 class Linear(Op):
@@ -34,15 +35,20 @@ class Linear(Op):
     def forward_numpy(self, x, weight, *bias_and_y):
         *bias, y = bias_and_y
         self.x, self.weight, self.has_bias = x, weight, bool(bias)
-        y[...] = (weight @ x.T).T  # at small N, BLAS streams the weights faster in this order
+
+        def of_outputs(k):
+            y[:, k] = (weight[k] @ x.T).T  # at small N, BLAS streams the weights faster in this order
+
+        in_shares(of_outputs, weight.shape[0], x.shape[0] * weight.size)
         if bias:
             y += bias[0]
 
     def backward_numpy(self, dy):
+        macs = dy.shape[0] * self.weight.size
         if (dx := self.grad_array(0)) is not None:
-            np.matmul(dy, self.weight, out=dx)
+            in_shares(lambda c: np.matmul(dy, self.weight[:, c], out=dx[:, c]), dx.shape[1], macs)
         if (dweight := self.grad_array(1)) is not None:
-            np.matmul(dy.T, self.x, out=dweight)
+            in_shares(lambda k: np.matmul(dy[:, k].T, self.x, out=dweight[k]), dy.shape[1], macs)
         if self.has_bias:
             bias_backward(self, 2, dy)
 

@@ -6,9 +6,10 @@ import numpy as np
 
 from minicnn.autograd import Op
 from minicnn.errors import OpError
+from minicnn.threads import in_shares
 
 DIALECTS = ("mean", "sum")
-CHUNK = 1 << 14  # elements: with half a dozen scratch arrays of that size they stay in a core's cache
+CHUNK = 1 << 16  # elements: larger leaves the second-level cache, with smaller ones the threads wait for Python
 
 
 class LocalResponseNorm(Op):
@@ -45,17 +46,22 @@ class LocalResponseNorm(Op):
 
     def forward_numpy(self, x, y):
         self.x = x
-        for xs, ys in _chunks(x, y):
+
+        def of_pixels(xs, ys):
             np.divide(xs, self._power(self._s(xs))[:, : xs.shape[1]], out=ys)
 
+        _in_chunks(of_pixels, x, y)
+
     def backward_numpy(self, dy):
-        for dys, xs, dxs in _chunks(dy, self.x, self.grad_array(0)):
+        def of_pixels(dys, xs, dxs):
             s, channels = self._s(xs), slice(xs.shape[1])
             direct = dys / self._power(s)[:, channels]
             sums = _window_sums(np.divide, direct * xs, s[:, channels], self.above, self.below)
             through_s = sums[:, channels] * xs
             through_s *= 2 * self.scale * self.beta
             np.subtract(direct, through_s, out=dxs)
+
+        _in_chunks(of_pixels, dy, self.x, self.grad_array(0))
 
     def _s(self, x):
         """s of the channels x (pixels, C), and in the columns behind them what nobody needs: (pixels, C + size - 1)."""
@@ -83,13 +89,17 @@ class LocalResponseNorm(Op):
         return self.below, self.above, self.scale, self.beta, self.k, x.size // max(x.shape[-1], 1), x.shape[-1]
 
 
-def _chunks(*arrays):
-    """The same pixels of each array (..., C), as (pixels, C), as many at a time as fit into the cache."""
+def _in_chunks(work, *arrays) -> None:
+    """work(*the same pixels of each array (..., C)), as (pixels, C), as many at a time as fit into the cache."""
     channels = arrays[0].shape[-1]
     flat = [array.reshape(array.size // max(channels, 1), channels) for array in arrays]
     step = max(1, CHUNK // max(channels, 1))
-    for start in range(0, len(flat[0]), step):
-        yield [array[start : start + step] for array in flat]
+
+    def of_share(share):
+        for start in range(share.start, share.stop, step):
+            work(*(array[start : min(start + step, share.stop)] for array in flat))
+
+    in_shares(of_share, len(flat[0]), arrays[0].size)
 
 
 def _window_sums(term, a, b, below: int, above: int):

@@ -8,6 +8,7 @@ from minicnn.autograd import Op
 from minicnn.errors import OpError
 from minicnn.ops.windows import Footprint, chunks, taps
 from minicnn.shapes import PoolShape
+from minicnn.threads import in_shares
 
 PLACES = 1 << 16  # of a window: more do not fit into the index
 
@@ -42,13 +43,16 @@ class MaxPool2d(Op):
         shape, recorded = self.shape, self.number >= 0
         if recorded:
             self.index = self.empty(y.shape, self.index_dtype)
-        for images, rows in chunks(shape):
-            seen = Footprint(shape, rows).read(x[images], -np.inf)
-            _largest(
-                taps(_largest(taps(seen, 1, shape.r, shape.stride_h)), 2, shape.s, shape.stride_w), y[images, rows]
-            )
-            if recorded:
-                self._find_winners(seen, rows, y[images, rows], self.index[images, rows])
+
+        def of_images(share):
+            for images, rows in chunks(shape, share):
+                seen = Footprint(shape, rows).read(x[images], -np.inf)
+                row_maxima = _largest(taps(seen, 1, shape.r, shape.stride_h))
+                _largest(taps(row_maxima, 2, shape.s, shape.stride_w), y[images, rows])
+                if recorded:
+                    self._find_winners(seen, rows, y[images, rows], self.index[images, rows])
+
+        in_shares(of_images, shape.n, x.size)
 
     def _find_winners(self, seen, rows, y, index):
         """index = the first place where y stands in its window: the largest of those numbered backward, the last being 0."""
@@ -83,16 +87,20 @@ class MaxPool2d(Op):
         place = np.add.outer(np.arange(shape.r) * shape.w, np.arange(shape.s)).ravel() * shape.c
         corner_q = (np.arange(q.start, q.stop) * shape.stride_w - shape.padding_w) * shape.c
         along_row = np.add.outer(corner_q, np.arange(shape.c)).ravel()
-        for images, rows in chunks(shape):
-            if rows.start == 0:
-                dx[images] = 0
-            rows = slice(max(rows.start, p.start), max(min(rows.stop, p.stop), p.start))
-            image = np.arange(images.stop - images.start) * shape.h
-            corner_p = np.arange(rows.start, rows.stop) * shape.stride_h - shape.padding_h
-            winner = place.take(self.index[images, rows, q]).reshape(len(image), len(corner_p), along_row.size)
-            winner += along_row
-            winner += np.add.outer(image, corner_p)[:, :, None] * (shape.w * shape.c)
-            np.add.at(dx[images].reshape(-1), winner.reshape(-1), dy[images, rows, q].reshape(-1))
+
+        def of_images(share):
+            for images, rows in chunks(shape, share):
+                if rows.start == 0:
+                    dx[images] = 0
+                rows = slice(max(rows.start, p.start), max(min(rows.stop, p.stop), p.start))
+                image = np.arange(images.stop - images.start) * shape.h
+                corner_p = np.arange(rows.start, rows.stop) * shape.stride_h - shape.padding_h
+                winner = place.take(self.index[images, rows, q]).reshape(len(image), len(corner_p), along_row.size)
+                winner += along_row
+                winner += np.add.outer(image, corner_p)[:, :, None] * (shape.w * shape.c)
+                np.add.at(dx[images].reshape(-1), winner.reshape(-1), dy[images, rows, q].reshape(-1))
+
+        in_shares(of_images, shape.n, dx.size)
 
     def forward_kernel(self, x, y):
         self.index = self.empty(y.shape, self.index_dtype)

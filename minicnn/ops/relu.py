@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicnn.autograd import Op
+from minicnn.threads import elementwise
 
 
 class ReLU(Op):
@@ -20,11 +21,11 @@ class ReLU(Op):
         return x.shape
 
     def forward_numpy(self, x, y):
-        np.maximum(x, 0, out=y)
+        elementwise(lambda x, y: np.maximum(x, 0, out=y), x, y)
         self.y = y
 
     def backward_numpy(self, dy):
-        np.multiply(dy, self.y != 0, out=self.grad_array(0))
+        elementwise(lambda dy, y, dx: np.multiply(dy, y != 0, out=dx), dy, self.y, self.grad_array(0))
 
     def forward_kernel(self, x, y):
         self.kernels.relu_forward(x, y, x.size)

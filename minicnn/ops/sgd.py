@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.threads import in_shares
+
 BLOCK = 1 << 15  # elements: a block of each array and the scratch stay in a core's second-level cache
 
 
@@ -55,14 +57,23 @@ def sgd_step(
 
 @np.errstate(all="ignore")  # a training that diverges is the trainer's to notice
 def _sgd_numpy(weights, grads, velocity, segment: Segment, hyper, momentum, weight_decay, rule: SgdRule) -> None:
-    """Block by block: each array passes through the cache once."""
     lr, scale = (weights.dtype.type(h) for h in hyper)
     lr, decay = lr * weights.dtype.type(segment.lr_multiplier), weight_decay * segment.decay_multiplier
     if segment.lr_multiplier == 0:
         return
-    scratch = np.empty(min(BLOCK, segment.stop - segment.start), weights.dtype)
-    for start in range(segment.start, segment.stop, BLOCK):
-        part = slice(start, min(start + BLOCK, segment.stop))
+    arrays = [array[segment.start : segment.stop] for array in (weights, grads, velocity)]
+    in_shares(
+        lambda share: _sgd_blocks(*(array[share] for array in arrays), lr, scale, momentum, decay, rule),
+        segment.stop - segment.start,
+        segment.stop - segment.start,
+    )
+
+
+def _sgd_blocks(weights, grads, velocity, lr, scale, momentum, decay, rule: SgdRule) -> None:
+    """Block by block: each array passes through the cache once."""
+    scratch = np.empty(min(BLOCK, weights.size), weights.dtype)
+    for start in range(0, weights.size, BLOCK):
+        part = slice(start, start + BLOCK)
         w, v = weights[part], velocity[part]
         g = np.multiply(w, decay, out=scratch[: w.size])
         g += grads[part] if scale == 1 else grads[part] * scale

@@ -9,16 +9,18 @@ import numpy as np
 
 from minicnn.shapes import PoolShape
 
-CHUNK = 1 << 17  # elements of x: with what is computed from them they stay in a core's second-level cache
+CHUNK = 1 << 19  # elements of x: larger leaves the second-level cache, with smaller ones the threads wait for Python
 
 
-def chunks(shape: PoolShape) -> Iterator[tuple[slice, slice]]:
-    """(images, rows of y) that cover y in order, each over about CHUNK elements of x: many images or a part of one."""
+def chunks(shape: PoolShape, share: slice) -> Iterator[tuple[slice, slice]]:
+    """(images, rows of y) that cover the images `share` of y in order, each over about CHUNK elements of x: many images
+    or a part of one.
+    """
     images = max(1, CHUNK // max(1, shape.h * shape.w * shape.c))
     rows = max(1, CHUNK // max(1, shape.stride_h * shape.w * shape.c))
-    for n in range(0, shape.n, images):
+    for n in range(share.start, share.stop, images):
         for p in range(0, shape.p, rows):
-            yield slice(n, min(n + images, shape.n)), slice(p, min(p + rows, shape.p))
+            yield slice(n, min(n + images, share.stop)), slice(p, min(p + rows, shape.p))
 
 
 class Footprint:

@@ -24,6 +24,13 @@ def emulated():
     module.check_guards()
 
 
+@pytest.fixture
+def plain(emulated):
+    """For tests of what the plain module lets a kernel do and the checked one refuses at once (test_detector.py)."""
+    if emulated.checked:
+        pytest.skip("a fault that the checked module refuses before this test could see it")
+
+
 @pytest.fixture(params=SCHEDULES, ids=lambda schedule: "{}-seed{}-workers{}".format(*schedule))
 def schedule(request, emulated):
     """Each order in which threads may run: a correct kernel gives the same answer in all of them."""

@@ -26,6 +26,7 @@ CASES = {
     "two_groups": ((2, 6, 5, 8), (6, 3, 3, 4), {"groups": 2, "padding": 1}),
     "depthwise": ((2, 6, 5, 6), (12, 3, 3, 1), {"groups": 6, "padding": 1}),
     "first_layer_of_alexnet": ((1, 27, 23, 3), (8, 11, 11, 3), {"stride": 4, "padding": 2}),
+    "one_channel": ((3, 8, 9, 1), (4, 5, 3, 1), {"padding": (2, 0), "stride": (1, 2), "dilation": (1, 2)}),
     "past_a_tile_of_64": ((1, 9, 8, 5), (65, 3, 3, 5), {"padding": 1}),
     "past_a_tile_of_128": ((1, 12, 11, 15), (130, 3, 3, 15), {"padding": 1}),
     "one_short_of_a_tile": ((1, 9, 7, 7), (63, 3, 3, 7), {"padding": 1}),
@@ -83,24 +84,16 @@ def test_gradient_of_the_reference(case, rng):
     minicnn.gradcheck(function, [leaf(v, "numpy") for v in inputs], eps=1.0)
 
 
-def test_the_chunks_of_im2col_do_not_show(rng, monkeypatch):
+def test_the_chunks_do_not_show(rng, monkeypatch):
     function, inputs = given(CASES["stride"], rng)
     whole, whole_grads = run(function, inputs, "numpy")
     for chunk_bytes in (1, 3000):  # a row at a time; an image and a bit
-        monkeypatch.setattr(op_file, "CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr(op_file, "PATCH_BYTES", chunk_bytes)
+        monkeypatch.setattr(op_file, "SHARE_BYTES", chunk_bytes)
         y, grads = run(function, inputs, "numpy")
         assert_close(y, whole)
         for got, expected in zip(grads, whole_grads, strict=True):
             assert_close(got, expected)
-
-
-def test_both_ways_to_the_gradient_of_the_input_agree(rng, monkeypatch):
-    function, inputs = given(CASES["padding_on_all_sides"], rng)
-    results = []
-    for faster in (True, False):
-        monkeypatch.setattr(op_file, "convolving_is_faster", lambda shape, faster=faster: faster)
-        results.append(run(function, inputs, "numpy")[1][0])
-    assert_close(*results)
 
 
 @CASE

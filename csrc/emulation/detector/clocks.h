@@ -66,6 +66,7 @@ class Clocks {
            earlier.time() <= known_[thread][earlier.thread()];
   }
   bool is_of_this_block(Epoch epoch) const { return epoch.time() >= block_begin_; }
+  bool are_of_one_block(Epoch a, Epoch b) const { return block_number(a) == block_number(b); }
   uint64_t block_number(Epoch epoch) const;
 
   void order_block();

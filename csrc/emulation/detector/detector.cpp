@@ -25,8 +25,9 @@ struct Visit {
   unsigned thread;
   Trace trace;
 
-  bool reads() const { return access != Access::write; }
+  bool reads() const { return access == Access::read || access == Access::update; }
   bool writes() const { return access != Access::read; }
+  bool is_atomic() const { return trace.epoch.is_atomic(); }
 };
 
 class Detector {
@@ -48,6 +49,9 @@ class Detector {
     found_ = {};
   }
 
+  // The atomic that the thread has just visited the memory by has written it.
+  void mark_atomic_write(uintptr_t address, unsigned bytes);
+
   void end_block() {
     clocks.end_block(block_->shared, block_->shared + block_->shared_bytes);
     const uintptr_t begin = shared_begin_ - arena();
@@ -55,6 +59,17 @@ class Detector {
   }
 
   void visit(const Visit& visit);
+
+  // Whether the access does what the same thread did since anybody else could know: most do.
+  template <Access ACCESS>
+  bool repeats(uintptr_t begin, size_t bytes, Epoch now) {
+    if ((begin | bytes) % WORD != 0) return false;
+    for (uintptr_t word = begin / WORD; word < (begin + bytes) / WORD; ++word) {
+      const Cell& cell = shadow.word(word);
+      if (ACCESS == Access::read ? cell.read != now : cell.written != now || cell.read) return false;
+    }
+    return true;
+  }
 
   // What ended the block, and what it read before it was written.
   std::string take_found() { return describe(std::exchange(found_, {})); }
@@ -75,7 +90,7 @@ class Detector {
   void visit_cell(const Visit& visit, Cell& cell, Era& era);
   void read_cell(const Visit& visit, Cell& cell, Era& era);
   void write_cell(const Visit& visit, Cell& cell, Era& era);
-  void update_cell(const Visit& visit, Cell& cell, Era& era);
+  void mark_atomic_write(Cell& cell, Era& era);
   void add_reader(const Visit& visit, Cell& cell, Era& era);
   void remember(const Visit& visit, Readers& readers);
   bool supersedes(const Visit& visit, Epoch earlier);
@@ -84,6 +99,9 @@ class Detector {
     if (earlier.time() >= era.begin && !clocks.is_ordered(earlier, visit.thread)) race(visit, {earlier, code}, access);
   }
   void require_order_of_readers(const Visit& visit, Cell& cell, Era& era);
+  bool are_strong(Epoch atomic, Epoch other) const;
+  bool excludes(const Visit& visit, Epoch earlier) const;
+  bool has_been_seen(const Visit& visit, const std::vector<Trace>& traces, size_t index) const;
   void check_written(const Visit& visit, uintptr_t word, unsigned mask);
   Finding::Party party(Trace trace, Access access) const { return {access, trace, clocks.block_number(trace.epoch)}; }
   [[noreturn, gnu::cold]] void race(const Visit& visit, Trace earlier, Access access);
@@ -97,15 +115,32 @@ class Detector {
   Finding found_, unwritten_;
 };
 
+// Made by the first buffer.
+Detector* detector = nullptr;
+uintptr_t arena_begin = 0;
+
 Detector& instance() {
-  static Detector detector;
-  return detector;
+  if (!detector) {
+    arena_begin = arena();
+    detector = new Detector;
+  }
+  return *detector;
 }
 
-Access access_of(Epoch epoch) { return epoch.is_atomic() ? Access::atomic : Access::read; }
+Access access_of(Epoch epoch) { return epoch.is_atomic() ? Access::update : Access::read; }
 
-bool excludes(Epoch atomic, Epoch other, bool same_block) {
-  return !(other.is_atomic() && (same_block || (atomic.kind() == Kind::atomic && other.kind() == Kind::atomic)));
+// Two atomics that do not race: of one size, which makes it one place, and each in the scope of the other (PTX:
+// "morally strong").
+bool Detector::are_strong(Epoch atomic, Epoch other) const {
+  const bool in_scope =
+      clocks.are_of_one_block(atomic, other) || (!atomic.is_in_block_scope() && !other.is_in_block_scope());
+  return atomic.is_atomic() && other.is_atomic() && atomic.size() == other.size() && in_scope;
+}
+
+// Whether the access may not come at the same time as an earlier read or atomic.
+bool Detector::excludes(const Visit& visit, Epoch earlier) const {
+  if (visit.is_atomic()) return !are_strong(visit.trace.epoch, earlier);
+  return visit.writes() || earlier.is_atomic();
 }
 
 void Detector::visit(const Visit& visit) {
@@ -148,18 +183,16 @@ void Detector::visit_cell(const Visit& visit, Cell& cell, Era& era) {
     cell.readers = 0;
   }
   require_order(visit, cell.written, cell.write_code, Access::write, era);
-  if (visit.access == Access::read)
-    read_cell(visit, cell, era);
-  else if (visit.access == Access::write)
+  if (visit.access == Access::write)
     write_cell(visit, cell, era);
   else
-    update_cell(visit, cell, era);
+    read_cell(visit, cell, era);
 }
 
 void Detector::read_cell(const Visit& visit, Cell& cell, Era& era) {
   if (cell.read == visit.trace.epoch && visit.trace.epoch.kind() == Kind::plain) return;
-  if (cell.readers != 0 ? era.readers[cell.readers].has_atomics : cell.read.is_atomic())
-    require_order_of_readers(visit, cell, era);
+  const bool has_atomics = cell.readers != 0 ? era.readers[cell.readers].has_atomics : cell.read.is_atomic();
+  if (cell.read && (visit.is_atomic() || has_atomics)) require_order_of_readers(visit, cell, era);
   add_reader(visit, cell, era);
 }
 
@@ -173,27 +206,63 @@ void Detector::write_cell(const Visit& visit, Cell& cell, Era& era) {
   cell.split = 0;
 }
 
-void Detector::update_cell(const Visit& visit, Cell& cell, Era& era) {
-  if (cell.read) require_order_of_readers(visit, cell, era);
-  add_reader(visit, cell, era);
-}
-
 // The reads and atomics since the last write, where they exclude this access.
 void Detector::require_order_of_readers(const Visit& visit, Cell& cell, Era& era) {
-  const auto check = [&](Epoch& epoch, uint32_t code) {
-    const Epoch mine = visit.trace.epoch;
-    const bool conflict = visit.access == Access::write || (visit.access == Access::read && epoch.is_atomic()) ||
-                          (visit.access == Access::atomic && excludes(mine, epoch, clocks.is_of_this_block(epoch)));
-    if (conflict) require_order(visit, epoch, code, access_of(epoch), era);
-  };
-  if (cell.readers == 0) return check(cell.read, cell.read_code);
-  for (Trace& trace : era.readers[cell.readers].traces) check(trace.epoch, trace.code);
+  if (cell.readers == 0) {
+    if (excludes(visit, cell.read)) require_order(visit, cell.read, cell.read_code, access_of(cell.read), era);
+    return;
+  }
+  auto& traces = era.readers[cell.readers].traces;
+  for (size_t i = 0; i < traces.size(); ++i) {
+    Trace& trace = traces[i];
+    if (!excludes(visit, trace.epoch) || clocks.is_ordered(trace.epoch, visit.thread)) continue;
+    if (!has_been_seen(visit, traces, i)) race(visit, trace, access_of(trace.epoch));
+  }
+}
+
+// Whether an atomic write was read by a later atomic, or through others, that is ordered before the access: then the
+// write is so, too (PTX's causality order, by way of its observation order), though not what came before it.
+bool Detector::has_been_seen(const Visit& visit, const std::vector<Trace>& traces, size_t index) const {
+  const Epoch write = traces[index].epoch;
+  if (!write.is_atomic() || !write.has_written()) return false;
+  for (size_t i = index + 1; i < traces.size(); ++i) {
+    Epoch later = traces[i].epoch;
+    if (!are_strong(write, later)) continue;
+    if (clocks.is_ordered(later, visit.thread) || has_been_seen(visit, traces, i)) return true;
+  }
+  return false;
+}
+
+void Detector::mark_atomic_write(uintptr_t address, unsigned bytes) {
+  Era& era = is_shared(address) ? of_block_ : of_launch_;
+  const uintptr_t begin = address - arena();
+  for (uintptr_t word = begin / WORD; word * WORD < begin + bytes; ++word) {
+    if (shadow.word(word).split != era.number) {
+      mark_atomic_write(shadow.word(word), era);
+      continue;
+    }
+    for (unsigned i = 0; i < WORD; ++i)
+      if (const uintptr_t byte = word * WORD + i; byte >= begin && byte < begin + bytes)
+        mark_atomic_write(shadow.bytes(word)[i], era);
+  }
+}
+
+// Of the writes of one kind by the atomics of a block the last one stands for all: it has seen the others.
+void Detector::mark_atomic_write(Cell& cell, Era& era) {
+  const Epoch write = cell.read = cell.read.as_written();
+  if (cell.readers == 0) return;
+  auto& traces = era.readers[cell.readers].traces;
+  traces.pop_back();
+  std::erase_if(traces, [&](const Trace& trace) {
+    return trace.epoch.kind() == write.kind() && clocks.is_of_this_block(trace.epoch);
+  });
+  traces.push_back({write, cell.read_code});
 }
 
 // Whether whatever is ordered after this access is so after the earlier one, and excluded by both alike.
 bool Detector::supersedes(const Visit& visit, Epoch earlier) {
-  return earlier.kind() == visit.trace.epoch.kind() && earlier.kind() != Kind::copy &&
-         clocks.is_ordered(earlier, visit.thread);
+  const bool is_same_kind = earlier.as_written().kind() == visit.trace.epoch.as_written().kind();
+  return is_same_kind && earlier.kind() != Kind::copy && clocks.is_ordered(earlier, visit.thread);
 }
 
 void Detector::add_reader(const Visit& visit, Cell& cell, Era& era) {
@@ -245,6 +314,7 @@ void Detector::check_written(const Visit& visit, uintptr_t word, unsigned mask) 
     return;
   }
   if (unwritten_) return;
+  at_ = arena() + word * WORD + unsigned(std::countr_zero(mask & ~(unsigned(shadow.state(word)) >> 4)));
   unwritten_ = {Finding::Fault::unwritten, at_, party(visit.trace, visit.access), {}};
 }
 
@@ -262,14 +332,22 @@ void Detector::abandon_block(const Finding& finding) {
   current().worker->abandon_block();
 }
 
+bool is_in_arena(const void* address) { return reinterpret_cast<uintptr_t>(address) - arena_begin < ARENA_BYTES; }
+
 // The access of the current thread, if it is one to device memory.
-inline void visit(const void* address, size_t bytes, Access access, Kind kind, const void* code) {
-  const auto begin = reinterpret_cast<uintptr_t>(address);
-  static const uintptr_t arena_begin = arena();
-  if (begin - arena_begin >= ARENA_BYTES) return;
-  Detector& detector = instance();
+void visit(const void* address, size_t bytes, Access access, Kind kind, const void* code) {
+  if (!is_in_arena(address)) return;
   const unsigned thread = current().linear;
-  detector.visit({begin, unsigned(bytes), access, thread, {detector.clocks.epoch(thread).as(kind), code_number(code)}});
+  const Epoch now = detector->clocks.epoch(thread).as(kind);
+  detector->visit({reinterpret_cast<uintptr_t>(address), unsigned(bytes), access, thread, {now, code_number(code)}});
+}
+
+template <Access ACCESS>
+inline void visit_plainly(const void* address, size_t bytes, const void* code) {
+  if (!is_in_arena(address)) return;
+  const Epoch now = detector->clocks.epoch(current().linear);
+  if (!detector->repeats<ACCESS>(reinterpret_cast<uintptr_t>(address) - arena_begin, bytes, now))
+    visit(address, bytes, ACCESS, Kind::plain, code);
 }
 
 }  // namespace
@@ -286,7 +364,7 @@ void end_buffer(const void* address, size_t bytes) {
 
 void mark_written(const void* address, size_t bytes) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(address) - arena();
-  if (begin < ARENA_BYTES) instance().shadow.set_written(begin, begin + bytes);
+  if (is_in_arena(address)) instance().shadow.set_written(begin, begin + bytes);
 }
 
 void begin_launch(const Launch&) { instance().begin_launch(); }
@@ -316,13 +394,14 @@ void leave_barrier(int barrier, const uint32_t (&waiting)[MAX_WARPS]) {
 
 void fence(Scope scope) { instance().clocks.fence(current().linear, scope); }
 
-void begin_atomic(const void* address, unsigned bytes, Scope scope) {
-  visit(address, bytes, Access::atomic, scope == Scope::device ? Kind::atomic : Kind::atomic_of_block,
+void begin_atomic(const void* address, unsigned bytes, Scope scope, Atomic kind) {
+  visit(address, bytes, kind == Atomic::update ? Access::update : Access::exchange, atomic_kind(bytes, scope),
         __builtin_return_address(0));
   instance().clocks.read_atomically(current().linear, address, scope);
 }
 
-void end_atomic_write(const void* address, Scope scope) {
+void end_atomic_write(const void* address, unsigned bytes, Scope scope) {
+  if (is_in_arena(address)) instance().mark_atomic_write(reinterpret_cast<uintptr_t>(address), bytes);
   instance().clocks.write_atomically(current().linear, address, scope);
 }
 
@@ -331,7 +410,7 @@ void start_copy(const Copy& copy, const void* code) {
   const unsigned thread = current().linear;
   const Trace trace{detector.clocks.copy_epoch(thread), code_number(code)};
   const auto source = reinterpret_cast<uintptr_t>(copy.global), target = reinterpret_cast<uintptr_t>(copy.shared);
-  if (copy.inside && source - arena() < ARENA_BYTES) detector.visit({source, copy.bytes, Access::read, thread, trace});
+  if (copy.inside && is_in_arena(copy.global)) detector.visit({source, copy.bytes, Access::read, thread, trace});
   detector.visit({target, copy.bytes, Access::write, thread, trace});
 }
 
@@ -339,12 +418,8 @@ void commit_copies() { instance().clocks.commit_copies(current().linear); }
 
 void wait_for_copies(unsigned pending) { instance().clocks.wait_for_copies(current().linear, pending); }
 
-void read(const void* address, size_t bytes, const void* code) {
-  visit(address, bytes, Access::read, Kind::plain, code);
-}
+void read(const void* address, size_t bytes, const void* code) { visit_plainly<Access::read>(address, bytes, code); }
 
-void write(const void* address, size_t bytes, const void* code) {
-  visit(address, bytes, Access::write, Kind::plain, code);
-}
+void write(const void* address, size_t bytes, const void* code) { visit_plainly<Access::write>(address, bytes, code); }
 
 }  // namespace minicnn::emulation::detector

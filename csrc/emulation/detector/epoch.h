@@ -1,16 +1,24 @@
 // A moment in the life of a thread of the grid, in 64 bits.
 #pragma once
+#include <bit>
 #include <cstdint>
+
+#include "emulation/detector/order.h"
 
 namespace minicnn::emulation::detector {
 
+// What kind of access it was: one of these, or an atomic.
 enum class Kind : unsigned {
   plain,
-  atomic,           // in device scope
-  atomic_of_block,  // in block scope
-  copy,             // of an asynchronous copy that may be under way; the time then names its group
-  waited_copy,      // of one that its thread has waited for, at this time
+  copy,         // of an asynchronous copy that may be under way; the time then names its group
+  waited_copy,  // of one that its thread has waited for, at this time
+  // An atomic: ATOMIC, its size, and what else holds of it, in bits.
 };
+constexpr unsigned ATOMIC = 0b1000, SIZE = 0b0011, BLOCK_SCOPE = 0b0100, HAS_WRITTEN = 0b1'0000;
+
+constexpr Kind atomic_kind(unsigned bytes, Scope scope) {
+  return Kind(ATOMIC | unsigned(std::countr_zero(bytes)) | (scope == Scope::block ? BLOCK_SCOPE : 0));
+}
 
 // Times are numbers of one process-wide count, which goes up whenever a thread orders what it did before against what
 // others do later: the times of a launch, and within it those of a block (blocks run one after another), are a range.
@@ -23,12 +31,20 @@ class Epoch {
   constexpr uint64_t time() const { return bits_ >> 16; }
   constexpr unsigned thread() const { return unsigned(bits_ & 1023); }  // in its block
   constexpr Kind kind() const { return Kind(bits_ >> 10 & 63); }
-  constexpr bool is_atomic() const { return kind() == Kind::atomic || kind() == Kind::atomic_of_block; }
   constexpr Epoch as(Kind kind) const { return {time(), thread(), kind}; }
+
+  constexpr bool is_atomic() const { return has(ATOMIC); }
+  constexpr bool is_in_block_scope() const { return has(BLOCK_SCOPE); }
+  constexpr bool has_written() const { return has(HAS_WRITTEN); }  // an atomic, which may find that it need not
+  constexpr unsigned size() const { return unsigned(kind()) & SIZE; }
+  constexpr Epoch as_written() const { return as(Kind(unsigned(kind()) | HAS_WRITTEN)); }
+
   constexpr bool operator==(const Epoch&) const = default;
   constexpr explicit operator bool() const { return bits_ != 0; }
 
  private:
+  constexpr bool has(unsigned flag) const { return unsigned(kind()) & flag; }
+
   uint64_t bits_ = 0;
 };
 

@@ -15,9 +15,11 @@ enum class Scope { block, device };
 
 namespace detector {
 
-// The calling thread is about to read and write `bytes` at `address` as one; and has written them.
-void begin_atomic(const void* address, unsigned bytes, Scope scope);
-void end_atomic_write(const void* address, Scope scope);
+// The calling thread is about to read and write `bytes` at `address` as one, or to write them whatever is there; and
+// has written them.
+enum class Atomic { update, exchange };
+void begin_atomic(const void* address, unsigned bytes, Scope scope, Atomic kind);
+void end_atomic_write(const void* address, unsigned bytes, Scope scope);
 
 void fence(Scope scope);
 

@@ -18,10 +18,16 @@ Dl_info this_module() {
   return module;
 }
 
+// What addr2line calls a place.
+uintptr_t offset_in_file(uint32_t code) {
+  const auto origin = reinterpret_cast<uintptr_t>(&code_origin);
+  return origin + uintptr_t(int32_t(code)) - reinterpret_cast<uintptr_t>(this_module().dli_fbase);
+}
+
 // "path:line" of the functions inlined there, from the inmost; empty where nothing can tell.
 std::vector<std::string> inlined_places(uint32_t code) {
-  char address[24];
-  std::snprintf(address, sizeof address, " 0x%x 2>/dev/null", code - 1);  // in the call, not behind it
+  char address[40];
+  std::snprintf(address, sizeof address, " 0x%zx 2>/dev/null", size_t(offset_in_file(code) - 1));  // in the call itself
   const std::string command = std::string("addr2line -i -e '") + this_module().dli_fname + "'" + address;
   std::vector<std::string> places;
   FILE* pipe = popen(command.c_str(), "r");
@@ -71,8 +77,8 @@ std::string describe_memory(uintptr_t address, const Block& block) {
 const char* verb(const Finding::Party& party) {
   const Kind kind = party.trace.epoch.kind();
   const bool is_copy = kind == Kind::copy || kind == Kind::waited_copy;
-  if (party.access == Access::atomic)
-    return kind == Kind::atomic ? "updated by an atomic" : "updated by a block's atomic";
+  if (party.trace.epoch.is_atomic())
+    return party.trace.epoch.is_in_block_scope() ? "updated by a block's atomic" : "updated by an atomic";
   if (party.access == Access::write) return is_copy ? "written by an asynchronous copy started" : "written";
   return is_copy ? "read by an asynchronous copy started" : "read";
 }
@@ -83,10 +89,7 @@ std::string describe(const Finding::Party& party) {
 
 }  // namespace
 
-uint32_t code_number(const void* return_address) {
-  static const auto begin = reinterpret_cast<uintptr_t>(this_module().dli_fbase);
-  return uint32_t(reinterpret_cast<uintptr_t>(return_address) - begin);
-}
+const char code_origin = 0;
 
 std::string code_place(uint32_t code) {
   std::string outmost, inmost;
@@ -97,7 +100,7 @@ std::string code_place(uint32_t code) {
   }
   if (outmost.empty()) {
     char text[40];
-    std::snprintf(text, sizeof text, "0x%x of ", code);
+    std::snprintf(text, sizeof text, "0x%zx of ", size_t(offset_in_file(code)));
     return text + name_of(this_module().dli_fname);
   }
   return outmost == inmost ? outmost : outmost + " (" + inmost + ")";

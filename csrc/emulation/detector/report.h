@@ -8,11 +8,16 @@
 
 namespace minicnn::emulation::detector {
 
-enum class Access : uint8_t { read, write, atomic };
+// Any byte of the module: places in its code are distances from here.
+extern const char code_origin;
+
+enum class Access : uint8_t { read, write, update, exchange };
 
 // A place in the code of this module as a number, and back as "relu.cu:25", with the line of the function inlined there
 // in which the access is written: "relu.cu:25 (vec4.h:49)".
-uint32_t code_number(const void* return_address);
+inline uint32_t code_number(const void* return_address) {
+  return uint32_t(reinterpret_cast<uintptr_t>(return_address) - reinterpret_cast<uintptr_t>(&code_origin));
+}
 std::string code_place(uint32_t code);
 
 struct Finding {

@@ -1,0 +1,64 @@
+"""The ladder of float32 matrix products, rung by rung, on a device of kernels ("cuda"; "emulated" shows only that it runs).
+
+The products are those of AlexNet's convolutions and fully connected layers, c (M, N) = a (M, K) b (N, K)^T, a row of c an
+output pixel or an image; PyTorch multiplies beside each rung.
+"""
+
+import numpy as np
+import torch
+from harness import Session, device_place, gradient_of
+from layers import layers
+
+from minicnn import nn
+from minicnn.shapes import AUTOMATIC, ConvShape, GemmShape, Layout
+from minicnn.tensor import Accumulate
+
+RUNGS = ("gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized")
+
+
+def products(batch: int):
+    """(layer, M, N, K) of AlexNet's layers as matrix products; of a convolution in groups, one group's."""
+    for layer in layers(nn.Conv2d, batch, ["alexnet"]):
+        weight, conv = layer.module.weight, layer.module
+        shape = ConvShape.of(
+            "conv2d", layer.input_shape, weight.shape, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+        yield layer.name, shape.n * shape.p * shape.q, shape.k // shape.groups, weight.size // shape.k
+    for layer in layers(nn.Linear, batch, ["alexnet"]):
+        yield layer.name, batch, *layer.module.weight.shape
+
+
+def contender(session: Session, rung: str, a, b, c, shape: GemmShape):
+    """The call of one rung; the highest has a schedule, and a workspace for it."""
+    kernels, arguments = session.device.kernels, [a, b, None, c]
+    if rung == RUNGS[-1]:
+        workspace = session.device.empty((kernels.gemm_workspace(shape, AUTOMATIC),))
+        arguments += [workspace, shape, Layout.nt, Accumulate.overwrite, AUTOMATIC]
+    else:
+        arguments += [shape, Layout.nt, Accumulate.overwrite]
+    return lambda: getattr(kernels, rung)(*arguments)
+
+
+def main() -> None:
+    session = Session("gemm")
+    if session.device.kernels is None:
+        raise SystemExit(f"bench gemm: the ladder is made of CUDA kernels, {session.device.name!r} has none")
+    for name, m, n, k in products(session.batch):
+        if session.only not in name:
+            continue
+        a, b = gradient_of((m, k)), gradient_of((n, k))
+        theirs = [torch.from_numpy(v).to(device_place(session.device)) for v in (a, b)]
+        expected = (theirs[0] @ theirs[1].T).cpu().numpy()
+        ours = [session.device.array(v) for v in (a, b)]
+        for rung in RUNGS:
+            c = session.device.empty((m, n))
+            multiply = contender(session, rung, *ours, c, GemmShape(m, n, k, k, k, n))
+            multiply()
+            np.testing.assert_allclose(session.device.to_numpy(c), expected, rtol=1e-3, atol=1e-3 * np.sqrt(k))
+            rivals = {"torch": lambda theirs=theirs: theirs[0] @ theirs[1].T}
+            session.race(name, rung, [(m, k), (n, k)], multiply, rivals, 2 * m * n * k, 4 * (m * k + n * k + m * n))
+    session.close()
+
+
+if __name__ == "__main__":
+    main()
