@@ -295,12 +295,12 @@ def test_float16_rounds_to_nearest_ties_to_even(emulated, on_device, run, rng):
 
 def test_nan_and_infinity(emulated, on_device, run):
     """NaN as CUDA's headers have it; TF32 as ptxas has it: a NaN whose bits are all among the last 13 gets lost."""
-    x = f32([0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC12345, 0x7F800001, 0x7F802000])
+    x = f32([0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC12345, 0x7F800001, 0x7F802000, 0x7FFFFFFF])
     bf16, f16, tf32 = narrow(emulated, on_device, run, x)
-    assert [hex(word) for word in bf16] == ["0x7f80", "0xff80"] + ["0x7fff"] * 4
-    assert [hex(word) for word in f16] == ["0x7c00", "0xfc00"] + ["0x7fff"] * 4
+    assert [hex(word) for word in bf16] == ["0x7f80", "0xff80"] + ["0x7fff"] * 5
+    assert [hex(word) for word in f16] == ["0x7c00", "0xfc00"] + ["0x7fff"] * 5
     assert [hex(word) for word in tf32] == [
-        "0x7f800000", "0xff800000", "0x7fc00000", "0xffc12000", "0x7f800000", "0x7f802000",
+        "0x7f800000", "0xff800000", "0x7fc00000", "0xffc12000", "0x7f800000", "0x7f802000", "0x7fffe000",
     ]  # fmt: skip
 
 
