@@ -41,6 +41,8 @@ namespace {
 
 template <class T>
 constexpr const char* dtype_name() {
+  if constexpr (std::is_same_v<T, Bfloat16>) return "bfloat16";
+  if constexpr (std::is_same_v<T, Float16>) return "float16";
   if constexpr (std::is_same_v<T, float>) return "float32";
   if constexpr (std::is_same_v<T, double>) return "float64";
   if constexpr (std::is_same_v<T, uint8_t>) return "uint8";
@@ -294,9 +296,14 @@ void bind_probes(py::module_ m) {
   bind(m, "built_ins", probes::built_ins);
   bind(m, "copy_misaligned", probes::copy_misaligned);
   bind(m, "diverge_at_barrier", probes::diverge_at_barrier);
+  bind(m, "diverge_at_mma", probes::diverge_at_mma);
   bind(m, "diverge_in_warp", probes::diverge_in_warp);
   bind(m, "hand_over", probes::hand_over);
+  bind(m, "load_matrices", probes::load_matrices);
+  bind(m, "load_matrices_in_half_a_warp", probes::load_matrices_in_half_a_warp);
   bind(m, "misuse_named_barrier", probes::misuse_named_barrier);
+  bind(m, "mma", probes::mma);
+  bind(m, "narrow", probes::narrow);
   bind(m, "overflow_stack", probes::overflow_stack);
   bind(m, "philox", probes::philox);
   bind(m, "philox_known_answer", probes::philox_known_answer);
@@ -315,6 +322,11 @@ void bind_probes(py::module_ m) {
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
   bind(m, "wait_for_each_other", probes::wait_for_each_other);
+  bind(m, "warp_gemm_bf16", probes::warp_gemm_bf16);
+  bind(m, "warp_gemm_f16", probes::warp_gemm_f16);
+  bind(m, "warp_gemm_tf32", probes::warp_gemm_tf32);
+  bind(m, "widen_bf16", probes::widen_bf16);
+  bind(m, "widen_f16", probes::widen_f16);
   bind(m, "write_at", probes::write_at);
   bind(m, "write_shared", probes::write_shared);
 }

@@ -45,7 +45,8 @@ std::vector<std::string> inlined_places(uint32_t code) {
 bool is_of_kernel(const std::string& place) {
   const std::string path = place.substr(0, place.rfind(':'));
   if (path.find("/csrc/emulation/") != std::string::npos && path.ends_with(".h")) return false;
-  for (const char* wrapper : {"/csrc/launch.h", "/csrc/device/async_copy.h", "/csrc/device/named_barrier.h"})
+  for (const char* wrapper :
+       {"/csrc/launch.h", "/csrc/device/async_copy.h", "/csrc/device/ldmatrix.h", "/csrc/device/named_barrier.h"})
     if (path.ends_with(wrapper)) return false;
   return path.find("/include/c++/") == std::string::npos && path.find("/usr/") != 0;
 }
