@@ -60,9 +60,9 @@ def as_float64(model):
 def to_torch(ours, theirs, torch):
     """Our parameters and running statistics into a PyTorch module that makes its layers in the same order, in float64.
     PyTorch's weights are (K, C, R, S). A layer behind a flattened map must read it in our order: H, W, C."""
+    theirs.double()
     running = [values for path, values in ours.named_buffers() if "running" in path]
     their_running = [values for path, values in theirs.named_buffers() if "running" in path]
-    theirs.double()
     with torch.no_grad():
         for own, other in zip([*ours.parameters(), *running], [*theirs.parameters(), *their_running], strict=True):
             values = own.numpy()

@@ -22,6 +22,7 @@ from minicnn.models.network import (
     constructor,
     he,
 )
+from minicnn.nn import init
 from minicnn.shapes import window_count
 
 
@@ -94,17 +95,25 @@ def make(name: str, options: dict) -> Network:
     return of_rows(name, *form_of(options["image_size"]), options)
 
 
+def he_and_open(network: Network) -> None:
+    """He's normal weights; the maps of the classes start at 1, so that the ReLU behind them, which is the paper's, lets
+    every one of them learn: a map that starts below 0 everywhere stays there."""
+    he(network)
+    for layer in network.output_layers():
+        init.constant_(layer.bias, 1.0)
+
+
 nin = constructor(
     "nin",
     make,
-    {"he": he},
+    {"he": he_and_open},
     """Network in Network: mlpconv layers and global average pooling.
 
     num_classes, in_channels  of the data
     image_size  pixels of its square images: 224 as published, any size from 64 on, and from 28 to 63 the paper's network for
                 images of 32
-    initialize  "he": He's normal weights and zero biases (the paper does not say what it starts from); None: zeros, for
-                weights that are loaded or only counted
+    initialize  "he": He's normal weights and zero biases, 1 for the maps of the classes (the paper does not say what it
+                starts from); None: zeros, for weights that are loaded or only counted
     dropout     probability of dropping a unit before an mlpconv layer
 
     Raises ValueError that says which argument does not fit.
