@@ -118,6 +118,12 @@ def test_options_build_its_like():
     like.load_state_dict(network.state_dict())
 
 
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_options_build_its_like_for_every_network(name):
+    network = CONSTRUCTORS[name](num_classes=3, image_size=30, in_channels=2, initialize=None)
+    assert repr(models.find(network.name)(**network.options)) == repr(network)
+
+
 def test_a_seed_fixes_the_initial_values():
     states = []
     for seed in (1, 1, 2):

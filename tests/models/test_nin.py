@@ -99,5 +99,5 @@ def test_the_maps_of_the_classes_start_open(rng):
 
 
 def test_one_batch_is_learned_by_heart():
-    losses = twins.learn_by_heart(models.nin(4, 28, 1, dropout=0.0), lr=0.003, steps=70)
-    assert losses[0] > 1 and losses[-1] < 0.05
+    losses = twins.learn_by_heart(models.nin(4, 28, 1, dropout=0.0), lr=0.004, steps=40, images=2)
+    assert losses[0] > 1 and losses[-1] < 0.02
