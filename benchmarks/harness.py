@@ -168,7 +168,9 @@ class Session:
         )
 
     def close(self) -> None:
-        if self.out and self.rows:
+        if not self.rows:
+            raise SystemExit(f"bench {self.op}: no case has {self.only!r} in its name")
+        if self.out:
             write_rows(self.out, self.rows, self.ceilings)
 
 

@@ -30,9 +30,9 @@ build() {
 export -f build # timeout runs programs, not functions: the stage calls it through bash
 
 if [ "$DEVICE" = cuda ]; then
-  SIZES=() SMALL=() NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REQUIRE=cuda,emulated,torch
+  SIZES=() SMALL=() FEW=() NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REQUIRE=cuda,emulated,torch
 else
-  SIZES=(--batch 1 --rounds 1 --only "vgg_a features.1") SMALL=(--rounds 1 --only "28 pixels")
+  SIZES=(--batch 1 --rounds 1) SMALL=(--rounds 1 --only "28 pixels") FEW=(--only "alexnet features.8")
   NETWORKS=lenet BATCH=1 REQUIRE=emulated,torch
 fi
 
@@ -45,6 +45,9 @@ for wanted in ${@:-build test layers steps train}; do
         op=$(basename "$bench" .py)
         case $op in
           bench_step) ;;
+          bench_conv2d | bench_gemm)
+            stage 200 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" "${FEW[@]}" --out "$OUT/$op.csv"
+            ;;
           bench_sgd) stage 120 "$op" python3 "$bench" --device "$DEVICE" "${SMALL[@]}" --out "$OUT/$op.csv" ;;
           *) stage 200 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" --out "$OUT/$op.csv" ;;
         esac

@@ -20,9 +20,11 @@
 #include "shapes.h"
 
 #ifdef MINICNN_EMULATED
-#include "emulation/memory.h"
-#include "emulation/options.h"
+#include "emulation/bindings.h"
 #include "emulation/probes.h"
+#endif
+#ifdef MINICNN_CHECKED
+#include "emulation/detector/races.h"
 #endif
 
 #ifndef MINICNN_ARCHITECTURES
@@ -39,6 +41,8 @@ namespace {
 
 template <class T>
 constexpr const char* dtype_name() {
+  if constexpr (std::is_same_v<T, Bfloat16>) return "bfloat16";
+  if constexpr (std::is_same_v<T, Float16>) return "float16";
   if constexpr (std::is_same_v<T, float>) return "float32";
   if constexpr (std::is_same_v<T, double>) return "float64";
   if constexpr (std::is_same_v<T, uint8_t>) return "uint8";
@@ -284,37 +288,22 @@ void bind_kernels(py::module_& m) {
 
 #ifdef MINICNN_EMULATED
 
-constexpr std::array ORDERS = {"forward", "reverse", "random"};  // as in emulation::Order
-
-void configure(const std::string& order, uint64_t seed, int workers) {
-  const auto found = std::find(ORDERS.begin(), ORDERS.end(), order);
-  if (found == ORDERS.end()) throw py::value_error("order is 'forward', 'reverse' or 'random', not '" + order + "'");
-  if (workers < 1) throw py::value_error("workers is at least 1, not " + std::to_string(workers));
-  emulation::options() = {emulation::Order(found - ORDERS.begin()), seed, workers};
-}
-
-// What configure() takes.
-py::dict configuration() {
-  const emulation::Options& options = emulation::options();
-  return py::dict(py::arg("order") = ORDERS[size_t(options.order)], py::arg("seed") = options.seed,
-                  py::arg("workers") = options.workers);
-}
-
-void bind_emulation(py::module_& m) {
-  m.def("allocate", [](size_t bytes) { return reinterpret_cast<uintptr_t>(emulation::allocate(bytes)); });
-  m.def("release", [](uintptr_t address) { emulation::release(reinterpret_cast<void*>(address)); });
-  m.def("check_guards", emulation::check_guards);
-  m.def("configuration", configuration);
-  m.def("configure", configure, py::arg("order") = "forward", py::arg("seed") = 0, py::arg("workers") = 1);
-}
-
 void bind_probes(py::module_ m) {
   bind(m, "atomics", probes::atomics);
+  bind(m, "atomics_of_block", probes::atomics_of_block);
   bind(m, "block_reductions", probes::block_reductions);
   bind(m, "block_votes", probes::block_votes);
   bind(m, "built_ins", probes::built_ins);
+  bind(m, "copy_misaligned", probes::copy_misaligned);
   bind(m, "diverge_at_barrier", probes::diverge_at_barrier);
+  bind(m, "diverge_at_mma", probes::diverge_at_mma);
   bind(m, "diverge_in_warp", probes::diverge_in_warp);
+  bind(m, "hand_over", probes::hand_over);
+  bind(m, "load_matrices", probes::load_matrices);
+  bind(m, "load_matrices_in_half_a_warp", probes::load_matrices_in_half_a_warp);
+  bind(m, "misuse_named_barrier", probes::misuse_named_barrier);
+  bind(m, "mma", probes::mma);
+  bind(m, "narrow", probes::narrow);
   bind(m, "overflow_stack", probes::overflow_stack);
   bind(m, "philox", probes::philox);
   bind(m, "philox_known_answer", probes::philox_known_answer);
@@ -323,6 +312,7 @@ void bind_probes(py::module_ m) {
   bind(m, "return_before_barrier", probes::return_before_barrier);
   bind(m, "reverse", probes::reverse);
   bind(m, "reverse_without_barrier", probes::reverse_without_barrier);
+  bind(m, "run_copies", probes::run_copies);
   bind(m, "shuffle_outside_mask", probes::shuffle_outside_mask);
   bind(m, "shuffle_with_foreign_mask", probes::shuffle_with_foreign_mask);
   bind(m, "shuffles", probes::shuffles);
@@ -332,8 +322,33 @@ void bind_probes(py::module_ m) {
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
   bind(m, "wait_for_each_other", probes::wait_for_each_other);
+  bind(m, "warp_gemm_bf16", probes::warp_gemm_bf16);
+  bind(m, "warp_gemm_f16", probes::warp_gemm_f16);
+  bind(m, "warp_gemm_tf32", probes::warp_gemm_tf32);
+  bind(m, "widen_bf16", probes::widen_bf16);
+  bind(m, "widen_f16", probes::widen_f16);
   bind(m, "write_at", probes::write_at);
   bind(m, "write_shared", probes::write_shared);
+}
+
+#endif
+
+#ifdef MINICNN_CHECKED
+
+void bind_races(py::module_ m) {
+  bind(m, "atomic_and_plain", races::atomic_and_plain);
+  bind(m, "atomics_of_blocks", races::atomics_of_blocks);
+  bind(m, "bytes", races::bytes);
+  bind(m, "copies", races::copies);
+  bind(m, "copy_from", races::copy_from);
+  bind(m, "flag_in_block", races::flag_in_block);
+  bind(m, "increment", races::increment);
+  bind(m, "last_block", races::last_block);
+  bind(m, "named", races::named);
+  bind(m, "neighbours", races::neighbours);
+  bind(m, "read_and_write", races::read_and_write);
+  bind(m, "read_partly_written", races::read_partly_written);
+  bind(m, "reuse", races::reuse);
 }
 
 #endif
@@ -354,7 +369,10 @@ PYBIND11_MODULE(MINICNN_MODULE, m) {
   bind_kernels(m);
   bind_index_maps(submodule(m, "index_maps"));
 #ifdef MINICNN_EMULATED
-  bind_emulation(m);
+  emulation::bind_emulation(m);
   bind_probes(submodule(m, "probes"));
+#endif
+#ifdef MINICNN_CHECKED
+  bind_races(submodule(m, "races"));
 #endif
 }

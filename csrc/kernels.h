@@ -17,6 +17,14 @@ using Stream = CUstream_st*;  // cudaStream_t, without the CUDA headers
 // What a kernel does with a gradient that may already hold a contribution.
 enum class Accumulate : int { overwrite = 0, add = 1 };
 
+// Numbers of 16 bits as arrays hold them; device/float16.h computes with them.
+struct Bfloat16 {
+  uint16_t bits;  // 1 sign, 8 exponent, 7 mantissa bits: the upper half of a float32
+};
+struct Float16 {
+  uint16_t bits;  // 1 sign, 5 exponent, 10 mantissa bits: IEEE 754 binary16
+};
+
 // Adaptive average pooling: x, dx (N, H, W, C), y, dy (N, P, Q, C) float32.
 void adaptive_avgpool2d_forward(const float* x, float* y, int n, int h, int w, int c, int p, int q, Stream stream);
 void adaptive_avgpool2d_backward(const float* dy, float* dx, Accumulate accumulate, int n, int h, int w, int c, int p,

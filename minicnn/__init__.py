@@ -8,14 +8,14 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.autograd import backward, no_grad
     from minicnn.checkpoint import CheckpointError
     from minicnn.creation import tensor
-    from minicnn.errors import DeviceError, GraphError, OpError
+    from minicnn.errors import DeviceError, GraphError, OpError, TrainingError
     from minicnn.evaluation import evaluate, predict
     from minicnn.gradcheck import gradcheck
     from minicnn.random import manual_seed
     from minicnn.saving import load, save
     from minicnn.summary import summary
     from minicnn.tensor import Tensor
-    from minicnn.training import TrainingError, train
+    from minicnn.training import train
 else:  # a bare checkout: `python3 -m minicnn` passes here on its way to install it (bootstrap.py)
 
     def __getattr__(name):

@@ -2,7 +2,7 @@
 
 "numpy"     the reference: every op's forward_numpy / backward_numpy
 "cpu"       what is fastest on this processor (the reference, until native kernels stand beside it)
-"emulated"  the CUDA kernels, run on the CPU
+"emulated"  the CUDA kernels, run on the CPU; with MINICNN_EMULATED=checked, under a detector of races
 "cuda"      the CUDA kernels, run on a GPU; "cuda:1" is the second one
 """
 
@@ -193,7 +193,11 @@ class HostDevice(Device):
 
 
 class EmulatedDevice(HostDevice):
-    """The CUDA kernels on the CPU, each array alone between guard pages (csrc/emulation)."""
+    """The CUDA kernels on the CPU, each array alone between guard pages (csrc/emulation).
+
+    The checked module knows what kernels have written; what the host writes here, it is told. Of what NumPy writes
+    elsewhere it sees only that it is no longer the 0xFF of fresh memory.
+    """
 
     def __init__(self, module):
         super().__init__("emulated", GuardedMemory(module))
@@ -202,6 +206,26 @@ class EmulatedDevice(HostDevice):
 
     def block_size(self, nbytes: int) -> int:
         return max(nbytes, 1)  # exact: one byte past the end is somebody's bug
+
+    def array(self, values):
+        return self._written(super().array(values))
+
+    def write(self, array, values) -> None:
+        super().write(array, values)
+        self._written(array)
+
+    def copy(self, source, target) -> None:
+        super().copy(source, target)
+        self._written(target)
+
+    def zero(self, array) -> None:
+        super().zero(array)
+        self._written(array)
+
+    def _written(self, array):
+        if array.flags.c_contiguous:
+            self.module.mark_written(self.address(array), array.nbytes)
+        return array
 
     def address(self, array) -> int:
         return array.__array_interface__["data"][0]
@@ -272,7 +296,7 @@ def available() -> dict[str, str]:
     return {
         "numpy": "",
         "cpu": "",
-        "emulated": "" if _module("_emulated") else _why_no_module("_emulated"),
+        "emulated": "" if _module(emulated_module()) else _why_no_module(emulated_module()),
         "cuda": cuda.why_unavailable(),
     }
 
@@ -284,8 +308,14 @@ def _module(name: str):
         return None
 
 
+def emulated_module() -> str:
+    """The compiled module of device "emulated": the environment variable MINICNN_EMULATED may ask for the checked one."""
+    return "_emulated_checked" if os.environ.get("MINICNN_EMULATED") == "checked" else "_emulated"
+
+
 def _why_no_module(name: str) -> str:
-    return f"this installation has no compiled module minicnn.{name}: {_build_info.emulated_why}"
+    why = _build_info.emulated_why or "it is compiled where MINICNN_CHECKED=1 is set for the installation"
+    return f"this installation has no compiled module minicnn.{name}: {why}"
 
 
 def device(name: str | Device = "cpu") -> Device:
@@ -305,9 +335,9 @@ def _device(name: str) -> Device:
     if name in ("numpy", "cpu"):
         return HostDevice(name, _host_pool())
     if name == "emulated":
-        module = _module("_emulated")
+        module = _module(emulated_module())
         if module is None:
-            raise DeviceError(f"device 'emulated' cannot be used: {_why_no_module('_emulated')}")
+            raise DeviceError(f"device 'emulated' cannot be used: {_why_no_module(emulated_module())}")
         return EmulatedDevice(module)
     kind, _, index = name.partition(":")
     if kind == "cuda" and index.isdigit():

@@ -24,7 +24,8 @@ def write(path: str | Path, arrays: dict[str, np.ndarray], description: dict) ->
     Raises CheckpointError where the file system refuses; the file that stood there before is then untouched.
     """
     path = Path(path)
-    metadata = {"format": FORMAT, "version": str(VERSION), "description": json.dumps(description)}
+    # One entry: safetensors writes several in an order that changes from process to process.
+    metadata = {FORMAT: json.dumps({"version": VERSION, "description": description})}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         safetensors.numpy.save_file(arrays, partial, metadata)
@@ -45,14 +46,15 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if FORMAT not in metadata:
                 raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of minicnn")
-            if int(metadata["version"]) > VERSION:
+            header = json.loads(metadata[FORMAT])
+            if header["version"] > VERSION:
                 raise CheckpointError(
-                    f"{path} has checkpoint version {metadata['version']}, this minicnn reads up to {VERSION}: update it"
+                    f"{path} has checkpoint version {header['version']}, this minicnn reads up to {VERSION}: update it"
                 )
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is no dict)
-            return arrays, json.loads(metadata["description"])
+            return arrays, header["description"]
     except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint of minicnn: {error}") from error
 

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from minicnn import __version__, data, evaluation, models, training
+from minicnn import __version__, compare_runs, data, evaluation, models, training
 from minicnn.checkpoint import CheckpointError
 from minicnn.doctor import doctor
-from minicnn.errors import DeviceError, OpError
+from minicnn.errors import DeviceError, OpError, TrainingError
 from minicnn.progress import Progress
 from minicnn.summary import summary
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments)
-    except (training.TrainingError, CheckpointError, OSError) as error:
+    except (TrainingError, CheckpointError, OSError) as error:
         print(f"minicnn: {error}", file=sys.stderr)
         return FAILED
     except (data.DataError, DeviceError, OpError, ValueError) as error:
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands.add_parser("evaluate", help="score a trained network"))
     _add_predict(commands.add_parser("predict", help="name what is in images"))
     _add_summary(commands.add_parser("summary", help="layers, parameters and operations of a network"))
+    _add_compare_runs(commands.add_parser("compare-runs", help="say whether two runs are equal, or where they part"))
     _add_bench(commands.add_parser("bench", help="check and time an op or a whole step against PyTorch, in a checkout"))
     commands.add_parser("test", help="run the tests, in a checkout")
     commands.add_parser("install", help="install the checkout again")
@@ -66,6 +67,7 @@ def _add_train(parser) -> None:
     parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.CONSTRUCTORS))
     _add_data(parser, data.DEFAULT)
     parser.add_argument("--image-size", type=int, default=None, metavar="PIXELS", help="for a folder of images (224)")
+    parser.add_argument("--workers", type=int, default=1, help="threads that prepare batches; they change no bytes (1)")
     parser.add_argument("--out", default=None, metavar="DIR", help="the run folder (runs/MODEL)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out (runs/MODEL)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -82,6 +84,7 @@ def _train(arguments) -> int:
             constructor,
             arguments.data,
             device=arguments.device,
+            workers=arguments.workers,
             out=arguments.out,
             resume=arguments.resume,
             quiet=arguments.quiet,
@@ -152,6 +155,22 @@ def _summary(arguments) -> int:
     counted = summary(network, (arguments.batch_size, size, size, channels))
     print(json.dumps(counted.as_dict(), indent=2)) if arguments.json else Progress().say(str(counted))
     return DONE
+
+
+def _add_compare_runs(parser) -> None:
+    parser.set_defaults(run=_compare_runs)
+    parser.description = "Exit status: 0 equal but for the times, 1 not equal, 2 trouble."
+    parser.add_argument("one", metavar="A", help="a run folder")
+    parser.add_argument("other", metavar="B", help="another")
+
+
+def _compare_runs(arguments) -> int:
+    try:
+        comparison = compare_runs.compare(arguments.one, arguments.other)
+    except (CheckpointError, OSError) as error:
+        raise ValueError(error) from error  # trouble is not a difference: another exit code than elsewhere
+    print(comparison)
+    return DONE if comparison.equal else FAILED
 
 
 def _add_bench(parser) -> None:

@@ -25,3 +25,7 @@ class GraphError(RuntimeError):
 
 class DeviceError(RuntimeError):
     """A device that was asked for is not there, or cannot do what was asked of it."""
+
+
+class TrainingError(RuntimeError):
+    """Training went wrong: the loss is not a number any more, or the network has learned nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -35,9 +36,18 @@ class RunFolder:
         """Make the folder and record what will happen in it. OSError says what to do where it cannot be made."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.config.write_text(json.dumps(config, indent=2) + "\n")
+            _replace(self.config, json.dumps(config, indent=2) + "\n")
         except OSError as error:
             raise OSError(f"cannot make the run folder {self.path}: {error.strerror}; choose another (out)") from error
+
+    def read_config(self) -> dict:
+        return json.loads(self.config.read_text())
+
+    def record_resumption(self, after_step: int, config: dict) -> None:
+        """Add to config.json what the steps after `after_step` are made with."""
+        first = self.read_config()
+        resumed = [*first.get("resumed", []), {"after_step": after_step, **config}]
+        _replace(self.config, json.dumps(first | {"resumed": resumed}, indent=2) + "\n")
 
     @staticmethod
     def append(file: Path, rows: list[dict]) -> None:
@@ -46,10 +56,23 @@ class RunFolder:
 
     @staticmethod
     def rows(file: Path) -> list[dict]:
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        """What stands in whole lines; the end of a line that a killed process never finished is left out."""
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def forget_after(self, step: int) -> None:
         """Drop the rows of steps that the checkpoint has not seen: training will write them again."""
         for file in (self.steps, self.metrics):
             kept = [row for row in self.rows(file) if row["step"] <= step]
-            file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            _replace(file, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write at once: whoever reads, also after a crash, finds the old text or the new one."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text)
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -60,6 +60,12 @@ def one_blas_thread():
             library.set_num_threads(threads)
 
 
+def blas_name() -> str:
+    """What multiplies NumPy's matrices, for example "openblas 0.3.31 SkylakeX": the kernels are chosen by processor."""
+    parts = [(blas.internal_api, blas.version, getattr(blas, "architecture", None)) for blas in _blas()]
+    return ", ".join(" ".join(filter(None, part)) for part in parts) or "unknown"
+
+
 @functools.cache
 def _blas() -> list:
     return ThreadpoolController().select(user_api="blas").lib_controllers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import signal
 import time
@@ -12,22 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from minicnn import backend, checkpoint, evaluation, functional, plots, random, saving
+from minicnn import backend, checkpoint, digests, evaluation, functional, plots, provenance, random, saving
 from minicnn import data as datasets
 from minicnn.creation import tensor
+from minicnn.errors import TrainingError
 from minicnn.nn import Module
 from minicnn.optim import SGD, clip_grad_norm
 from minicnn.progress import Progress
 from minicnn.run_folder import RunFolder
 from minicnn.schedules import Schedule
+from minicnn.totals import Totals
 
+PREFETCH = 2  # batches that are prepared ahead
 READ_EVERY = 20  # steps between two looks at losses that a GPU is still computing
 AUGMENTATIONS = {"mirror": datasets.Augment(mirror=True), "none": datasets.Augment()}
-DIGEST_EVERY = 50  # steps between two digests of the weights in steps.jsonl
-
-
-class TrainingError(RuntimeError):
-    """Training went wrong: the loss is not a number any more, or the network has learned nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,11 @@ class Settings:
     clip_norm: float | None = 5.0
     label_smoothing: float = 0.0
     augment: str = "mirror"
+    digest_every: int = 50  # steps between two digests of the weights in steps.jsonl, beside those at epochs' ends
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "digest_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.clip_norm is not None and not self.clip_norm > 0:
@@ -68,7 +66,17 @@ class History:
 
 
 def train(
-    model, data=None, *, device="auto", out=None, resume=False, quiet=False, data_dir=None, image_size=None, **settings
+    model,
+    data=None,
+    *,
+    device="auto",
+    workers=1,
+    out=None,
+    resume=False,
+    quiet=False,
+    data_dir=None,
+    image_size=None,
+    **settings,
 ):
     """Train `model` on `data` and return its History; the files are in its run folder.
 
@@ -77,11 +85,15 @@ def train(
     data      a folder of class folders, a name ("fashion-mnist-12k", the bundled one and the default; "fashion-mnist",
               "mnist", "cifar10", "cifar100" with data_dir), a data.Dataset, data.Splits, or arrays (images, labels)
     device    "auto", "cuda", "cpu", "numpy", "emulated"
+    workers   threads that prepare batches; 0: the training thread does. The batches are the same for any number
     out       the run folder; default runs/<model>, or the next free name beside it
     resume    go on where the run in `out` stopped, with its settings and its data, to the same bytes
     settings  epochs=10, batch_size=64, lr=0.02, momentum=0.9, weight_decay=5e-4, dialect="torch",
               schedule="linear" | "cosine" | "step" | "plateau", warmup_steps=50, clip_norm=5.0, label_smoothing=0.0,
-              augment="mirror" | "none", seed=0
+              augment="mirror" | "none", digest_every=50, seed=0
+
+    The same command gives the same bytes on the same device, with the same NumPy, BLAS and MINICNN_THREADS: all but the
+    three times in metrics.jsonl. `minicnn compare-runs A B` says where two runs part.
 
     Raises TrainingError where the loss is not finite or the network ends at chance, DeviceError, DataError,
     CheckpointError, and ValueError for a setting that means nothing. Ctrl-C saves and then raises KeyboardInterrupt.
@@ -99,12 +111,12 @@ def train(
     random.manual_seed(settings.seed)
     network = _network_for(model, splits).to(place)
     folder = RunFolder(wanted) if resume else RunFolder.fresh(wanted)
-    trainer = Trainer(network, splits, settings, place, folder, Progress(quiet))
+    trainer = Trainer(network, splits, settings, place, folder, Progress(quiet), workers)
     if resume:
         trainer.restore()
+        folder.record_resumption(trainer.step_number, trainer.config())
     else:
-        record = {"model": saving.identity(network), "data": splits.name, "device": place.name}
-        folder.write_config(record | {"settings": asdict(settings)})
+        folder.write_config(trainer.config())
     return trainer.run()
 
 
@@ -121,11 +133,6 @@ def _network_for(model, splits) -> Module:
 def _name_of(model) -> str:
     """What a run of it is called: the constructor's name, or a Module's class in lower case."""
     return getattr(model, "name", type(model).__name__.lower()) if isinstance(model, Module) else model.__name__
-
-
-def _settings_of(folder: RunFolder) -> dict:
-    _, description = checkpoint.read(folder.last)
-    return description["settings"]
 
 
 @contextmanager
@@ -149,46 +156,12 @@ def _stop_on_interrupt():
         signal.signal(signal.SIGINT, before)
 
 
-class Totals:
-    """Sums over the steps of an epoch; what a GPU has not finished yet is read later, some steps at a time."""
-
-    def __init__(self, images: int = 0, loss: float = 0.0, correct: int = 0):
-        self.images, self.loss, self.correct = images, loss, correct
-        self.unread: list[tuple] = []
-
-    def add(self, step: int, lr: float, loss, logits, labels: np.ndarray) -> None:
-        self.unread.append((step, lr, loss, logits, labels))
-
-    def read(self) -> list[dict]:
-        """Fold in what was added since the last call; rows for steps.jsonl. TrainingError at a loss that is not finite."""
-        rows = []
-        for step, lr, loss, logits, labels in self.unread:
-            value = loss.item()
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss is {value} at step {step} (learning rate {lr:.3g}): "
-                    "lower lr, lengthen warmup_steps or set clip_norm"
-                )
-            self.images += len(labels)
-            self.loss += value * len(labels)
-            self.correct += int((logits.numpy().argmax(axis=1) == labels).sum())
-            rows.append({"step": step, "loss": value, "lr": lr})
-        self.unread.clear()
-        return rows
-
-    @property
-    def mean_loss(self) -> float:
-        return self.loss / max(self.images, 1)
-
-    @property
-    def top1(self) -> float:
-        return self.correct / max(self.images, 1)
-
-
 class Trainer:
     """One run: its network, optimizer, schedule and place in the data."""
 
-    def __init__(self, network: Module, splits, settings: Settings, device, folder: RunFolder, progress: Progress):
+    def __init__(
+        self, network: Module, splits, settings: Settings, device, folder: RunFolder, progress: Progress, workers=1
+    ):
         self.network, self.splits, self.settings = network, splits, settings
         self.device, self.folder, self.progress = device, folder, progress
         self.classes = len(splits.class_names)
@@ -200,6 +173,8 @@ class Trainer:
             shuffle=True,
             drop_last=True,
             seed=settings.seed,
+            prefetch=PREFETCH if workers else 0,
+            workers=workers or 1,
         )
         self.optimizer = SGD(
             network.parameters(),
@@ -243,6 +218,17 @@ class Trainer:
         """The network's name, and its form where it has several."""
         form = getattr(self.network, "form", None)
         return _name_of(self.network) + (f" ({form} form)" if form else "")
+
+    def config(self) -> dict:
+        """What config.json records: all that the run's bytes depend on, and what tells its images from others."""
+        return {
+            "model": saving.identity(self.network),
+            "data": self.splits.name,
+            "images": {"training": len(self.splits.train), "mean": list(self.statistics.mean)},
+            "device": self.device.name,
+            "settings": asdict(self.settings),
+            "environment": provenance.environment(),
+        }
 
     def introduce(self) -> None:
         n, h, w, c = (len(self.splits.train), *self.splits.image_shape)
@@ -293,19 +279,19 @@ class Trainer:
             clip_grad_norm(self.optimizer.chosen, self.settings.clip_norm)
         self.optimizer.step()
         self.batch += 1
-        self.totals.add(self.step_number, self.optimizer.lr, loss.detach(), logits.detach(), labels)
+        self.totals.add(self.row(), loss.detach(), logits.detach(), labels)
         if self.device.kernels is None or self.step_number % READ_EVERY == 0:
             self.read_losses()
 
-    def read_losses(self) -> None:
-        rows = self.totals.read()
-        if rows and rows[-1]["step"] % DIGEST_EVERY == 0:
-            rows[-1]["digest"] = self.digest()
-        self.folder.append(self.folder.steps, rows)
+    def row(self) -> dict:
+        """What steps.jsonl says of the step just made, but for its loss, which may still be being computed."""
+        row = {"step": self.step_number, "lr": self.optimizer.lr}
+        if self.step_number % self.settings.digest_every == 0 or self.batch == self.steps_per_epoch:
+            row["digest"] = digests.of_network(self.network)
+        return row
 
-    def digest(self) -> str:
-        """A fingerprint of all weights: equal digests mean equal bytes."""
-        return hashlib.blake2b(self.device.to_numpy(self.optimizer.arena.data).data, digest_size=8).hexdigest()
+    def read_losses(self) -> None:
+        self.folder.append(self.folder.steps, self.totals.read())
 
     def end_epoch(self, seconds: float, images_per_second: float, data_wait: float) -> None:
         row = {

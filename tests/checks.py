@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 from tolerances import assert_close
 
 import minicnn
-from minicnn import backend
 
 
 def leaf(values, device, requires_grad=True):
@@ -61,26 +62,38 @@ def check_accumulates(function, inputs, device, dy=None):
         assert_close(twice, 2 * once, what="accumulated gradient")
 
 
+def check_gradient_of_kernels(function, inputs, device, *, eps, rtol, directions=3):
+    """backward() of the kernels against central differences of their own forward pass, in float32, along random directions
+    of each input."""
+    leaves = [leaf(np.asarray(x, np.float32), device) for x in inputs]
+    for seed in range(directions):
+        minicnn.gradcheck(function, leaves, eps=eps, rtol=rtol, elementwise=False, seed=seed)
+
+
 def check_thread_orders(compute, device):
     """compute() -> host arrays: the same bits in every order of the emulated threads (on a GPU: every time)."""
     expected = compute()
-    try:
-        for order, seed in (("reverse", 0), ("random", 1), ("random", 2)):
-            if device.name == "emulated":
-                emulated().configure(order, seed)
+    for order, seed in SCHEDULES:
+        with thread_order(device, order, seed):
             for got, first in zip(compute(), expected, strict=True):
                 np.testing.assert_array_equal(got, first, err_msg=f"order {order}, seed {seed}")
-    finally:
-        if device.name == "emulated":
-            emulated().configure()
-
-
-def emulated():
-    """The emulated module, for tests that turn its schedule."""
-    return backend.device("emulated").module
 
 
 SCHEDULES = [("forward", 0), ("reverse", 0), ("random", 1), ("random", 2)]
+
+
+@contextlib.contextmanager
+def thread_order(device, order, seed):
+    """The emulated device's threads and blocks in this order; a GPU's in its own."""
+    if device.name != "emulated":
+        yield
+        return
+    before = device.module.configuration()
+    device.module.configure(**before | {"order": order, "seed": seed})
+    try:
+        yield
+    finally:
+        device.module.configure(**before)
 
 
 def check_deterministic(function, inputs, device, rng):
@@ -89,13 +102,8 @@ def check_deterministic(function, inputs, device, rng):
     dy = rng.standard_normal(function(*(leaf(x, device) for x in inputs)).shape)
     results = []
     for schedule in SCHEDULES:
-        if device.name == "emulated":
-            device.module.configure(*schedule)
-        try:
+        with thread_order(device, *schedule):
             y, grads = run(function, inputs, device, dy)
-        finally:
-            if device.name == "emulated":
-                device.module.configure()
         results.append([y, *grads])
     for again in results[1:]:
         for got, expected in zip(again, results[0], strict=True):

@@ -1,16 +1,59 @@
-"""Fixtures of the whole suite: the devices that are there, and the count of what could not be run."""
+"""Fixtures of the whole suite: the devices that are there, the count of what was run within tests, and of what was not."""
 
+import collections
+import itertools
+import math
 import os
+import secrets
 
+import hypothesis
 import numpy as np
 import pytest
 
 import minicnn
 from minicnn import backend
+from minicnn.errors import DeviceError
 
 REQUIRED = set(
     filter(None, os.environ.get("MINICNN_REQUIRE", "").split(","))
-)  # what may not be skipped: torch, emulated, cuda
+)  # what may not be skipped: torch, onnx, emulated, cuda
+
+# Random cases a test: --hypothesis-profile=thorough chooses the second. Nothing is kept between runs but the seed.
+for profile, cases in (("ordinary", 10), ("thorough", 200)):
+    hypothesis.settings.register_profile(
+        profile, max_examples=cases, deadline=None, database=None, derandomize=False, print_blob=True
+    )
+hypothesis.settings.load_profile("ordinary")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--checked", action="store_true", help="run the emulated kernels under the detector of races (docs/detector.md)"
+    )
+    parser.addoption(
+        "--schedule",
+        metavar="order=random,seed=1,asynchrony=late",
+        help="how the emulated device schedules, where a test does not say otherwise",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    if (
+        config.getoption("hypothesis_seed") is None
+    ):  # drawn here: so the summary can name it, and all workers have the same
+        config.option.hypothesis_seed = secrets.randbelow(2**32)
+    if config.getoption("--checked"):
+        os.environ["MINICNN_EMULATED"] = "checked"
+    schedule = config.getoption("--schedule")
+    if not (config.getoption("--checked") or schedule):
+        return
+    try:
+        module = backend.device("emulated").module
+        words = dict(word.split("=") for word in (schedule or "").split(",") if word)
+        module.configure(**module.configuration() | words | {"seed": int(words.get("seed", 0))})
+    except (DeviceError, TypeError, ValueError) as error:
+        raise pytest.UsageError(f"{'--schedule' if schedule else '--checked'}: {error}") from error
 
 
 def unavailable(what: str, why: str):
@@ -43,6 +86,20 @@ def device(request):
         device.module.check_guards()
 
 
+@pytest.fixture(params=["all_arrays", "the_first_of_two", "the_second_of_two"])
+def unaligned_device(request, kernel_device, monkeypatch):
+    """A device whose arrays begin one element past a 16-byte boundary, as views into larger ones may."""
+    empty, numbers = kernel_device.empty, itertools.count()
+    shifted = {"all_arrays": (0, 1), "the_first_of_two": (0,), "the_second_of_two": (1,)}[request.param]
+
+    def shifted_empty(shape, dtype=np.float32):
+        offset = int(next(numbers) % 2 in shifted)
+        return empty((offset + math.prod(shape),), dtype)[offset:].reshape(shape)
+
+    monkeypatch.setattr(kernel_device, "empty", shifted_empty)
+    return kernel_device
+
+
 @pytest.fixture
 def torch():
     """PyTorch's CPU build, the second opinion."""
@@ -51,6 +108,16 @@ def torch():
     except ImportError as error:
         return unavailable("torch", str(error))
     return torch
+
+
+@pytest.fixture
+def onnx():
+    """ONNX, for the test vectors that it ships."""
+    try:
+        import onnx
+    except ImportError as error:
+        return unavailable("onnx", str(error))
+    return onnx
 
 
 @pytest.fixture
@@ -63,7 +130,31 @@ def _same_seed():
     minicnn.random.manual_seed(0)
 
 
-def pytest_terminal_summary(terminalreporter):
+@pytest.fixture
+def count(request):
+    """count(what, number=1): what this test has done, for the sums of its file in the summary."""
+    counts = {}
+    request.node.user_properties.append((COUNT, [request.path.stem.removeprefix("test_").replace("_", " "), counts]))
+
+    def add(what: str, number: int = 1):
+        counts[what] = counts.get(what, 0) + number
+
+    return add
+
+
+COUNT = "count"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    totals: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    for report in (*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])):
+        for key, value in report.user_properties:
+            if key == COUNT:
+                totals[value[0]].update(value[1])
+    for title, counter in sorted(totals.items()):
+        terminalreporter.write_line(f"{title}: " + ", ".join(f"{number} {what}" for what, number in counter.items()))
+    if "random shapes" in totals:
+        terminalreporter.write_line(f"their seed again: --hypothesis-seed={config.getoption('hypothesis_seed')}")
     skipped = terminalreporter.stats.get("skipped", [])
     reasons: dict[str, int] = {}
     for report in skipped:

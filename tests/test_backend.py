@@ -220,10 +220,33 @@ def test_fresh_and_freed_memory_is_nan(emulated):
     assert np.isnan(again).all()
 
 
+def test_the_environment_chooses_the_checked_module(monkeypatch):
+    monkeypatch.setenv("MINICNN_EMULATED", "checked")
+    assert backend.emulated_module() == "_emulated_checked"
+    monkeypatch.delenv("MINICNN_EMULATED")
+    assert backend.emulated_module() == "_emulated"
+
+
+def test_a_module_that_was_not_built_says_how_it_is(monkeypatch):
+    monkeypatch.setenv("MINICNN_EMULATED", "checked")
+    monkeypatch.setattr(backend, "_module", lambda name: None)
+    monkeypatch.setattr(backend._build_info, "emulated_why", "")
+    assert backend.available()["emulated"] == (
+        "this installation has no compiled module minicnn._emulated_checked: "
+        "it is compiled where MINICNN_CHECKED=1 is set for the installation"
+    )
+
+
 def test_a_write_into_freed_memory_is_found(emulated):
     array, other = emulated.empty((3, 4)), emulated.array(np.ones(12, np.float32))
     address = emulated.address(array)
     del array
+    if emulated.module.checked:
+        with pytest.raises(
+            RuntimeError, match=r"illegal access to byte \d+ of a buffer of 48 bytes, which was released"
+        ):
+            emulated.module.relu_forward(emulated.address(other), address, 12, 0)
+        return
     emulated.module.relu_forward(emulated.address(other), address, 12, 0)
     with pytest.raises(RuntimeError, match="written after its release"):
         emulated.module.check_guards()

@@ -28,6 +28,16 @@ def test_round_trip(saved):
         assert arrays[name].dtype == array.dtype
 
 
+def test_the_same_state_gives_the_same_bytes(tmp_path):
+    """safetensors keeps its metadata in a hash map, whose order is another one each time."""
+    written = set()
+    for i in range(8):
+        path = tmp_path / f"{i}.safetensors"
+        checkpoint.write(path, ARRAYS, {"epoch": 3, "loss": 0.5})
+        written.add(path.read_bytes())
+    assert len(written) == 1
+
+
 def test_a_truncated_file_is_refused(saved):
     saved.write_bytes(saved.read_bytes()[:-5])
     with pytest.raises(CheckpointError, match=r"is damaged or no checkpoint of minicnn"):

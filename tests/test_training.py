@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import checkpoint, data, nn, plots, training
+from minicnn import checkpoint, data, digests, nn, plots, training
 from minicnn.training import TrainingError, train
 
 QUICK = {"epochs": 2, "batch_size": 32, "quiet": True, "device": "numpy", "warmup_steps": 5}
@@ -120,12 +120,75 @@ def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, 
     assert straight[1] == stopped[1]
     for name, array in straight[0].items():
         np.testing.assert_array_equal(array, stopped[0][name], err_msg=name)
-    assert rows(tmp_path / "straight/steps.jsonl") == rows(tmp_path / "stopped/steps.jsonl")
+    assert (tmp_path / "straight/steps.jsonl").read_bytes() == (tmp_path / "stopped/steps.jsonl").read_bytes()
     times = {"images_per_second", "data_wait", "seconds"}
     for one, other in zip(
         rows(tmp_path / "straight/metrics.jsonl"), rows(tmp_path / "stopped/metrics.jsonl"), strict=True
     ):
         assert {k: v for k, v in one.items() if k not in times} == {k: v for k, v in other.items() if k not in times}
+
+
+def test_killed_and_resumed_equals_straight(splits, tmp_path, monkeypatch):
+    """Killed four steps behind a checkpoint, in the middle of a line of steps.jsonl."""
+    train(small_network, splits, out=tmp_path / "straight", **QUICK)
+    whole_step = training.Trainer.train_step
+
+    def killed_step(self, images, labels):
+        whole_step(self, images, labels)
+        if self.step_number == 14:
+            raise SystemExit
+
+    monkeypatch.setattr(training.Trainer, "train_step", killed_step)
+    with pytest.raises(SystemExit):
+        train(small_network, splits, out=tmp_path / "killed", **QUICK)
+    monkeypatch.undo()
+    with (tmp_path / "killed/steps.jsonl").open("a") as file:
+        file.write('{"step": 15, "lo')
+    train(small_network, splits, out=tmp_path / "killed", resume=True, quiet=True, device="numpy")
+
+    for name in ("steps.jsonl", "last.safetensors", "best.safetensors"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+    assert not list((tmp_path / "killed").glob(".*"))
+
+
+def test_digests_stand_at_every_nth_step_and_at_the_end_of_an_epoch(splits, tmp_path, device):
+    """Also where losses are read later than their step: the digest is of the weights right after it."""
+    few = data.Splits("few garments", data.Subset(splits.train, np.arange(36)))
+    settings = QUICK | {"device": device, "batch_size": 6, "digest_every": 4}
+    train(small_network, few, out=tmp_path / "run", **settings)
+    steps = rows(tmp_path / "run/steps.jsonl")
+    assert [row["step"] for row in steps] == list(range(1, 13))
+    assert [row["step"] for row in steps if "digest" in row] == [4, 6, 8, 12]
+    network = small_network(10, 28, 1)
+    network.load_state_dict(checkpoint.without_prefix("model.", checkpoint.read(tmp_path / "run/last.safetensors")[0]))
+    assert steps[-1]["digest"] == digests.of_network(network)
+    assert all(steps[3]["digest"][name] != steps[-1]["digest"][name] for name in ("0.weight", "5.bias"))
+    train(small_network, few, out=tmp_path / "each", **(settings | {"digest_every": 1}))
+    each = rows(tmp_path / "each/steps.jsonl")
+    assert all(row["digest"] == each[row["step"] - 1]["digest"] for row in steps if "digest" in row)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_workers_change_no_byte(splits, tmp_path, workers):
+    train(small_network, splits, out=tmp_path / "run", workers=workers, **(QUICK | {"epochs": 1}))
+    train(small_network, splits, out=tmp_path / "usual", **(QUICK | {"epochs": 1}))
+    for name in ("steps.jsonl", "last.safetensors", "config.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "usual" / name).read_bytes(), name
+
+
+def test_the_config_tells_what_a_resumed_run_went_on_with(splits, tmp_path):
+    train(small_network, splits, out=tmp_path / "run", **(QUICK | {"epochs": 1}))
+    train(small_network, splits, out=tmp_path / "run", resume=True, epochs=2, quiet=True, device="cpu")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    (resumed,) = config["resumed"]
+    assert (config["device"], config["settings"]["epochs"]) == ("numpy", 1)
+    assert (resumed["after_step"], resumed["device"], resumed["settings"]["epochs"]) == (10, "cpu", 2)
+    assert config["environment"] == resumed["environment"]
+    assert config["environment"]["numpy"] == np.__version__
+    assert config["images"] == {
+        "training": 320,
+        "mean": [pytest.approx(splits.train.read(np.arange(320)).mean() / 255)],
+    }
 
 
 def test_a_run_never_writes_into_another(splits, tmp_path):
@@ -180,6 +243,8 @@ def test_training_works_outside_the_main_thread(splits, tmp_path):
     ("settings", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"digest_every": 0}, "digest_every must be at least 1, got 0"),
+        ({"workers": -1}, "workers is -1: expected at least 1"),
         ({"schedule": "linar"}, "unknown schedule 'linar': choose one of linear, cosine, step, plateau"),
         ({"augment": "miror"}, "unknown augment 'miror': choose one of mirror, none"),
         ({"dialect": "caffe"}, "SGD: dialect must be 'torch' or 'paper', got 'caffe'"),

@@ -7,12 +7,18 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <type_traits>
 
+#include "emulation/detector/order.h"
 #include "emulation/runtime.h"
 
+#ifdef MINICNN_CHECKED
+#define __global__ __attribute__((flatten))  // one function a kernel: its code tells the kernel's line of an access
+#else
 #define __global__
+#endif
 #define __device__
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
@@ -104,7 +110,10 @@ inline int __syncthreads_or(int predicate, emulation::Where where = emulation::W
   return emulation::synchronize_block("__syncthreads_or", predicate, where) != 0;
 }
 inline void __syncwarp(unsigned mask = ~0u, emulation::Where where = emulation::Where::current()) {
-  emulation::synchronize_warp("__syncwarp", mask, [](uint32_t, void* const*) {}, nullptr, where);
+  const emulation::Operation order = []([[maybe_unused]] uint32_t lanes, void* const*) {
+    if constexpr (emulation::CHECKED) emulation::detector::order_warp(lanes);
+  };
+  emulation::synchronize_warp("__syncwarp", mask, order, nullptr, where);
 }
 
 // Shuffles: the warp as segments of `width` lanes; a lane whose source lies outside of its segment keeps its own value.
@@ -144,26 +153,87 @@ inline int __all_sync(unsigned mask, int predicate, emulation::Where where = emu
   return emulation::ballot("__all_sync", mask, predicate, where) == mask;
 }
 
-// Atomics: blocks may run on several OS threads.
-template <class Integer>
-Integer atomicAdd(Integer* address, Integer value) {
+// Atomics, each in device scope and, with the suffix _block, in that of the block; and fences.
+namespace emulation {
+
+// Replaces the number at `address` by what `update` makes of it, with no other atomic in between, and returns what was
+// there before; leaves it alone where `update` gives nothing. Blocks may run on several OS threads.
+template <detector::Atomic KIND = detector::Atomic::update, class Integer, class Update>
+Integer atomic(Scope scope, Integer* address, Update update) {
   static_assert(std::is_integral_v<Integer>, "float atomics have no fixed order: the house's kernels do without");
-  return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
-}
-template <class Integer>
-Integer atomicMax(Integer* address, Integer value) {
-  static_assert(std::is_integral_v<Integer>);
+  if constexpr (CHECKED) detector::begin_atomic(address, sizeof(Integer), scope, KIND);
   Integer old = __atomic_load_n(address, __ATOMIC_RELAXED);
-  while (old < value && !__atomic_compare_exchange_n(address, &old, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-  }
+  std::optional<Integer> desired;
+  do {
+    desired = update(old);
+  } while (desired && !__atomic_compare_exchange_n(address, &old, *desired, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+  if constexpr (CHECKED)
+    if (desired) detector::end_atomic_write(address, sizeof(Integer), scope);
   return old;
 }
+
 template <class Integer>
-Integer atomicCAS(Integer* address, Integer expected, Integer desired) {
-  static_assert(std::is_integral_v<Integer>);
-  __atomic_compare_exchange_n(address, &expected, desired, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-  return expected;
+Integer atomic_add(Scope scope, Integer* address, Integer value) {
+  return atomic(scope, address, [=](Integer old) { return std::optional(Integer(old + value)); });
 }
+template <class Integer>
+Integer atomic_max(Scope scope, Integer* address, Integer value) {
+  return atomic(scope, address, [=](Integer old) { return std::optional(std::max(old, value)); });
+}
+template <class Integer>
+Integer atomic_exchange(Scope scope, Integer* address, Integer value) {
+  return atomic<detector::Atomic::exchange>(scope, address, [=](Integer) { return std::optional(value); });
+}
+template <class Integer>
+Integer atomic_compare_and_swap(Scope scope, Integer* address, Integer expected, Integer desired) {
+  return atomic(scope, address, [=](Integer old) { return old == expected ? std::optional(desired) : std::nullopt; });
+}
+
+inline void fence([[maybe_unused]] Scope scope) {
+  if constexpr (CHECKED)
+    detector::fence(scope);  // all on one OS thread
+  else
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+}  // namespace emulation
+
+template <class Integer>
+Integer atomicAdd(Integer* address, std::type_identity_t<Integer> value) {
+  return emulation::atomic_add(emulation::Scope::device, address, value);
+}
+template <class Integer>
+Integer atomicAdd_block(Integer* address, std::type_identity_t<Integer> value) {
+  return emulation::atomic_add(emulation::Scope::block, address, value);
+}
+template <class Integer>
+Integer atomicMax(Integer* address, std::type_identity_t<Integer> value) {
+  return emulation::atomic_max(emulation::Scope::device, address, value);
+}
+template <class Integer>
+Integer atomicMax_block(Integer* address, std::type_identity_t<Integer> value) {
+  return emulation::atomic_max(emulation::Scope::block, address, value);
+}
+template <class Integer>
+Integer atomicExch(Integer* address, std::type_identity_t<Integer> value) {
+  return emulation::atomic_exchange(emulation::Scope::device, address, value);
+}
+template <class Integer>
+Integer atomicExch_block(Integer* address, std::type_identity_t<Integer> value) {
+  return emulation::atomic_exchange(emulation::Scope::block, address, value);
+}
+template <class Integer>
+Integer atomicCAS(Integer* address, std::type_identity_t<Integer> expected, std::type_identity_t<Integer> desired) {
+  return emulation::atomic_compare_and_swap(emulation::Scope::device, address, expected, desired);
+}
+template <class Integer>
+Integer atomicCAS_block(Integer* address, std::type_identity_t<Integer> expected,
+                        std::type_identity_t<Integer> desired) {
+  return emulation::atomic_compare_and_swap(emulation::Scope::block, address, expected, desired);
+}
+
+inline void __threadfence() { emulation::fence(emulation::Scope::device); }
+inline void __threadfence_block() { emulation::fence(emulation::Scope::block); }
 
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 

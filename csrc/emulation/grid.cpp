@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "emulation/detector/detector.h"
 #include "emulation/faults.h"
 #include "emulation/worker.h"
 
@@ -67,6 +68,7 @@ class Grid {
     try {
       worker.begin(launch_);
       for (uint64_t i; (i = next_++) < count_;) worker.run_block(order_[i]);
+      ask_detector();
     } catch (...) {
       next_ = count_;
       const std::lock_guard lock(mutex_);
@@ -74,12 +76,21 @@ class Grid {
     }
   }
 
-  uint64_t count() const { return count_; }
+  // The detector takes blocks for concurrent, whatever runs them, and follows one worker only.
+  size_t workers() const { return CHECKED ? 1 : size_t(std::min<uint64_t>(uint64_t(options().workers), count_)); }
+
   void rethrow() const {
     if (error_) std::rethrow_exception(error_);
   }
 
  private:
+  void ask_detector() const {
+    if constexpr (CHECKED) {
+      const std::string found = detector::end_launch();
+      if (!found.empty()) throw Error(std::string(launch_.op) + ": " + found);
+    }
+  }
+
   const Launch& launch_;
   const uint64_t count_;
   const BlockOrder order_;
@@ -93,8 +104,9 @@ class Grid {
 void run_grid(const Launch& launch) {
   check_limits(launch);
   Grid grid(launch);
-  const auto workers = size_t(std::min<uint64_t>(uint64_t(options().workers), grid.count()));
+  const size_t workers = grid.workers();
   worker(workers - 1);  // all exist before the first starts
+  if constexpr (CHECKED) detector::begin_launch(launch);
   const FaultHandler handler;
   std::vector<std::thread> team;
   for (size_t i = 1; i < workers; ++i) team.emplace_back([&grid, i] { grid.work(worker(i)); });

@@ -9,6 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "emulation/detector/arena.h"
+#include "emulation/detector/detector.h"
 #include "emulation/runtime.h"
 
 namespace minicnn::emulation {
@@ -53,10 +55,16 @@ void inspect_slack(const Buffer& buffer) {
 
 void poison(Buffer& buffer) { std::memset(buffer.body, POISON, buffer.body_bytes); }
 
+void* map_inaccessible(size_t bytes) {
+  if constexpr (CHECKED) return detector::take_pages(bytes);
+  void* mapping = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANON, -1, 0);
+  if (mapping == MAP_FAILED) throw std::bad_alloc();
+  return mapping;
+}
+
 Buffer map_buffer(size_t body_bytes) {
   const size_t page = page_bytes();
-  void* mapping = mmap(nullptr, body_bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANON, -1, 0);
-  if (mapping == MAP_FAILED) throw std::bad_alloc();
+  void* mapping = map_inaccessible(body_bytes + 2 * page);
   Buffer buffer{};
   buffer.body = static_cast<unsigned char*>(mapping) + page;
   buffer.body_bytes = body_bytes;
@@ -65,7 +73,14 @@ Buffer map_buffer(size_t body_bytes) {
   return buffer;
 }
 
-void unmap(const Buffer& buffer) { munmap(buffer.body - page_bytes(), buffer.body_bytes + 2 * page_bytes()); }
+void unmap(const Buffer& buffer) {
+  void* mapping = buffer.body - page_bytes();
+  const size_t bytes = buffer.body_bytes + 2 * page_bytes();
+  if constexpr (CHECKED)
+    detector::give_back_pages(mapping, bytes);
+  else
+    munmap(mapping, bytes);
+}
 
 // A released buffer must still be all poison when it is looked at.
 void inspect_released(Buffer& buffer) {
@@ -102,6 +117,7 @@ void* allocate(size_t bytes) {
   buffer.bytes = bytes;
   buffer.address = buffer.body + body_bytes - round_up(bytes, ALIGNMENT);
   memory().live[buffer.address] = buffer;
+  if constexpr (CHECKED) detector::begin_buffer(buffer.address, bytes);
   return buffer.address;
 }
 
@@ -111,11 +127,16 @@ void release(void* address) {
     throw Error("release: no buffer begins at address " + std::to_string(reinterpret_cast<uintptr_t>(address)));
   Buffer buffer = found->second;
   memory().live.erase(found);
+  if constexpr (CHECKED) detector::end_buffer(buffer.address, buffer.bytes);
   inspect_slack(buffer);
   if (memory().released_bytes + buffer.body_bytes > MOST_RELEASED_BYTES) return unmap(buffer);
   poison(buffer);
   memory().released_bytes += buffer.body_bytes;
   memory().released[buffer.body_bytes].push_back(buffer);
+}
+
+void mark_written([[maybe_unused]] const void* address, [[maybe_unused]] size_t bytes) {
+  if constexpr (CHECKED) detector::mark_written(address, bytes);
 }
 
 void check_guards() {
@@ -136,9 +157,15 @@ void check_guards() {
 
 std::string describe_address(const void* address) {
   const auto* byte = static_cast<const unsigned char*>(address);
+  const auto is_near = [&](const Buffer& buffer) {
+    return byte >= buffer.body - page_bytes() && byte < buffer.body + buffer.body_bytes + page_bytes();
+  };
   for (const auto& [base, buffer] : memory().live)
-    if (byte >= buffer.body - page_bytes() && byte < buffer.body + buffer.body_bytes + page_bytes())
-      return "byte " + std::to_string(byte - buffer.address) + " of " + describe(buffer);
+    if (is_near(buffer)) return "byte " + std::to_string(byte - buffer.address) + " of " + describe(buffer);
+  for (const auto& [bytes, buffers] : memory().released)
+    for (const Buffer& buffer : buffers)
+      if (is_near(buffer))
+        return "byte " + std::to_string(byte - buffer.address) + " of " + describe(buffer) + ", which was released";
   return "";
 }
 

@@ -18,6 +18,10 @@ void* allocate(size_t bytes);
 // Takes a buffer back and fills it with 0xFF again. Its memory is kept for later buffers, the last released first.
 void release(void* address);
 
+// The host has written [address, address + bytes): what the checked module cannot see. Without this it takes a value
+// that is all 0xFF for one that nobody wrote.
+void mark_written(const void* address, size_t bytes);
+
 // Throws Error if the slack of any buffer was written, or a buffer after its release, since the last call.
 void check_guards();
 

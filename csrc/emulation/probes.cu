@@ -1,5 +1,7 @@
 #include <stdexcept>
 
+#include "device/async_copy.h"
+#include "device/named_barrier.h"
 #include "device/philox.h"
 #include "device/reduce.h"
 #include "emulation/probes.h"
@@ -80,6 +82,84 @@ __global__ void atomics_kernel(const int* x, int* y) {
     before = seen;
     seen = atomicCAS(&y[2], before, before + value);
   }
+}
+
+__global__ void atomics_of_block_kernel(const int* x, int* y) {
+  const int value = x[threadIdx.x];
+  atomicAdd_block(&y[0], value);
+  atomicMax_block(&y[1], value);
+  for (int seen = atomicCAS_block(&y[2], 0, 0), before = seen + 1; before != seen;) {
+    before = seen;
+    seen = atomicCAS_block(&y[2], before, before + value);
+  }
+  atomicAdd(&y[4], threadIdx.x % 2 ? atomicExch(&y[3], value) : atomicExch_block(&y[3], value));
+}
+
+constexpr int COPY_WORDS = 64, STEP_INTS = 4;
+
+struct CopyStorage {
+  alignas(16) uint32_t words[32][COPY_WORDS];
+};
+
+template <int BYTES>
+__device__ void copy_step(uint32_t* shared, const uint32_t* x, bool inside) {
+  inside ? async_copy<BYTES>(shared, x) : async_copy_or_zero<BYTES>(shared, x, false);
+}
+
+__device__ void wait_step(int pending) {
+  if (pending == 0) async_copy_wait<0>();
+  if (pending == 1) async_copy_wait<1>();
+  if (pending == 2) async_copy_wait<2>();
+  if (pending == 3) async_copy_wait<3>();
+}
+
+__global__ void run_copies_kernel(const uint32_t* x, uint32_t* y, const int* program, int steps) {
+  uint32_t* shared = shared_memory<CopyStorage>().words[threadIdx.x];
+  for (int i = 0; i < COPY_WORDS; ++i) shared[i] = 0;
+  x += COPY_WORDS * threadIdx.x;
+  y += COPY_WORDS * threadIdx.x;
+  for (int i = 0; i < steps; ++i) {
+    const int *step = program + STEP_INTS * i, to = step[1], from = step[2], bytes = step[3];
+    if (step[0] <= 1 && bytes == 4) copy_step<4>(shared + to, x + from, step[0] == 0);
+    if (step[0] <= 1 && bytes == 8) copy_step<8>(shared + to, x + from, step[0] == 0);
+    if (step[0] <= 1 && bytes == 16) copy_step<16>(shared + to, x + from, step[0] == 0);
+    if (step[0] == 2) async_copy_commit();
+    if (step[0] == 3) wait_step(to);
+    if (step[0] == 4) y[to] = shared[from];
+  }
+}
+
+__global__ void copy_misaligned_kernel(const float* x, int where) {
+  float* shared = shared_memory<Values>().values;
+  async_copy<16>(where == 0 ? shared + 1 : shared, where == 1 ? x + 1 : x);
+  async_copy<16>(where == 2 ? const_cast<float*>(x) : shared, x);
+}
+
+enum { FULL = 1, EMPTY = 2 };
+
+__global__ void hand_over_kernel(const float* x, float* y, int rounds) {
+  float* shared = shared_memory<Values>().values;
+  const int lane = threadIdx.x % 32;
+  for (int round = 0; round < rounds; ++round) {
+    if (threadIdx.x < 32) {
+      if (round > 0) named_barrier_sync(EMPTY, 64);
+      shared[lane] = x[32 * round + lane];
+      named_barrier_arrive(FULL, 64);
+    } else {
+      named_barrier_sync(FULL, 64);
+      y[32 * round + lane] = shared[31 - lane];
+      if (round + 1 < rounds) named_barrier_arrive(EMPTY, 64);
+    }
+  }
+}
+
+__global__ void misuse_named_barrier_kernel(int how) {
+  if (how == 0) named_barrier_sync(0, 64);
+  if (how == 1) named_barrier_sync(1, 48);
+  if (how == 2) named_barrier_sync(1, threadIdx.x < 32 ? 64 : 96);
+  if (how == 3) named_barrier_arrive(1, 96);
+  if (how == 3) named_barrier_arrive(1, 96);
+  if (how == 4 && threadIdx.x < 32) named_barrier_sync(1, 64);
 }
 
 __global__ void read_shared_kernel(float* y) { y[threadIdx.x] = shared_memory<float[1]>()[threadIdx.x]; }
@@ -219,6 +299,35 @@ void block_reductions(const float* x, float* y, int count, Stream stream) {
 void atomics(const int* x, int* y, int blocks, int threads, Stream stream) {
   launch(atomics_kernel, {.op = "atomics", .grid = unsigned(blocks), .block = unsigned(threads), .stream = stream}, x,
          y);
+}
+
+void atomics_of_block(const int* x, int* y, int threads, Stream stream) {
+  launch(atomics_of_block_kernel, {.op = "atomics_of_block", .grid = 1, .block = unsigned(threads), .stream = stream},
+         x, y);
+}
+
+void run_copies(const uint32_t* x, uint32_t* y, const int* program, int steps, int threads, Stream stream) {
+  launch(run_copies_kernel,
+         {.op = "run_copies",
+          .grid = 1,
+          .block = unsigned(threads),
+          .shared_bytes = sizeof(CopyStorage),
+          .stream = stream},
+         x, y, program, steps);
+}
+
+void copy_misaligned(const float* x, int where, Stream stream) {
+  launch(copy_misaligned_kernel,
+         {.op = "copy_misaligned", .grid = 1, .block = 1, .shared_bytes = sizeof(Values), .stream = stream}, x, where);
+}
+
+void hand_over(const float* x, float* y, int rounds, Stream stream) {
+  launch(hand_over_kernel,
+         {.op = "hand_over", .grid = 1, .block = 64, .shared_bytes = sizeof(Values), .stream = stream}, x, y, rounds);
+}
+
+void misuse_named_barrier(int how, Stream stream) {
+  launch(misuse_named_barrier_kernel, {.op = "misuse_named_barrier", .grid = 1, .block = 64, .stream = stream}, how);
 }
 
 void read_shared(float* y, int floats, Stream stream) {

@@ -9,6 +9,7 @@
 namespace minicnn::emulation {
 
 constexpr unsigned WARP = 32, MAX_THREADS = 1024, MAX_WARPS = MAX_THREADS / WARP;
+constexpr int NAMED_BARRIERS = 16;
 
 // SplitMix64 (Steele, Lea, Flood 2014): the same numbers on every platform.
 class Random {

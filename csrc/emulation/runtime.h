@@ -65,4 +65,18 @@ int synchronize_block(const char* name, bool predicate, Where where);
 using Operation = void (*)(uint32_t mask, void* const operands[32]);
 void synchronize_warp(const char* name, uint32_t mask, Operation operation, void* operand, Where where);
 
+// Comes to one of the block's named barriers, of which 0 is no one's, and waits there for the others or goes on.
+void come_to_barrier(const char* name, int barrier, int threads, bool waits, Where where);
+
+// An asynchronous copy into shared memory; of zeros where the source is not inside.
+struct Copy {
+  void* shared;
+  const void* global;
+  unsigned bytes;
+  bool inside;
+};
+void start_copy(const Copy& copy, Where where);
+void commit_copies();
+void wait_for_copies(unsigned pending);
+
 }  // namespace minicnn::emulation

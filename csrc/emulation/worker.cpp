@@ -7,12 +7,11 @@
 #include <cstring>
 #include <utility>
 
+#include "emulation/detector/detector.h"
 #include "emulation/memory.h"
 
 namespace minicnn::emulation {
 namespace {
-
-constexpr size_t SHARED_ALIGNMENT = 1024;
 
 std::string place(Where where) {
   const std::string file = where.file_name();
@@ -60,7 +59,9 @@ Worker::Worker() : threads_(MAX_THREADS), warps_(MAX_WARPS), stacks_(MAX_THREADS
   for (unsigned i = 0; i < MAX_THREADS; ++i) threads_[i].linear = i;
   block_.size = dim3(0, 0, 0);  // unlike any launch's: begin() takes the first for a new size
   constexpr size_t BYTES = round_up(MAX_SHARED_BYTES, SHARED_ALIGNMENT);
-  shared_end_ = static_cast<unsigned char*>(allocate(BYTES)) + BYTES;
+  unsigned char* begin = static_cast<unsigned char*>(allocate(BYTES));
+  shared_end_ = begin + BYTES;
+  if constexpr (CHECKED) detector::end_buffer(begin, BYTES);  // a block has as much of it as its launch says
 }
 
 void Worker::begin(const Launch& launch) {
@@ -84,8 +85,12 @@ void Worker::run_block(uint64_t number) {
   std::memset(block_.shared, POISON, launch_->shared_bytes);
   random_ = Random(options_.seed ^ (number + 1) * 0xD6E8FEB86659FD93);
   unfinished_ = thread_count_;
+  copies_.begin_block(options_, number);
+  if (uses_named_barriers_) forget_arrivals();
   ready_.add_first(thread_count_);
+  if constexpr (CHECKED) detector::begin_block(number, block_);
   run(take_ready(), &host_);
+  ask_detector();
   if (error_ || has_faulted_ || unfinished_ > 0) fail_block();
   running_ = nullptr;
   check_shared_slack();
@@ -106,6 +111,15 @@ std::string Worker::describe_shared() const {
   return "the block's " + std::to_string(block_.shared_bytes) + " bytes of shared memory";
 }
 
+// A deadlock or a divergence is told first; what the detector knows is the better name of any other fault.
+void Worker::ask_detector() {
+  if constexpr (CHECKED) {
+    const std::string found = detector::end_block(has_faulted_);
+    if (found.empty() || error_ || (unfinished_ > 0 && !has_faulted_)) return;
+    error_ = std::make_exception_ptr(Error(std::string(launch_->op) + ": " + found));
+  }
+}
+
 // Throws what went wrong; the worker is ready for another block afterwards, the fibers of this one are forgotten.
 void Worker::fail_block() {
   if (!error_) error_ = std::make_exception_ptr(Error(has_faulted_ ? describe_fault() : describe_deadlock()));
@@ -113,6 +127,7 @@ void Worker::fail_block() {
   for (Warp& warp : warps_)
     for (Group& group : warp.groups) group.arrived = 0;
   barrier_.arrived = 0;
+  forget_arrivals();
   ready_.clear();
   stacks_.give_back_all();
   running_ = nullptr;
@@ -176,9 +191,12 @@ void Worker::abandon_block(const void* address) {
   std::abort();
 }
 
+void Worker::abandon_block() { abandon_block(nullptr); }
+
 // Lets other threads run until this one is ready again.
 void Worker::suspend() {
   Thread* me = running_;
+  if (copies_.can_stir()) copies_.stir(me->linear);
   Thread* next = take_ready();
   if (next != me) run(next, &me->context);
 }
@@ -195,6 +213,7 @@ int Worker::synchronize_block(const char* name, bool predicate, Where where) {
     barrier_.arrived = 0;
     barrier_.result = barrier_.votes;
     ready_.add_first(thread_count_);
+    if constexpr (CHECKED) detector::order_block();
   }
   suspend();
   return barrier_.result;
@@ -219,6 +238,60 @@ void Worker::synchronize_warp(const char* name, uint32_t mask, Operation operati
     ready_.add(number, mask);
   }
   suspend();
+}
+
+void Worker::come_to_barrier(const char* name, int number, int threads, bool waits, Where where) {
+  check_arrival(number, threads, {name, where});
+  NamedBarrier& barrier = named_barriers_[number];
+  const unsigned warp = running_->linear / WARP;
+  const uint32_t lane = 1u << running_->linear % WARP;
+  if (barrier.arrived == 0) barrier.expected = unsigned(threads);
+  if (barrier.arrived == 0 || waits) barrier.call = {name, where};
+  barrier.present[warp] |= lane;
+  if (waits) barrier.waiting[warp] |= lane;
+  uses_named_barriers_ = true;
+  if constexpr (CHECKED) detector::come_to_barrier(number, running_->linear);
+  if (++barrier.arrived == barrier.expected) {
+    for (unsigned i = 0; i < MAX_WARPS; ++i)
+      if (barrier.waiting[i]) ready_.add(i, barrier.waiting[i]);
+    if constexpr (CHECKED) detector::leave_barrier(number, barrier.waiting);
+    barrier = {};
+  }
+  if (waits) suspend();
+}
+
+void Worker::check_arrival(int number, int threads, const Call& mine) const {
+  const std::string name = mine.name;
+  if (number < 1 || number >= NAMED_BARRIERS)
+    fail(name + ": the named barriers are 1 to 15, not " + std::to_string(number), mine.where);
+  if (threads < 1 || threads % int(WARP) != 0)
+    fail(name + ": a barrier is for a multiple of 32 threads, not for " + std::to_string(threads), mine.where);
+  const NamedBarrier& barrier = named_barriers_[number];
+  if (barrier.arrived == 0) return;
+  if (barrier.expected != unsigned(threads))
+    fail("divergent barrier: this thread is in " + name + " of barrier " + std::to_string(number) + " for " +
+             std::to_string(threads) + " threads, others came for " + std::to_string(barrier.expected) + " in " +
+             describe_call(barrier.call),
+         mine.where);
+  if (barrier.present[running_->linear / WARP] >> running_->linear % WARP & 1)
+    fail("divergent barrier: this thread comes to barrier " + std::to_string(number) + " twice before it opens",
+         mine.where);
+}
+
+void Worker::forget_arrivals() {
+  for (NamedBarrier& barrier : named_barriers_) barrier = {};
+  uses_named_barriers_ = false;
+}
+
+void Worker::start_copy(const Copy& copy, Where where, [[maybe_unused]] const void* code) {
+  const auto shared = reinterpret_cast<uintptr_t>(copy.shared), global = reinterpret_cast<uintptr_t>(copy.global);
+  if (shared % copy.bytes != 0 || (copy.inside && global % copy.bytes != 0))
+    fail("async_copy: both sides must be aligned to its " + std::to_string(copy.bytes) + " bytes", where);
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(block_.shared);
+  if (shared < begin || shared + copy.bytes > begin + block_.shared_bytes)
+    fail("async_copy: the target is not in " + describe_shared(), where);
+  if constexpr (CHECKED) detector::start_copy(copy, code);
+  copies_.start(running_->linear, copy);
 }
 
 void Worker::fail_divergent_block(const Call& mine) const {
@@ -275,6 +348,11 @@ std::string Worker::describe_state(const Thread& thread) const {
   if (!thread.context) return "have returned";
   for (const Group& group : warps_[thread.linear / WARP].groups)
     if (group.arrived >> thread.linear % WARP & 1) return "wait in " + describe_call(group.call);
+  for (const NamedBarrier& barrier : named_barriers_)
+    if (barrier.waiting[thread.linear / WARP] >> thread.linear % WARP & 1)
+      return "wait in " + describe_call(barrier.call) + ", " + std::to_string(barrier.arrived) + " of " +
+             std::to_string(barrier.expected) + " threads have come to barrier " +
+             std::to_string(&barrier - named_barriers_);
   return "wait in " + describe_call(barrier_.call);
 }
 
@@ -288,6 +366,24 @@ int synchronize_block(const char* name, bool predicate, Where where) {
 
 void synchronize_warp(const char* name, uint32_t mask, Operation operation, void* operand, Where where) {
   current().worker->synchronize_warp(name, mask, operation, operand, where);
+}
+
+void come_to_barrier(const char* name, int barrier, int threads, bool waits, Where where) {
+  current().worker->come_to_barrier(name, barrier, threads, waits, where);
+}
+
+void start_copy(const Copy& copy, Where where) {
+  current().worker->start_copy(copy, where, __builtin_return_address(0));
+}
+
+void commit_copies() {
+  if constexpr (CHECKED) detector::commit_copies();
+  current().worker->commit_copies();
+}
+
+void wait_for_copies(unsigned pending) {
+  if constexpr (CHECKED) detector::wait_for_copies(pending);
+  current().worker->wait_for_copies(pending);
 }
 
 }  // namespace minicnn::emulation

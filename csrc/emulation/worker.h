@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "emulation/copies.h"
 #include "emulation/fiber.h"
 #include "emulation/options.h"
 #include "emulation/ready_set.h"
@@ -13,6 +14,7 @@
 namespace minicnn::emulation {
 
 constexpr size_t MAX_SHARED_BYTES = 227 * 1024;  // the most that any architecture gives a block
+constexpr size_t SHARED_ALIGNMENT = 1024;        // of its end, behind which a guard page begins
 
 struct Thread {
   uint3 index;
@@ -43,6 +45,13 @@ struct Barrier {
   Call call;
 };
 
+// A barrier of a part of the block: opens when `expected` threads have come.
+struct NamedBarrier {
+  unsigned expected = 0, arrived = 0;
+  uint32_t present[MAX_WARPS] = {}, waiting[MAX_WARPS] = {};  // lanes
+  Call call;                                                  // of the last that waits, or else of the first to come
+};
+
 // One OS thread's share of a grid: runs a block at a time.
 class Worker {
  public:
@@ -52,10 +61,15 @@ class Worker {
 
   [[noreturn]] void run_threads(Current& mine);          // on a fresh fiber
   [[noreturn]] void abandon_block(const void* address);  // after a fault, from the signal handler
+  [[noreturn]] void abandon_block();                     // for what the detector has found
   bool is_in_kernel() const { return running_ != nullptr; }
 
   int synchronize_block(const char* name, bool predicate, Where where);
   void synchronize_warp(const char* name, uint32_t mask, Operation operation, void* operand, Where where);
+  void come_to_barrier(const char* name, int barrier, int threads, bool waits, Where where);
+  void start_copy(const Copy& copy, Where where, const void* code);  // that started it
+  void commit_copies() { copies_.commit(running_->linear); }
+  void wait_for_copies(unsigned pending) { copies_.wait(running_->linear, pending); }
   std::string describe(const std::string& message) const;
 
  private:
@@ -64,6 +78,7 @@ class Worker {
   void run(Thread* thread, void** save);
   void suspend();
   [[noreturn]] void fail_block();
+  void ask_detector();
   void check_shared_slack();
   std::exception_ptr error_of_kernel(std::exception_ptr thrown) const;
   std::string describe_shared() const;
@@ -71,6 +86,8 @@ class Worker {
   std::string describe_deadlock() const;
   std::string describe_state(const Thread& thread) const;
   [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_block(const Call& mine) const;
+  void check_arrival(int number, int threads, const Call& mine) const;
+  void forget_arrivals();
   [[noreturn, gnu::cold, gnu::noinline]] void fail_outside_mask(const Call& mine, unsigned lane) const;
   [[noreturn, gnu::cold, gnu::noinline]] void fail_divergent_warp(const Call& mine, uint32_t mask,
                                                                   const Group& group) const;
@@ -85,6 +102,9 @@ class Worker {
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   Barrier barrier_;
+  NamedBarrier named_barriers_[NAMED_BARRIERS];
+  bool uses_named_barriers_ = false;
+  Copies copies_;
   ReadySet ready_;
   Stacks stacks_;
   Thread* running_ = nullptr;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minicnn.autograd import Op
@@ -19,7 +21,7 @@ def bias_backward(op: Op, i: int, dy) -> None:
     """Input i of `op` is a bias (K,): its gradient is dy (..., Q, K), summed over all axes but the last."""
     if op.kernels is None:
         if (dbias := op.grad_array(i)) is not None:
-            lines = dy.reshape(-1, dy.shape[-2] * dy.shape[-1])
+            lines = dy.reshape(math.prod(dy.shape[:-2]), dy.shape[-2] * dy.shape[-1])  # also of an empty batch
             sums = in_shares(lambda share: lines[share].sum(axis=0), len(lines), lines.size)
             np.sum(np.reshape(sums, (-1, dy.shape[-1])), axis=0, out=dbias)
         return

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from minicnn.threads import one_blas_thread
+
 
 def clip_norm(device, grads: list, max_norm: float):
     """Scale the flat arrays `grads` by min(1, max_norm / (norm + 1e-6)), norm the root of the sum of their squares.
@@ -21,7 +23,8 @@ def clip_norm(device, grads: list, max_norm: float):
 
 @np.errstate(all="ignore")
 def _clip_numpy(device, grads, max_norm, norm) -> None:
-    norm[...] = math.sqrt(sum(float(np.dot(grad, grad)) for grad in grads))
+    with one_blas_thread():
+        norm[...] = math.sqrt(sum(float(np.dot(grad, grad)) for grad in grads))
     factor = max_norm / (float(norm) + 1e-6)
     if not factor >= 1:  # NaN scales too
         for grad in grads:

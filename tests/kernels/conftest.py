@@ -24,10 +24,18 @@ def emulated():
     module.check_guards()
 
 
+@pytest.fixture
+def plain(emulated):
+    """For tests of what the plain module lets a kernel do and the checked one refuses at once (test_detector.py)."""
+    if emulated.checked:
+        pytest.skip("a fault that the checked module refuses before this test could see it")
+
+
 @pytest.fixture(params=SCHEDULES, ids=lambda schedule: "{}-seed{}-workers{}".format(*schedule))
 def schedule(request, emulated):
     """Each order in which threads may run: a correct kernel gives the same answer in all of them."""
-    emulated.configure(*request.param)
+    order, seed, workers = request.param
+    emulated.configure(**emulated.configuration() | {"order": order, "seed": seed, "workers": workers})
     return request.param
 
 
@@ -42,6 +50,7 @@ def on_device(emulated):
         memory = (ctypes.c_char * values.nbytes).from_address(addresses[-1])
         array = np.frombuffer(memory, values.dtype).reshape(values.shape)
         array[...] = values
+        emulated.mark_written(array.ctypes.data, array.nbytes)
         return array
 
     yield make

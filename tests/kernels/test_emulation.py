@@ -24,7 +24,7 @@ def test_barrier_orders_shared_memory(emulated, schedule, on_device, run, count)
     assert np.array_equal(y, x[::-1])
 
 
-def test_missing_barrier_shows(emulated, on_device, run):
+def test_missing_barrier_shows(emulated, plain, on_device, run):
     """Half of the values are read before they are written, and which half depends on the order of the threads."""
     x, seen = on_device(np.arange(64, dtype=np.float32)), {}
     for order in ("forward", "reverse"):
@@ -114,9 +114,9 @@ def test_orders(emulated, on_device, run):
 
 def test_configuration_is_what_was_configured(emulated):
     emulated.configure("random", seed=7, workers=2)
-    assert emulated.configuration() == {"order": "random", "seed": 7, "workers": 2}
-    emulated.configure()
-    assert emulated.configuration() == {"order": "forward", "seed": 0, "workers": 1}
+    assert emulated.configuration() == {"order": "random", "seed": 7, "workers": 2, "asynchrony": "late"}
+    emulated.configure(asynchrony="early")
+    assert emulated.configuration() == {"order": "forward", "seed": 0, "workers": 1, "asynchrony": "early"}
 
 
 def test_configuration_refuses(emulated):
@@ -130,7 +130,7 @@ def python(emulated, code, **environment):
     """The finished process of a Python that runs `code` with the module as `emulated`."""
     code = f"""
 from importlib.util import module_from_spec, spec_from_file_location
-spec = spec_from_file_location("_emulated", {emulated.__file__!r})
+spec = spec_from_file_location({emulated.__name__.rpartition(".")[2]!r}, {emulated.__file__!r})
 emulated = module_from_spec(spec)
 spec.loader.exec_module(emulated)
 {code}"""
@@ -207,7 +207,7 @@ def test_fault_is_named_and_leaves_the_emulation_usable(emulated, schedule, on_d
 
 @pytest.mark.parametrize("access", ["read_at", "write_at"])
 @pytest.mark.parametrize("index", [64, 1000, -1024], ids=["just_behind", "far_behind", "before"])
-def test_access_outside_of_a_buffer(emulated, schedule, on_device, run, access, index):
+def test_access_outside_of_a_buffer(emulated, plain, schedule, on_device, run, access, index):
     """64 floats are 256 bytes: nothing lies between them and the guard page behind. Before them is up to a page."""
     x, y = on_device(f32(64)), on_device(f32(1))
     where = rf"illegal access to byte {4 * index} of a buffer of 256 bytes, in block \(0,0,0\), thread \(7,0,0\)"
@@ -220,7 +220,7 @@ def test_access_to_no_buffer(emulated, on_device, run):
         run(emulated.probes.read_at, 0, on_device(f32(1)), 1)
 
 
-def test_write_into_the_slack(emulated, on_device, run):
+def test_write_into_the_slack(emulated, plain, on_device, run):
     """A buffer's end is aligned to 256 bytes: what is written in between is found afterwards, once."""
     run(emulated.probes.write_at, on_device(f32(10)), 12)
     run(emulated.probes.write_at, on_device(f32(20)), -1)
@@ -235,7 +235,7 @@ def test_write_into_the_slack(emulated, on_device, run):
     emulated.check_guards()
 
 
-def test_write_into_the_slack_is_remembered_after_release(emulated, run):
+def test_write_into_the_slack_is_remembered_after_release(emulated, plain, run):
     address = emulated.allocate(40)
     run(emulated.probes.write_at, address, 12)
     emulated.release(address)
@@ -243,7 +243,7 @@ def test_write_into_the_slack_is_remembered_after_release(emulated, run):
         emulated.check_guards()
 
 
-def test_shared_memory_is_nan_in_every_block(emulated, schedule, on_device, run):
+def test_shared_memory_is_nan_in_every_block(emulated, plain, schedule, on_device, run):
     y = on_device(f32(64))
     run(emulated.probes.reverse, on_device(f32(64)), y, 64)
     run(emulated.probes.read_shared, y, 64)
@@ -251,7 +251,7 @@ def test_shared_memory_is_nan_in_every_block(emulated, schedule, on_device, run)
 
 
 @pytest.mark.parametrize("index, what", [(10, "byte 40 of .* was written"), (256, "illegal access to byte 1024 of .*")])
-def test_write_past_shared_memory(emulated, run, index, what):
+def test_write_past_shared_memory(emulated, plain, run, index, what):
     """Its end is aligned to 1024 bytes: what is written in between is found at the end of the block."""
     for _ in range(2):
         with pytest.raises(RuntimeError, match=f"^write_shared: {what}, in block") as error:
@@ -329,7 +329,7 @@ def test_released_memory_is_poisoned_and_comes_back_last_first(emulated):
 
 
 @pytest.mark.parametrize("found_by", ["check_guards", "allocate"])
-def test_write_after_release(emulated, run, found_by):
+def test_write_after_release(emulated, plain, run, found_by):
     address = emulated.allocate(4096)
     emulated.release(address)
     run(emulated.probes.write_at, address, 100)

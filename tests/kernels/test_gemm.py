@@ -6,6 +6,7 @@ import pytest
 from minicnn.tensor import Accumulate
 
 LAYOUTS = {"nn": 0, "nt": 1, "tn": 2}
+RUNGS = ["gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized", "gemm"]
 SIZES = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (31, 33, 17), (64, 64, 8), (65, 63, 9), (130, 66, 20)]
 FEW = [(31, 33, 17), (64, 64, 8), (130, 131, 9), (132, 260, 8)]
 
@@ -34,7 +35,7 @@ def launch(device, name, layout, a, b, bias, c, shape, accumulate, *, workspace=
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("rung", ["gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized", "gemm"])
+@pytest.mark.parametrize("rung", RUNGS)
 def test_every_rung_is_exact(rung, layout, kernel_device, rng):
     for m, n, k in SIZES:
         a, b, product = operands(layout, m, n, k, rng)
@@ -95,6 +96,15 @@ def test_nothing_to_sum_gives_the_bias(kernel_device):
         schedule=(0, 1),
     )
     assert got.tolist() == [[1, 2]] * 3
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_product_without_rows_or_columns_writes_nothing(rung, kernel_device):
+    schedule = (0, 0) if rung in ("gemm_4_vectorized", "gemm") else None
+    for m, n in ((0, 5), (5, 0)):
+        a, b, c = np.ones((m, 3), np.float32), np.ones((3, n), np.float32), np.ones((m, n), np.float32)
+        shape = (m, n, 3, 3, n, n)
+        launch(kernel_device, rung, "nn", a, b, None, c, shape, Accumulate.overwrite, schedule=schedule)
 
 
 def test_a_tile_that_there_is_not_is_refused(kernel_device, rng):

@@ -113,6 +113,10 @@ def test_the_gradient_is_the_adjoint(case, device, rng):
     assert abs(left - right) <= 1e-6 * (1 + np.abs(y * g).sum())
 
 
+def test_arrays_off_a_16_byte_boundary(unaligned_device, rng):
+    check_kernels(pool((3, 4)), [rng.standard_normal((2, 7, 5, 8))], unaligned_device, rng)
+
+
 def test_gradient_of_the_kernels(kernel_device, rng):
     x = leaf(rng.standard_normal((2, 7, 5, 5)).astype(np.float32), kernel_device)
     minicnn.gradcheck(pool((3, 8)), [x], eps=1.0, rtol=1e-5, elementwise=False)

@@ -124,6 +124,10 @@ def test_the_gradient_is_the_adjoint(case, count_include_pad, device, rng):
     assert abs(left - right) <= 1e-6 * (1 + np.abs(y * g).sum())
 
 
+def test_arrays_off_a_16_byte_boundary(unaligned_device, rng):
+    check_kernels(lambda x: avg_pool2d(x, 3, 2), [rng.standard_normal((2, 7, 8, 8))], unaligned_device, rng)
+
+
 @INCLUDE
 def test_gradient_of_the_kernels(count_include_pad, kernel_device, rng):
     x = leaf(rng.standard_normal((2, 7, 8, 5)).astype(np.float32), kernel_device)

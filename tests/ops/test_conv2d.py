@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from checks import check_accumulates, check_exact, check_kernels, leaf, run
+from checks import SCHEDULES, check_accumulates, check_exact, check_kernels, leaf, run, thread_order
 from tolerances import assert_close
 
 import minicnn
@@ -132,6 +132,14 @@ def test_every_chunking_of_im2col_is_exact(chunks, kernel_device, rng, monkeypat
 
 
 @RUNG
+def test_arrays_off_a_16_byte_boundary(rung, unaligned_device, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", rung)
+    x, weight, options = CASES["two_groups"]
+    function, inputs = given((x, (8, *weight[1:]), options), rng)  # all channel counts multiples of four
+    check_kernels(function, inputs, unaligned_device, rng, atol=2e-5)
+
+
+@RUNG
 def test_adjoint_identities(rung, kernel_device, rng, monkeypatch):
     """<conv(x, w), g> = <x, dgrad(g, w)> = <w, wgrad(g, x)>."""
     monkeypatch.setattr(op_file, "RUNG", rung)
@@ -152,8 +160,12 @@ def test_gradient_of_the_kernels(rung, kernel_device, rng, monkeypatch):
     minicnn.gradcheck(function, leaves, eps=1.0, rtol=1e-4, atol=1e-3)
 
 
-def test_gradients_accumulate(device, rng):
-    check_accumulates(*given(CASES["stride"], rng), device)
+@RUNG
+@pytest.mark.parametrize("schedule", [op_file.AUTOMATIC, (64, 2)], ids=str)
+def test_gradients_accumulate(schedule, rung, device, rng, monkeypatch):
+    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "AUTOMATIC", schedule)
+    check_accumulates(*given(CASES["two_groups"], rng), device)
 
 
 @RUNG
@@ -162,13 +174,10 @@ def test_every_order_of_threads_gives_the_same_bits(rung, rng, monkeypatch):
     device = minicnn.backend.device("emulated")
     function, inputs = given(CASES["stride"], rng)
     inputs, results = [v.astype(np.float32) for v in inputs], []
-    try:
-        for order, seed in (("forward", 0), ("reverse", 0), ("random", 1), ("random", 2)):
-            device.module.configure(order=order, seed=seed)
+    for schedule in SCHEDULES:
+        with thread_order(device, *schedule):
             y, grads = run(function, inputs, device)
-            results.append([y, *grads])
-    finally:
-        device.module.configure()
+        results.append([y, *grads])
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)

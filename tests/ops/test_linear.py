@@ -18,6 +18,8 @@ CASES = {
     "a_tile": (64, 64, 64),
     "past_a_tile": (65, 67, 66),
     "a_long_reduction_that_is_cut": (3, 1100, 5),
+    "many_outputs_so_the_gradient_of_the_input_is_cut": (3, 5, 1100),
+    "many_images_so_the_gradient_of_the_weight_is_cut": (1100, 3, 5),
 }
 CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
@@ -70,13 +72,25 @@ def test_kernels_are_exact_on_integers(case, kernel_device, rng):
     check_exact(linear, given(case, rng, integers=True), kernel_device, rng.integers(-3, 4, (case[0], case[2])))
 
 
+def test_arrays_off_a_16_byte_boundary(unaligned_device, rng):
+    check_kernels(linear, given(CASES["a_tile"], rng), unaligned_device, rng, atol=2e-5)
+
+
 def test_gradient_of_the_kernels(kernel_device, rng):
     leaves = [leaf(v.astype(np.float32), kernel_device) for v in given(CASES["odd"], rng)]
     minicnn.gradcheck(linear, leaves, eps=1.0, rtol=1e-4, atol=1e-3)
 
 
-def test_gradients_accumulate(device, rng):
-    check_accumulates(linear, given(CASES["odd"], rng), device)
+def test_an_empty_batch_has_zero_gradients(device):
+    inputs = [np.full(shape, 1.0, np.float32) for shape in ((0, 5), (3, 5), (3,))]
+    y, (dx, dweight, dbias) = run(linear, inputs, device)
+    assert y.shape == (0, 3) and dx.shape == (0, 5)
+    assert not dweight.any() and not dbias.any()
+
+
+@CASE
+def test_gradients_accumulate(case, device, rng):
+    check_accumulates(linear, given(case, rng), device)
 
 
 def test_no_bias(device, rng):

@@ -167,6 +167,10 @@ def test_kernels_match_the_reference(case, kernel_device, rng):
     check_kernels(norm(case), [rng.standard_normal(case[0])], kernel_device, rng)
 
 
+def test_arrays_off_a_16_byte_boundary(unaligned_device, rng):
+    check_kernels(norm(CASES["every_term_counts"]), [rng.standard_normal((2, 3, 4, 16))], unaligned_device, rng)
+
+
 @pytest.mark.parametrize("size, beta", [(5, 0.75), (4, 0.75), (5, 0.6)])
 def test_gradient_of_the_kernels(size, beta, kernel_device, rng):
     x = leaf(rng.standard_normal((2, 3, 4, 8)).astype(np.float32), kernel_device)

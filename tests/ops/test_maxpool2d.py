@@ -139,6 +139,10 @@ def test_kernels_are_exact_on_integers(case, kernel_device, rng):
     check_exact(pool(case), [x], kernel_device, dy)
 
 
+def test_arrays_off_a_16_byte_boundary(unaligned_device, rng):
+    check_kernels(lambda x: max_pool2d(x, 3, 2), [rng.standard_normal((2, 7, 8, 8))], unaligned_device, rng)
+
+
 def test_gradient_of_the_kernels(kernel_device, rng):
     x = leaf(separated((2, 7, 8, 5), rng).astype(np.float32), kernel_device)
     minicnn.gradcheck(lambda x: max_pool2d(x, 3, 2, 1), [x], eps=0.0625, rtol=1e-4, elementwise=False)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from checks import SCHEDULES, thread_order
 
 from minicnn.axes import strides
 from minicnn.errors import DeviceError
@@ -67,13 +68,10 @@ def test_thread_order_does_not_matter(kernel_device, rng):
         pytest.skip("cuda: the order of threads is the card's own")
     x = kernel_device.array(rng.standard_normal((40, 70)).astype(np.float32))
     results = []
-    for schedule in (("forward", 0), ("reverse", 0), ("random", 1), ("random", 2)):
+    for schedule in SCHEDULES:
         y = kernel_device.empty((70, 40), np.float32)
-        try:
-            kernel_device.module.configure(*schedule)
+        with thread_order(kernel_device, *schedule):
             strided_copy(kernel_device.kernels, x, y, (70, 40), (1, 70), strides((70, 40)))
-        finally:
-            kernel_device.module.configure()
         results.append(kernel_device.to_numpy(y))
     for y in results:
         np.testing.assert_array_equal(y, kernel_device.to_numpy(x).T)

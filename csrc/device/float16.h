@@ -1,0 +1,65 @@
+// Conversions between float32 and the numbers of 16 bits (kernels.h).
+//
+//   to_float(x)         exact; the NaNs of Float16 all become 0x7FFFFFFF, those of Bfloat16 keep their bits
+//   float_to_bf16(x)    the nearest number, of two the one whose last bit is 0; too large ones become infinite,
+//   subnormal float_to_f16(x)     ones stay, NaN becomes 0x7FFF
+//
+// Source: PTX ISA, "cvt"; for NaN, which it leaves open, cuda_fp16.hpp and cuda_bf16.hpp of CUDA 13.0.
+#pragma once
+#include "device/cuda.h"
+#include "kernels.h"
+
+#ifndef MINICNN_EMULATED
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+namespace minicnn {
+
+#ifdef MINICNN_EMULATED
+
+inline float to_float(Bfloat16 x) { return std::bit_cast<float>(uint32_t(x.bits) << 16); }
+
+inline float to_float(Float16 x) {
+  const uint32_t sign = uint32_t(x.bits & 0x8000) << 16, exponent = x.bits >> 10 & 31, mantissa = x.bits & 1023;
+  if (exponent == 31) return std::bit_cast<float>(mantissa == 0 ? sign | 0x7F800000 : 0x7FFFFFFF);
+  if (exponent == 0) return std::copysign(float(mantissa) * 0x1p-24f, std::bit_cast<float>(sign));
+  return std::bit_cast<float>(sign | (exponent + 127 - 15) << 23 | mantissa << 13);
+}
+
+namespace emulation {
+
+// number / 2^bits, rounded to the nearest, ties to even.
+inline uint32_t drop_bits(uint32_t number, int bits) {
+  const uint32_t almost_half = (1u << (bits - 1)) - 1, is_odd = number >> bits & 1;
+  return (number + almost_half + is_odd) >> bits;
+}
+
+}  // namespace emulation
+
+inline Bfloat16 float_to_bf16(float x) {
+  if (x != x) return {0x7FFF};
+  return {uint16_t(emulation::drop_bits(std::bit_cast<uint32_t>(x), 16))};
+}
+
+inline Float16 float_to_f16(float x) {
+  if (x != x) return {0x7FFF};
+  const uint32_t sign = std::bit_cast<uint32_t>(x) >> 16 & 0x8000;
+  const float magnitude = std::abs(x);
+  const uint32_t bits = std::bit_cast<uint32_t>(magnitude);
+  if (magnitude >= 65520.0f) return {uint16_t(sign | 0x7C00)};  // as near to 2^16 as to the largest number, or nearer
+  if (magnitude < 0x1p-14f)  // a multiple of 2^-24, which is the step of the float32 numbers behind 0.5
+    return {uint16_t(sign | (std::bit_cast<uint32_t>(magnitude + 0.5f) - std::bit_cast<uint32_t>(0.5f)))};
+  return {uint16_t(sign | (emulation::drop_bits(bits, 13) - ((127 - 15) << 10)))};
+}
+
+#else
+
+__device__ __forceinline__ float to_float(Bfloat16 x) { return __uint_as_float(unsigned(x.bits) << 16); }
+__device__ __forceinline__ float to_float(Float16 x) { return __half2float(__ushort_as_half(x.bits)); }
+__device__ __forceinline__ Bfloat16 float_to_bf16(float x) { return {__bfloat16_as_ushort(__float2bfloat16_rn(x))}; }
+__device__ __forceinline__ Float16 float_to_f16(float x) { return {__half_as_ushort(__float2half_rn(x))}; }
+
+#endif
+
+}  // namespace minicnn

@@ -1,0 +1,45 @@
+"""What the steps of an epoch add up to, and their rows of steps.jsonl."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minicnn.errors import TrainingError
+
+
+class Totals:
+    """Sums over the steps of an epoch; what a GPU has not finished yet is read later, some steps at a time."""
+
+    def __init__(self, images: int = 0, loss: float = 0.0, correct: int = 0):
+        self.images, self.loss, self.correct = images, loss, correct
+        self.unread: list[tuple] = []
+
+    def add(self, row: dict, loss, logits, labels: np.ndarray) -> None:
+        self.unread.append((row, loss, logits, labels))
+
+    def read(self) -> list[dict]:
+        """Fold in what was added since the last call: its rows, with the loss. TrainingError where that is not finite."""
+        rows = []
+        for row, loss, logits, labels in self.unread:
+            value = loss.item()
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} at step {row['step']} (learning rate {row['lr']:.3g}): "
+                    "lower lr, lengthen warmup_steps or set clip_norm"
+                )
+            self.images += len(labels)
+            self.loss += value * len(labels)
+            self.correct += int((logits.numpy().argmax(axis=1) == labels).sum())
+            rows.append({"step": row["step"], "loss": value} | row)
+        self.unread.clear()
+        return rows
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / max(self.images, 1)
+
+    @property
+    def top1(self) -> float:
+        return self.correct / max(self.images, 1)
