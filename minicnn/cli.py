@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -138,15 +139,21 @@ def _predict(arguments) -> int:
 def _add_summary(parser) -> None:
     parser.set_defaults(run=_summary)
     parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.CONSTRUCTORS))
-    parser.add_argument("--image-size", type=int, default=224, metavar="PIXELS")
-    parser.add_argument("--in-channels", type=int, default=3)
-    parser.add_argument("--num-classes", type=int, default=1000)
+    for option in ("image-size", "in-channels", "num-classes"):
+        parser.add_argument(f"--{option}", type=int, default=None, help="(as published)")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def _summary(arguments) -> int:
-    size, channels = arguments.image_size, arguments.in_channels
-    network = models.find(arguments.model)(num_classes=arguments.num_classes, image_size=size, in_channels=channels)
-    Progress().say(str(summary(network, (1, size, size, channels))))
+    chosen = {name: getattr(arguments, name) for name in ("image_size", "in_channels", "num_classes")}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    network = models.find(arguments.model)(initialize=None, **given)
+    if arguments.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {arguments.batch_size}")
+    size, channels = network.options["image_size"], network.options["in_channels"]
+    counted = summary(network, (arguments.batch_size, size, size, channels))
+    print(json.dumps(counted.as_dict(), indent=2)) if arguments.json else Progress().say(str(counted))
     return DONE
 
 

@@ -183,6 +183,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
             dialect=settings.dialect,
         )
+        self.loss = getattr(network, "loss", functional.cross_entropy)  # a network may have one of its own
         self.steps_per_epoch = len(self.loader)
         self.schedule = Schedule(
             settings.schedule, settings.lr, settings.epochs * self.steps_per_epoch, settings.warmup_steps
@@ -270,8 +271,9 @@ class Trainer:
         x, target = tensor(images, device=self.device), tensor(labels, device=self.device)
         self.optimizer.lr = self.schedule.at(self.step_number)
         self.optimizer.zero_grad()
-        logits = self.network(x)
-        loss = functional.cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing)
+        outputs = self.network(x)
+        loss = self.loss(outputs, target, label_smoothing=self.settings.label_smoothing)
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
         loss.backward()
         if self.settings.clip_norm is not None:
             clip_grad_norm(self.optimizer.chosen, self.settings.clip_norm)

@@ -1,5 +1,6 @@
 """The command line as a person uses it: real processes, exit codes, one clear line for each mistake."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,7 @@ def test_resume_of_a_finished_run_reports_again(run, images):
             2,
             "minicnn: alexnet: image_size must be an integer of at least 28, got 9",
         ),
+        (["summary", "alexnet", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
         (["bench", "conv2d"], 2, "minicnn: there is no benchmarks/ here: bench runs in a checkout of minicnn"),
         (["fly"], 2, "minicnn: error: argument COMMAND: invalid choice: 'fly'"),
     ],
@@ -119,6 +121,14 @@ def test_mistakes_get_one_line_and_no_traceback(tmp_path, arguments, code, messa
     assert done.stderr.splitlines()[-1].startswith(message)
     assert "Traceback" not in done.stderr
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_summary_as_json_of_the_published_network(tmp_path):
+    done = minicnn("summary", "lenet5", "--json", "--batch-size", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout)
+    assert counted["input_shape"] == [2, 32, 32, 1] and counted["total"]["parameters"] == 60_000
+    assert counted["layers"][-1]["out_shape"] == [2, 10]
 
 
 def test_summary_prints_the_published_count(tmp_path):

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "ops": {"autograd", "axes", "backend", "errors", "philox", "random", "shapes", "tensor", "threads"},
     "functional": {"ops", "errors", "random", "shapes", "tensor"},
     "nn": {"arena", "autograd", "backend", "errors", "functional", "ops", "random", "shapes", "tensor"},
-    "models": {"nn", "shapes", "errors"},
+    "models": {"functional", "nn", "shapes", "errors"},
     "data": {"philox"},
     "optim": {"arena", "errors", "ops", "tensor"},
     "checkpoint": set(),

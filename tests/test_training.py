@@ -66,6 +66,29 @@ def test_a_run_learns_and_leaves_its_record(splits, tmp_path):
     assert {p.name for p in (tmp_path / "run").iterdir()} == files | pictures
 
 
+class TwoHeads(nn.Module):
+    """A network with a loss of its own: in training it has two outputs, and the second weighs ten times as much."""
+
+    def __init__(self):
+        super().__init__()
+        self.flatten, self.fc = nn.Flatten(), nn.Linear(28 * 28, 10)
+
+    def forward(self, x):
+        logits = self.fc(self.flatten(x))
+        return (logits, 2 * logits) if self.training else logits
+
+    def loss(self, outputs, target, label_smoothing=0.0):
+        logits, second = outputs
+        parts = [minicnn.functional.cross_entropy(y, target, label_smoothing) for y in (logits, second)]
+        return parts[0] + 10 * parts[1]
+
+
+def test_a_network_may_have_a_loss_of_its_own(splits, tmp_path):
+    history = train(TwoHeads(), splits, out=tmp_path, **QUICK)
+    assert rows(tmp_path / "steps.jsonl")[0]["loss"] > 10 * np.log(10)
+    assert history.epochs[-1]["train_top1"] > 0.5 and history.test.loss < np.log(10)
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(splits, tmp_path):
     weights = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):

@@ -6,14 +6,22 @@ import difflib
 from collections.abc import Callable
 
 from minicnn.models.alexnet import alexnet, alexnet_one_tower, alexnet_owt
+from minicnn.models.googlenet import googlenet
+from minicnn.models.lenet import lenet, lenet5
 from minicnn.models.network import Network
+from minicnn.models.nin import nin
+from minicnn.models.resnet import plain18, plain34, resnet18, resnet34, resnet50
 from minicnn.models.vgg import vgg11, vgg13, vgg16, vgg19, vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e
 
 CONSTRUCTORS: dict[str, Callable[..., Network]] = {
     constructor.__name__: constructor
     for constructor in (
+        *(lenet5, lenet),
         *(alexnet, alexnet_one_tower, alexnet_owt),
+        nin,
         *(vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e, vgg11, vgg13, vgg16, vgg19),
+        googlenet,
+        *(resnet18, resnet34, resnet50, plain18, plain34),
     )
 }
 
@@ -33,6 +41,15 @@ __all__ = [
     "alexnet_one_tower",
     "alexnet_owt",
     "find",
+    "googlenet",
+    "lenet",
+    "lenet5",
+    "nin",
+    "plain18",
+    "plain34",
+    "resnet18",
+    "resnet34",
+    "resnet50",
     "vgg11",
     "vgg13",
     "vgg16",

@@ -17,8 +17,6 @@ Krizhevsky, "One weird trick for parallelizing convolutional neural networks", a
 
 from __future__ import annotations
 
-import functools
-
 from minicnn import nn
 from minicnn.models.network import (
     SMALLEST_FULL_IMAGE,
@@ -30,6 +28,8 @@ from minicnn.models.network import (
     Network,
     constructor,
     he,
+    narrow,
+    with_hidden_layers,
 )
 from minicnn.nn import init
 
@@ -65,8 +65,7 @@ def _one_tower(rows):
 
 
 def _small(rows):
-    halved = (row._replace(channels=row.channels // 2) if isinstance(row, Conv) else row for row in rows)
-    conv1, *rest = halved
+    conv1, *rest = narrow(rows, 2)
     return Conv(conv1.channels, 5), *rest
 
 
@@ -93,6 +92,10 @@ def form_of(name: str, image_size: int) -> Form:
     return form
 
 
+def make(name: str, options: dict) -> Network:
+    return with_hidden_layers(name, form_of(name, options["image_size"]), options)
+
+
 def paper(network: Network) -> None:
     """Weights ~ N(0, 0.01^2); bias 1 in conv2, conv4, conv5 and the hidden fully connected layers, 0 elsewhere (section 5)."""
     convs, linears = network.layers(nn.Conv2d), network.layers(nn.Linear)
@@ -116,7 +119,7 @@ def _constructor(name: str, variant: str):
 
     Raises ValueError that says which argument does not fit.
     """
-    return constructor(name, functools.partial(form_of, name), {"he": he, "paper": paper}, doc)
+    return constructor(name, make, {"he": he, "paper": paper}, doc, dropout=0.5)
 
 
 alexnet = _constructor(

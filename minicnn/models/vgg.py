@@ -12,10 +12,19 @@ Source: Simonyan, Zisserman, "Very deep convolutional networks for large-scale i
 
 from __future__ import annotations
 
-import functools
-
 from minicnn import nn
-from minicnn.models.network import SMALLEST_FULL_IMAGE, Conv, Form, LocalResponseNorm, MaxPool, Network, constructor, he
+from minicnn.models.network import (
+    SMALLEST_FULL_IMAGE,
+    Conv,
+    Form,
+    LocalResponseNorm,
+    MaxPool,
+    Network,
+    constructor,
+    he,
+    narrow,
+    with_hidden_layers,
+)
 from minicnn.nn import init
 
 LRN = LocalResponseNorm()
@@ -40,8 +49,8 @@ def form_of(configuration: str, image_size: int) -> Form:
     for number, block in enumerate(BLOCKS[configuration], start=1):
         rows += [Conv(row) if isinstance(row, int) else row for row in block]
         rows += [POOL] if number <= pools else []
-    rows = (row._replace(channels=row.channels // divisor) if isinstance(row, Conv) else row for row in rows)
-    return Form("full", tuple(rows), hidden=4096) if full else Form("small", tuple(rows), hidden=512)
+    rows = narrow(rows, divisor)
+    return Form("full", rows, hidden=4096) if full else Form("small", rows, hidden=512)
 
 
 def _normal(std: float):
@@ -72,7 +81,11 @@ def _constructor(name: str, configuration: str):
 
     Raises ValueError that says which argument does not fit.
     """
-    return constructor(name, functools.partial(form_of, configuration), INITIALIZERS, doc)
+
+    def make(name: str, options: dict) -> Network:
+        return with_hidden_layers(name, form_of(configuration, options["image_size"]), options)
+
+    return constructor(name, make, INITIALIZERS, doc, dropout=0.5)
 
 
 vgg_a = _constructor("vgg_a", "a")

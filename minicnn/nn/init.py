@@ -65,6 +65,12 @@ def _normal_block(key, size: int, std: float, mean: float, start: int) -> np.nda
     return values
 
 
+def uniform_(weight: Parameter, bound: float) -> None:
+    """weight ~ U(-bound, bound)."""
+    if not _skips.get():
+        weight.copy_(random.generator().uniform(-bound, bound, weight.shape))
+
+
 def constant_(weight: Parameter, value: float) -> None:
     weight.copy_(np.full(weight.shape, value))
 

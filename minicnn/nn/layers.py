@@ -11,7 +11,7 @@ from minicnn.errors import OpError
 from minicnn.nn import init
 from minicnn.nn.module import Buffer, Module, parameter
 from minicnn.ops.dropout import DropoutKey, check_probability
-from minicnn.shapes import IntOrPair, pair
+from minicnn.shapes import ConvShape, IntOrPair, pair
 
 
 class AdaptiveAvgPool2d(Module):
@@ -26,6 +26,13 @@ class AdaptiveAvgPool2d(Module):
 
     def extra_repr(self):
         return f"{self.output_size}"
+
+
+class Add(Module):
+    """y = a + b, for tensors of one shape: the sum of two paths through a network."""
+
+    def forward(self, a, b):
+        return a + b
 
 
 class AvgPool2d(Module):
@@ -93,6 +100,20 @@ class BatchNorm2d(BatchNorm):
     axes = 4
 
 
+class Concatenate(Module):
+    """The inputs one behind another along an axis, by default that of the channels: a join of several paths."""
+
+    def __init__(self, axis: int = -1):
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *xs):
+        return functional.concatenate(xs, self.axis)
+
+    def extra_repr(self):
+        return f"axis={self.axis}"
+
+
 class Conv2d(Module):
     """Convolution: x (N, H, W, in_channels) -> (N, P, Q, out_channels); weight (out_channels, R, S, in_channels/groups)."""
 
@@ -118,6 +139,11 @@ class Conv2d(Module):
 
     def forward(self, x):
         return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def macs(self, x_shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates of the forward pass over x of this shape."""
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        return ConvShape.of("conv2d", x_shape, self.weight.shape, *geometry).macs
 
     def extra_repr(self):
         channels = f"{self.weight.shape[3] * self.groups}, {self.weight.shape[0]}"
@@ -171,6 +197,10 @@ class Linear(Module):
 
     def forward(self, x):
         return functional.linear(x, self.weight, self.bias)
+
+    def macs(self, x_shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates of the forward pass over x of this shape."""
+        return x_shape[0] * self.weight.size
 
     def extra_repr(self):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
