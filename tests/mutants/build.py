@@ -94,7 +94,12 @@ def write_tree(tree: Path) -> int:
     files = {source.name: rewritten(source, [m for m in numbered if m[1].file == source.name]) for source in sources()}
     files["csrc/mutants.h"] = HEADER
     files["csrc/ops/mutants.cu"] = DEFINITIONS.format(count=len(numbered) + 1)
-    copied = [ROOT / "CMakeLists.txt", ROOT / "minicnn" / "toolchain.py", *(ROOT / "csrc").rglob("*.*"), *(ROOT / "tests" / "exam").glob("*.*")]
+    copied = [
+        ROOT / "CMakeLists.txt",
+        ROOT / "minicnn" / "toolchain.py",
+        *(ROOT / "csrc").rglob("*.*"),
+        *(ROOT / "tests" / "exam").glob("*.*"),
+    ]
     for path in copied:
         name = str(path.relative_to(ROOT))
         if path.is_file() and name not in files:
