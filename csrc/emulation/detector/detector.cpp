@@ -7,7 +7,7 @@ namespace {
 
 // Made by the first buffer.
 Checker* checker = nullptr;
-uintptr_t arena_begin = 0;
+uintptr_t arena_begin = UINTPTR_MAX - ARENA_BYTES;  // until then: where no program has memory
 
 Checker& instance() {
   if (!checker) {
