@@ -283,13 +283,14 @@ void Worker::forget_arrivals() {
   uses_named_barriers_ = false;
 }
 
-void Worker::start_copy(const Copy& copy, Where where) {
+void Worker::start_copy(const Copy& copy, Where where, [[maybe_unused]] const void* code) {
   const auto shared = reinterpret_cast<uintptr_t>(copy.shared), global = reinterpret_cast<uintptr_t>(copy.global);
   if (shared % copy.bytes != 0 || (copy.inside && global % copy.bytes != 0))
     fail("async_copy: both sides must be aligned to its " + std::to_string(copy.bytes) + " bytes", where);
   const uintptr_t begin = reinterpret_cast<uintptr_t>(block_.shared);
   if (shared < begin || shared + copy.bytes > begin + block_.shared_bytes)
     fail("async_copy: the target is not in " + describe_shared(), where);
+  if constexpr (CHECKED) detector::start_copy(copy, code);
   copies_.start(running_->linear, copy);
 }
 
@@ -372,8 +373,7 @@ void come_to_barrier(const char* name, int barrier, int threads, bool waits, Whe
 }
 
 void start_copy(const Copy& copy, Where where) {
-  if constexpr (CHECKED) detector::start_copy(copy, __builtin_return_address(0));
-  current().worker->start_copy(copy, where);
+  current().worker->start_copy(copy, where, __builtin_return_address(0));
 }
 
 void commit_copies() {

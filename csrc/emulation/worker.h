@@ -67,7 +67,7 @@ class Worker {
   int synchronize_block(const char* name, bool predicate, Where where);
   void synchronize_warp(const char* name, uint32_t mask, Operation operation, void* operand, Where where);
   void come_to_barrier(const char* name, int barrier, int threads, bool waits, Where where);
-  void start_copy(const Copy& copy, Where where);
+  void start_copy(const Copy& copy, Where where, const void* code);  // that started it
   void commit_copies() { copies_.commit(running_->linear); }
   void wait_for_copies(unsigned pending) { copies_.wait(running_->linear, pending); }
   std::string describe(const std::string& message) const;

@@ -47,10 +47,13 @@ class Detector {
     const uintptr_t begin = shared_begin_ - arena();
     shadow.set_accessible(begin, begin + block.shared_bytes, true);
     found_ = {};
+    if (std::exchange(has_unfenced_, false))
+      for (auto& atomics : unfenced_) atomics.clear();
   }
 
-  // The atomic that the thread has just visited the memory by has written it.
-  void mark_atomic_write(uintptr_t address, unsigned bytes);
+  // The atomic that the thread has just visited the memory by has written it; the thread is at a fence.
+  void mark_write(uintptr_t address, unsigned bytes);
+  void mark_fence(unsigned thread, Scope scope);
 
   void end_block() {
     clocks.end_block(block_->shared, block_->shared + block_->shared_bytes);
@@ -90,7 +93,8 @@ class Detector {
   void visit_cell(const Visit& visit, Cell& cell, Era& era);
   void read_cell(const Visit& visit, Cell& cell, Era& era);
   void write_cell(const Visit& visit, Cell& cell, Era& era);
-  void mark_atomic_write(Cell& cell, Era& era);
+  template <class Mark>
+  void for_each_cell(uintptr_t address, unsigned bytes, const Mark& mark);
   void add_reader(const Visit& visit, Cell& cell, Era& era);
   void remember(const Visit& visit, Readers& readers);
   bool supersedes(const Visit& visit, Epoch earlier);
@@ -101,7 +105,7 @@ class Detector {
   void require_order_of_readers(const Visit& visit, Cell& cell, Era& era);
   bool are_strong(Epoch atomic, Epoch other) const;
   bool excludes(const Visit& visit, Epoch earlier) const;
-  bool has_been_seen(const Visit& visit, const std::vector<Trace>& traces, size_t index) const;
+  bool has_been_seen(const Visit& visit, const std::vector<Trace>& traces, Epoch write, size_t next) const;
   void check_written(const Visit& visit, uintptr_t word, unsigned mask);
   Finding::Party party(Trace trace, Access access) const { return {access, trace, clocks.block_number(trace.epoch)}; }
   [[noreturn, gnu::cold]] void race(const Visit& visit, Trace earlier, Access access);
@@ -113,6 +117,8 @@ class Detector {
   uintptr_t at_ = 0;  // the byte that is being looked at
   Era of_launch_, of_block_;
   Finding found_, unwritten_;
+  std::vector<std::vector<std::pair<uintptr_t, unsigned>>> unfenced_{MAX_THREADS};  // each thread's atomics
+  bool has_unfenced_ = false;
 };
 
 // Made by the first buffer.
@@ -132,9 +138,8 @@ Access access_of(Epoch epoch) { return epoch.is_atomic() ? Access::update : Acce
 // Two atomics that do not race: of one size, which makes it one place, and each in the scope of the other (PTX:
 // "morally strong").
 bool Detector::are_strong(Epoch atomic, Epoch other) const {
-  const bool in_scope =
-      clocks.are_of_one_block(atomic, other) || (!atomic.is_in_block_scope() && !other.is_in_block_scope());
-  return atomic.is_atomic() && other.is_atomic() && atomic.size() == other.size() && in_scope;
+  if (!atomic.is_atomic() || !other.is_atomic() || atomic.size() != other.size()) return false;
+  return (!atomic.is_in_block_scope() && !other.is_in_block_scope()) || clocks.are_of_one_block(atomic, other);
 }
 
 // Whether the access may not come at the same time as an earlier read or atomic.
@@ -144,6 +149,10 @@ bool Detector::excludes(const Visit& visit, Epoch earlier) const {
 }
 
 void Detector::visit(const Visit& visit) {
+  if (visit.is_atomic()) {
+    unfenced_[visit.thread].emplace_back(visit.address, visit.bytes);
+    has_unfenced_ = true;
+  }
   Era& era = is_shared(visit.address) ? of_block_ : of_launch_;
   const uintptr_t begin = visit.address - arena(), end = begin + visit.bytes;
   for (uintptr_t word = begin / WORD; word * WORD < end; ++word) {
@@ -216,53 +225,64 @@ void Detector::require_order_of_readers(const Visit& visit, Cell& cell, Era& era
   for (size_t i = 0; i < traces.size(); ++i) {
     Trace& trace = traces[i];
     if (!excludes(visit, trace.epoch) || clocks.is_ordered(trace.epoch, visit.thread)) continue;
-    if (!has_been_seen(visit, traces, i)) race(visit, trace, access_of(trace.epoch));
+    if (!has_been_seen(visit, traces, trace.epoch, i + 1)) race(visit, trace, access_of(trace.epoch));
   }
 }
 
-// Whether an atomic write was read by a later atomic, or through others, that is ordered before the access: then the
-// write is so, too (PTX's causality order, by way of its observation order), though not what came before it.
-bool Detector::has_been_seen(const Visit& visit, const std::vector<Trace>& traces, size_t index) const {
-  const Epoch write = traces[index].epoch;
-  if (!write.is_atomic() || !write.has_written()) return false;
-  for (size_t i = index + 1; i < traces.size(); ++i) {
-    Epoch later = traces[i].epoch;
-    if (!are_strong(write, later)) continue;
-    if (clocks.is_ordered(later, visit.thread) || has_been_seen(visit, traces, i)) return true;
+// Whether an atomic write was read by a later atomic, or through others, of which one was followed by a fence that is
+// ordered before the access: then the write is so, too, though not what came before it. PTX's causality order asks for
+// no fence here; but a race would then be none in the schedules in which the other side happens to come last.
+bool Detector::has_been_seen(const Visit& visit, const std::vector<Trace>& traces, Epoch write, size_t next) const {
+  if (!write.is_atomic() || !write.has(HAS_WRITTEN)) return false;
+  for (Epoch link = write; next < traces.size(); ++next) {
+    Epoch later = traces[next].epoch;
+    if (!are_strong(link, later)) continue;
+    const bool is_fenced = later.has(clocks.are_of_one_block(write, later) ? FENCED | FENCED_IN_BLOCK : FENCED);
+    if (is_fenced && clocks.is_ordered(later, visit.thread)) return true;
+    if (later.has(HAS_WRITTEN)) link = later;
   }
   return false;
 }
 
-void Detector::mark_atomic_write(uintptr_t address, unsigned bytes) {
+template <class Mark>
+void Detector::for_each_cell(uintptr_t address, unsigned bytes, const Mark& mark) {
   Era& era = is_shared(address) ? of_block_ : of_launch_;
   const uintptr_t begin = address - arena();
-  for (uintptr_t word = begin / WORD; word * WORD < begin + bytes; ++word) {
-    if (shadow.word(word).split != era.number) {
-      mark_atomic_write(shadow.word(word), era);
-      continue;
-    }
-    for (unsigned i = 0; i < WORD; ++i)
-      if (const uintptr_t byte = word * WORD + i; byte >= begin && byte < begin + bytes)
-        mark_atomic_write(shadow.bytes(word)[i], era);
+  for (uintptr_t byte = begin; byte < begin + bytes; ++byte) {
+    const uintptr_t word = byte / WORD;
+    const bool is_split = shadow.word(word).split == era.number;
+    if (is_split || byte % WORD == 0) mark(is_split ? shadow.bytes(word)[byte % WORD] : shadow.word(word), era);
   }
 }
 
-// Of the writes of one kind by the atomics of a block the last one stands for all: it has seen the others.
-void Detector::mark_atomic_write(Cell& cell, Era& era) {
-  const Epoch write = cell.read = cell.read.as_written();
-  if (cell.readers == 0) return;
-  auto& traces = era.readers[cell.readers].traces;
-  traces.pop_back();
-  std::erase_if(traces, [&](const Trace& trace) {
-    return trace.epoch.kind() == write.kind() && clocks.is_of_this_block(trace.epoch);
+void Detector::mark_write(uintptr_t address, unsigned bytes) {
+  for_each_cell(address, bytes, [](Cell& cell, Era& era) {
+    cell.read = cell.read.with(HAS_WRITTEN);
+    if (cell.readers != 0) era.readers[cell.readers].traces.back().epoch = cell.read;
   });
-  traces.push_back({write, cell.read_code});
+}
+
+void Detector::mark_fence(unsigned thread, Scope scope) {
+  for (const auto& [address, bytes] : unfenced_[thread])
+    for_each_cell(address, bytes, [&](Cell& cell, Era& era) {
+      const auto mark = [&](Epoch& epoch) {
+        if (epoch.is_atomic() && epoch.thread() == thread && clocks.is_of_this_block(epoch))
+          epoch = epoch.with(scope == Scope::device ? FENCED : FENCED_IN_BLOCK);
+      };
+      mark(cell.read);
+      if (cell.readers == 0 || cell.read.time() < era.begin) return;
+      for (Trace& trace : era.readers[cell.readers].traces) mark(trace.epoch);
+    });
+  if (scope == Scope::device) unfenced_[thread].clear();
 }
 
 // Whether whatever is ordered after this access is so after the earlier one, and excluded by both alike.
 bool Detector::supersedes(const Visit& visit, Epoch earlier) {
-  const bool is_same_kind = earlier.as_written().kind() == visit.trace.epoch.as_written().kind();
-  return is_same_kind && earlier.kind() != Kind::copy && clocks.is_ordered(earlier, visit.thread);
+  const Epoch now = visit.trace.epoch;
+  const bool is_alike = earlier.is_atomic()
+                            ? earlier.instruction() == now.kind() && !earlier.has(FENCED | FENCED_IN_BLOCK)
+                            : earlier.kind() == now.kind() && now.kind() != Kind::copy;
+  return is_alike && clocks.is_ordered(earlier, visit.thread);
 }
 
 void Detector::add_reader(const Visit& visit, Cell& cell, Era& era) {
@@ -392,7 +412,10 @@ void leave_barrier(int barrier, const uint32_t (&waiting)[MAX_WARPS]) {
   instance().clocks.leave_barrier(unsigned(barrier), waiting);
 }
 
-void fence(Scope scope) { instance().clocks.fence(current().linear, scope); }
+void fence(Scope scope) {
+  instance().mark_fence(current().linear, scope);
+  instance().clocks.fence(current().linear, scope);
+}
 
 void begin_atomic(const void* address, unsigned bytes, Scope scope, Atomic kind) {
   visit(address, bytes, kind == Atomic::update ? Access::update : Access::exchange, atomic_kind(bytes, scope),
@@ -401,7 +424,7 @@ void begin_atomic(const void* address, unsigned bytes, Scope scope, Atomic kind)
 }
 
 void end_atomic_write(const void* address, unsigned bytes, Scope scope) {
-  if (is_in_arena(address)) instance().mark_atomic_write(reinterpret_cast<uintptr_t>(address), bytes);
+  if (is_in_arena(address)) instance().mark_write(reinterpret_cast<uintptr_t>(address), bytes);
   instance().clocks.write_atomically(current().linear, address, scope);
 }
 

@@ -1,4 +1,4 @@
-// A moment in the life of a thread of the grid, in 64 bits.
+// A moment in the life of a thread of the grid, and what the thread did then, in 64 bits.
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -14,7 +14,8 @@ enum class Kind : unsigned {
   waited_copy,  // of one that its thread has waited for, at this time
   // An atomic: ATOMIC, its size, and what else holds of it, in bits.
 };
-constexpr unsigned ATOMIC = 0b1000, SIZE = 0b0011, BLOCK_SCOPE = 0b0100, HAS_WRITTEN = 0b1'0000;
+constexpr unsigned SIZE = 0b11, BLOCK_SCOPE = 0b100, ATOMIC = 0b1000;
+constexpr unsigned HAS_WRITTEN = 1 << 4, FENCED_IN_BLOCK = 1 << 5, FENCED = 1 << 6;  // what became of it
 
 constexpr Kind atomic_kind(unsigned bytes, Scope scope) {
   return Kind(ATOMIC | unsigned(std::countr_zero(bytes)) | (scope == Scope::block ? BLOCK_SCOPE : 0));
@@ -26,25 +27,25 @@ class Epoch {
  public:
   constexpr Epoch() = default;  // before everything
   constexpr Epoch(uint64_t time, unsigned thread, Kind kind = Kind::plain)
-      : bits_(time << 16 | uint64_t(kind) << 10 | thread) {}
+      : bits_(time << 18 | uint64_t(kind) << 10 | thread) {}
 
-  constexpr uint64_t time() const { return bits_ >> 16; }
+  constexpr uint64_t time() const { return bits_ >> 18; }
   constexpr unsigned thread() const { return unsigned(bits_ & 1023); }  // in its block
-  constexpr Kind kind() const { return Kind(bits_ >> 10 & 63); }
+  constexpr Kind kind() const { return Kind(bits_ >> 10 & 255); }
   constexpr Epoch as(Kind kind) const { return {time(), thread(), kind}; }
 
+  // Of an atomic. It may find that it need not write; its thread may come to a fence later.
   constexpr bool is_atomic() const { return has(ATOMIC); }
   constexpr bool is_in_block_scope() const { return has(BLOCK_SCOPE); }
-  constexpr bool has_written() const { return has(HAS_WRITTEN); }  // an atomic, which may find that it need not
   constexpr unsigned size() const { return unsigned(kind()) & SIZE; }
-  constexpr Epoch as_written() const { return as(Kind(unsigned(kind()) | HAS_WRITTEN)); }
+  constexpr bool has(unsigned flags) const { return unsigned(kind()) & flags; }
+  constexpr Epoch with(unsigned flag) const { return as(Kind(unsigned(kind()) | flag)); }
+  constexpr Kind instruction() const { return Kind(unsigned(kind()) & (ATOMIC | BLOCK_SCOPE | SIZE)); }
 
   constexpr bool operator==(const Epoch&) const = default;
   constexpr explicit operator bool() const { return bits_ != 0; }
 
  private:
-  constexpr bool has(unsigned flag) const { return unsigned(kind()) & flag; }
-
   uint64_t bits_ = 0;
 };
 
