@@ -63,6 +63,12 @@ class Detector {
 
   void visit(const Visit& visit);
 
+  // Ends the block for what the thread is about to do at `code`.
+  [[noreturn, gnu::cold]] void refuse(Finding finding, unsigned thread, const void* code) {
+    finding.mine = party({clocks.epoch(thread), code_number(code)}, Access::read);
+    abandon_block(finding);
+  }
+
   // Whether the access does what the same thread did since anybody else could know: most do.
   template <Access ACCESS>
   bool repeats(uintptr_t begin, size_t bytes, Epoch now) {
@@ -444,5 +450,14 @@ void wait_for_copies(unsigned pending) { instance().clocks.wait_for_copies(curre
 void read(const void* address, size_t bytes, const void* code) { visit_plainly<Access::read>(address, bytes, code); }
 
 void write(const void* address, size_t bytes, const void* code) { visit_plainly<Access::write>(address, bytes, code); }
+
+void refuse_index(int64_t index, const char* array, const void* code) {
+  instance().refuse({.fault = Finding::Fault::index, .number = index, .array = array}, current().linear, code);
+}
+
+void refuse_address(uintptr_t address, unsigned alignment, const void* code) {
+  instance().refuse({.fault = Finding::Fault::alignment, .address = address, .number = alignment}, current().linear,
+                    code);
+}
 
 }  // namespace minicnn::emulation::detector
