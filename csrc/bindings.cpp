@@ -344,8 +344,11 @@ void bind_races(py::module_ m) {
   bind(m, "flag_in_block", races::flag_in_block);
   bind(m, "increment", races::increment);
   bind(m, "last_block", races::last_block);
+  bind(m, "move_four", races::move_four);
   bind(m, "named", races::named);
   bind(m, "neighbours", races::neighbours);
+  bind(m, "on_the_host", races::on_the_host);
+  bind(m, "own_array", races::own_array);
   bind(m, "read_and_write", races::read_and_write);
   bind(m, "read_partly_written", races::read_partly_written);
   bind(m, "reuse", races::reuse);

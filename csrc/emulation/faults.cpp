@@ -17,7 +17,7 @@ void restore() {
 }
 
 void on_fault(int, siginfo_t* info, void*) {
-  if (worker_here && worker_here->is_in_kernel()) worker_here->abandon_block(info->si_addr);
+  if (is_in_kernel()) worker_here->abandon_block(info->si_addr);
   restore();  // not ours: the access is tried again and reaches the previous handler
 }
 
@@ -57,5 +57,7 @@ void assign_faults(Worker& worker) {
   static thread_local const SignalStack stack;
   worker_here = &worker;
 }
+
+bool is_in_kernel() { return worker_here && worker_here->is_in_kernel(); }
 
 }  // namespace minicnn::emulation

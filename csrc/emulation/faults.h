@@ -19,4 +19,7 @@ class FaultHandler {
 // Says whose faults those of this OS thread are from now on.
 void assign_faults(Worker& worker);
 
+// Whether this OS thread runs a kernel.
+bool is_in_kernel();
+
 }  // namespace minicnn::emulation

@@ -162,9 +162,9 @@ __global__ void misuse_named_barrier_kernel(int how) {
   if (how == 4 && threadIdx.x < 32) named_barrier_sync(1, 64);
 }
 
-__global__ void read_shared_kernel(float* y) { y[threadIdx.x] = shared_memory<float[1]>()[threadIdx.x]; }
+__global__ void read_shared_kernel(float* y) { y[threadIdx.x] = (&shared_memory<float>())[threadIdx.x]; }
 
-__global__ void write_shared_kernel(int index) { shared_memory<float[1]>()[index] = 0.0f; }
+__global__ void write_shared_kernel(int index) { (&shared_memory<float>())[index] = 0.0f; }
 
 __global__ void use_shared_kernel() { shared_memory<Values>().values[0] = 0.0f; }
 

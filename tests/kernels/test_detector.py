@@ -1,8 +1,12 @@
 """What the detector of the checked module finds, in its own words, and what it must not take for a fault."""
 
 import ctypes
+import functools
 import importlib
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -325,7 +329,7 @@ def test_a_buffer_that_was_released(emulated, on_device, finds):
 
 @pytest.mark.parametrize("index", [10, 256, -1])
 def test_bounds_of_shared_memory(emulated, schedule, finds, index):
-    code = "shared_memory<float[1]>()[index] = 0.0f;"
+    code = "(&shared_memory<float>())[index] = 0.0f;"
     place = f"byte {4 * index} of the block's 40 bytes of shared memory"
     finds(
         f"write_shared: {at(code, 'probes.cu')}: illegal access to {place}, {HERE}",
@@ -347,8 +351,59 @@ def test_the_line_of_the_kernel_and_of_the_helper_inlined_in_it(emulated, on_dev
     )
 
 
+@pytest.mark.parametrize(
+    "which, code, array, last, value",
+    [
+        (0, "y[0] = own[index];", "float [4]", 3, 4),
+        (1, "y[0] = run.values[index];", "float [4]", 3, 4),
+        (2, "y[0] = rows.values[0][index];", "float [2]", 1, 2),
+        (3, "y[0] = rows.values[index][0];", "float [2][2]", 1, 3),
+        (4, "for (const float* p = own; p < &own[index]; ++p) y[0] = *p;", "float [4]", 4, 4),
+    ],
+    ids=["own_array", "member", "row", "array_of_rows", "pointer_to_the_end"],
+)
+def test_bounds_of_a_threads_own_array(races, schedule, on_device, run, finds, which, code, array, last, value):
+    x, y = on_device(np.arange(1, 5, dtype=np.float32)), on_device(f32(1))
+    run(races.own_array, x, y, which, last)
+    assert y[0] == value
+    for index in (last + 1, 1000, -1, -(2**31)):
+        message = f"own_array: {at(code)}: index {index} is outside of '{array}', {HERE}"
+        finds(message, races.own_array, x, y, which, index)
+
+
+@pytest.mark.parametrize("how", [0, 1, 2], ids=["run", "shared_memory", "vec4"])
+@pytest.mark.parametrize("index", [0, 1, 2, 3, 4])
+def test_alignment_of_sixteen_bytes(races, schedule, on_device, run, finds, how, index):
+    """An x86 reads four floats from anywhere, a GPU does not."""
+    x, y = on_device(np.arange(8, dtype=np.float32)), on_device(f32(4))
+    if index % 4 == 0:
+        run(races.move_four, x, y, index, how)
+        assert np.array_equal(y, x[:4] if how == 1 else x[index : index + 4])
+        return
+    outer, inner = {
+        0: (at("if (how == 0) store_run(y, load_run<4>(x + index));"), at("return *reinterpret_cast", "run.h")),
+        1: (at("store_run(&shared.values[index], load_run<4>(x));"), at(" = run;", "run.h")),
+        2: (at("if (how == 2) move_whole(x + index, y);"), at("*reinterpret_cast<FourFloats*>(target)", "vec4.h")),
+    }[how]
+    memory = "the block's 128 bytes of shared memory" if how == 1 else "a buffer of 32 bytes"
+    place = f"byte {4 * index} of {memory}, whose address is divisible by {4 * (index & -index)}, not by 16"
+    finds(f"move_four: {outer} ({inner}): access to {place}, {HERE}", races.move_four, x, y, index, how)
+
+
+def test_an_index_in_code_of_the_host(races):
+    """It has no launch that could end: the process does, and says where."""
+    program = "import minicnn._emulated_checked as module; print(module.races.on_the_host({}))"
+    run = functools.partial(subprocess.run, text=True, capture_output=True)
+    assert run([sys.executable, "-c", program.format(3)], check=True).stdout == "3\n"
+    result = run([sys.executable, "-c", program.format(4)], check=False)
+    assert result.returncode == -signal.SIGABRT
+    assert re.fullmatch(
+        rf".*{at('return four[index];')}: an index is outside of its array, in code of the host\n", result.stderr
+    )
+
+
 def test_shared_memory_that_nobody_wrote(emulated, schedule, on_device, finds):
-    code = "y[threadIdx.x] = shared_memory<float[1]>()[threadIdx.x];"
+    code = "y[threadIdx.x] = (&shared_memory<float>())[threadIdx.x];"
     message = f"read_shared: {at(code, 'probes.cu')}: read of byte # of the block's 256 bytes of shared memory, "
     finds(
         message + "which nothing has written, in block (0,0,0), thread (#,0,0)",

@@ -15,8 +15,6 @@ from collections import defaultdict
 from pathlib import Path
 from types import ModuleType
 
-import pybind11
-
 from .rules import Mutant, mutants
 from .sites import Source, read
 
@@ -117,6 +115,8 @@ def write_tree(tree: Path) -> int:
 
 def build(module: str, jobs: int) -> Path:
     """Builds `_emulated` or `_emulated_checked` with all faults in it; returns the module's file."""
+    import pybind11  # of the tools of a developer: the rest of this file needs none
+
     tree, folder = FOLDER / "tree", FOLDER / module
     write_tree(tree)
     flags = f"-w -std=c++20 -I{tree / 'csrc'} -include {tree / 'csrc' / 'mutants.h'} {FLAGS[module]}"

@@ -41,6 +41,12 @@ class Checker {
   void mark_write(uintptr_t address, unsigned bytes);
   void mark_fence(unsigned thread, Scope scope);
 
+  // Ends the block for what the thread is about to do at `code`.
+  [[noreturn, gnu::cold]] void refuse(Finding finding, unsigned thread, const void* code) {
+    finding.mine = party({clocks.epoch(thread), code_number(code)}, Access::read);
+    abandon_block(finding);
+  }
+
   // Whether the thread has accessed these words in this way before, since it last met others and since others wrote.
   template <Access ACCESS>
   bool repeats(uintptr_t begin, size_t bytes, Epoch now) {

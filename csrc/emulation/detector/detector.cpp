@@ -110,4 +110,13 @@ void read(const void* address, size_t bytes, const void* code) { visit_plainly<A
 
 void write(const void* address, size_t bytes, const void* code) { visit_plainly<Access::write>(address, bytes, code); }
 
+void refuse_index(int64_t index, const char* array, const void* code) {
+  instance().refuse({.fault = Finding::Fault::index, .number = index, .array = array}, current().linear, code);
+}
+
+void refuse_address(uintptr_t address, unsigned alignment, const void* code) {
+  instance().refuse({.fault = Finding::Fault::alignment, .address = address, .number = alignment}, current().linear,
+                    code);
+}
+
 }  // namespace minicnn::emulation::detector

@@ -39,4 +39,9 @@ void wait_for_copies(unsigned pending);
 void read(const void* address, size_t bytes, const void* code);
 void write(const void* address, size_t bytes, const void* code);
 
+// It would step outside of an array of this type, in quotation marks, or access an address that is not divisible by
+// `alignment` (undefined.cpp).
+[[noreturn]] void refuse_index(int64_t index, const char* array, const void* code);
+[[noreturn]] void refuse_address(uintptr_t address, unsigned alignment, const void* code);
+
 }  // namespace minicnn::emulation::detector

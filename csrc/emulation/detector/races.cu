@@ -1,6 +1,8 @@
 #include "device/async_copy.h"
 #include "device/named_barrier.h"
 #include "device/reduce.h"
+#include "device/run.h"
+#include "device/vec4.h"
 #include "emulation/detector/races.h"
 #include "launch.h"
 
@@ -133,6 +135,31 @@ __global__ void reuse_kernel(int* x) {
   x[blockIdx.x] = shared;
 }
 
+struct Rows {
+  float values[2][2];
+};
+
+__global__ void own_array_kernel(const float* x, float* y, int which, int index) {
+  float own[4];
+  for (int i = 0; i < 4; ++i) own[i] = x[i];
+  const auto run = load_run<4>(x);
+  Rows rows{{{x[0], x[1]}, {x[2], x[3]}}};
+  if (which == 0) y[0] = own[index];
+  if (which == 1) y[0] = run.values[index];
+  if (which == 2) y[0] = rows.values[0][index];
+  if (which == 3) y[0] = rows.values[index][0];
+  if (which == 4)
+    for (const float* p = own; p < &own[index]; ++p) y[0] = *p;
+}
+
+__global__ void move_four_kernel(const float* x, float* y, int64_t index, int how) {
+  auto& shared = shared_memory<Lanes>();
+  if (how == 0) store_run(y, load_run<4>(x + index));
+  if (how == 1) store_run(&shared.values[index], load_run<4>(x));
+  if (how == 1) store_run(y, load_run<4>(&shared.values[index]));
+  if (how == 2) move_whole(x + index, y);
+}
+
 __global__ void increment_kernel(int* x) { x[threadIdx.x] += 1; }
 
 }  // namespace
@@ -195,6 +222,20 @@ void read_partly_written(int* y, int written, Stream stream) {
 void reuse(int* x, int blocks, Stream stream) {
   launch(reuse_kernel,
          {.op = "reuse", .grid = unsigned(blocks), .block = 1, .shared_bytes = sizeof(int), .stream = stream}, x);
+}
+
+void own_array(const float* x, float* y, int which, int index, Stream stream) {
+  launch(own_array_kernel, {.op = "own_array", .grid = 1, .block = 1, .stream = stream}, x, y, which, index);
+}
+
+void move_four(const float* x, float* y, int64_t index, int how, Stream stream) {
+  launch(move_four_kernel, {.op = "move_four", .grid = 1, .block = 1, .shared_bytes = sizeof(Lanes), .stream = stream},
+         x, y, index, how);
+}
+
+int on_the_host(int index) {
+  const int four[] = {0, 1, 2, 3};
+  return four[index];
 }
 
 void increment(int* x, int count, Stream stream) {

@@ -47,6 +47,17 @@ void read_partly_written(int* y, int written, Stream stream);
 // A block a thread: x[i] = i by way of shared memory and of an array on the stack.
 void reuse(int* x, int blocks, Stream stream);
 
+// One thread: y[0] = x[index] by way of 0 an array of four of its own, 1 a run of four, which is all of its struct, 2 a
+// row of two of an array of rows, 3 the first number of such a row, 4 as 0 up to a pointer to the end.
+void own_array(const float* x, float* y, int which, int index, Stream stream);
+
+// One thread moves four floats at once from x[index ..] to y, 0 as a run, 2 by move_whole(), or 1 from x to y by way
+// of shared memory there.
+void move_four(const float* x, float* y, int64_t index, int how, Stream stream);
+
+// The host's code takes element `index` of an array of four.
+int on_the_host(int index);
+
 // x[i] += 1.
 void increment(int* x, int count, Stream stream);
 

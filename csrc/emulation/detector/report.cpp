@@ -117,6 +117,11 @@ std::string Finding::describe(const Block& block) const {
            ", and nothing orders the two";
   } else if (fault == Fault::unwritten) {
     text = code_place(mine.trace.code) + ": read of " + place + ", which nothing has written";
+  } else if (fault == Fault::index) {
+    text = code_place(mine.trace.code) + ": index " + std::to_string(number) + " is outside of " + array;
+  } else if (fault == Fault::alignment) {
+    text = code_place(mine.trace.code) + ": access to " + place + ", whose address is divisible by " +
+           std::to_string(address & -address) + ", not by " + std::to_string(number);
   } else {
     text = code_place(mine.trace.code) + ": illegal access to " + place;
   }

@@ -21,7 +21,7 @@ inline uint32_t code_number(const void* return_address) {
 std::string code_place(uint32_t code);
 
 struct Finding {
-  enum class Fault : uint8_t { none, race, unwritten, bounds };
+  enum class Fault : uint8_t { none, race, unwritten, bounds, index, alignment };
   struct Party {
     Access access;
     Trace trace;
@@ -31,6 +31,8 @@ struct Finding {
   Fault fault = Fault::none;
   uintptr_t address = 0;
   Party mine{}, other{};
+  int64_t number = 0;           // the index, or what the address should be divisible by
+  const char* array = nullptr;  // its type, in quotation marks
 
   explicit operator bool() const { return fault != Fault::none; }
 
