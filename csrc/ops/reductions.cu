@@ -207,7 +207,7 @@ template <class Reduction>
 void launch_pass(const char* op, typename Reduction::Input input, typename Reduction::Output output, const Pass& pass,
                  Stream stream) {
   const bool rows = pass.inner == 1;
-  const int64_t outputs = rows ? pass.outer : pass.outer * pass.groups();
+  const int64_t outputs = pass.outer * pass.groups();
   const int64_t blocks = ceil_div<int64_t>(outputs, THREADS / pass.lanes) * pass.chunks;
   launch(rows ? reduce_rows_kernel<Reduction> : reduce_columns_kernel<Reduction>,
          {.op = op,

@@ -55,7 +55,7 @@ IS_GEOMETRY = re.compile(
     "blocks|grid|config|spots|tiling|plan|pixels_of_runs|launch_pass|forward_shape|backward_\\w*shape"
 )
 NO_FAULTS = re.compile(
-    "count_(?:parts|tiles|chunks|threads|lanes)|choose_schedule|transposed_axis|next_power_of_two|check_\\w+"
+    "count_(?:parts|tiles|chunk_rows|quads|threads|lanes|blocks)|choose_schedule|transposed_axis|next_power_of_two|check_\\w+"
 )
 FAST_PATH = re.compile("fours|quads|adjacent|aligned|whole|in_one_row|has_runs_of_four|access_of|uintptr_t")
 SYNCHRONISERS = re.compile(r"__sync\w+|\w*(?:wait|arrive|fence|commit)\w*")
