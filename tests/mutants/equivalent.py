@@ -83,6 +83,12 @@ EQUIVALENT = (
         "there are no slices where the reduction is empty: the cursors' load() gives zeros past its end, which add 0",
     ),
     Equivalent(
+        "csrc/gemm/schedule.h",
+        "slices - part * each",
+        "slices - part * each + 1",
+        "the last part gets one more slice, past the end of the reduction, where load() gives zeros, which add 0",
+    ),
+    Equivalent(
         "csrc/device/row.h",
         "blockDim.x",
         "blockDim.y",
