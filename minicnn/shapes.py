@@ -77,6 +77,8 @@ class ConvShape(NamedTuple):
         """From the shapes of x and weight; OpError that says what does not fit."""
         if len(x) != 4 or len(weight) != 4:
             raise OpError(f"{op}: x must be (N, H, W, C) and weight (K, R, S, C/groups), got {x} and {weight}")
+        if 0 in weight:
+            raise OpError(f"{op}: weight must have at least one element, got {weight}")
         (n, h, w, c), (k, r, s, c_group) = x, weight
         stride_h, stride_w = pair(stride, f"{op}: stride", 1)
         padding_h, padding_w = pair(padding, f"{op}: padding", 0)

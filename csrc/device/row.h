@@ -37,13 +37,17 @@ __device__ inline ExpSum exp_sum(const float* x, const Row& row, int elements, B
   return {peak, block_sum(sum, storage)};
 }
 
-// A block for each row of `elements`: warps enough to give a thread about four elements, eight at most.
+// Warps enough to give a thread about four elements, eight at most.
+inline int count_threads(int elements) {
+  return std::clamp(ceil_div(elements, 4 * WARP_SIZE) * WARP_SIZE, WARP_SIZE, MAX_ROW_THREADS);
+}
+
+// A block for each row of `elements`.
 inline LaunchConfig row_config(const char* op, int64_t rows, int elements, Stream stream) {
   check(rows <= INT32_MAX, op, "at most 2^31 - 1 rows, got " + std::to_string(rows));
-  const int threads = std::clamp(ceil_div(elements, 4 * WARP_SIZE) * WARP_SIZE, WARP_SIZE, MAX_ROW_THREADS);
   return {.op = op,
           .grid = unsigned(rows),
-          .block = unsigned(threads),
+          .block = unsigned(count_threads(elements)),
           .shared_bytes = sizeof(BlockReduceStorage),
           .stream = stream};
 }

@@ -46,13 +46,20 @@ struct Tiling {
   int64_t chunk_rows;
 };
 
+int count_quads(int channels) { return std::min(MAX_QUADS, int(std::bit_ceil(unsigned(ceil_div(channels, 4))))); }
+
+// Rows of a chunk: as many chunks as have a group of rows for every lane, and no more than fill a card.
+int64_t count_chunk_rows(int64_t rows, int lanes, int tiles) {
+  const int64_t most_chunks = std::max(1, BLOCKS_TO_FILL_A_CARD / tiles);
+  const int64_t chunks = std::clamp<int64_t>(ceil_div<int64_t>(rows, lanes * ROWS_A_GROUP), 1, most_chunks);
+  return ceil_div(rows, chunks);
+}
+
 Tiling tiling(int64_t rows, int channels) {
   rows = std::max<int64_t>(rows, 1);  // of an empty batch the sums are still zeros that somebody must write
-  const int quads = std::min(MAX_QUADS, int(std::bit_ceil(unsigned(ceil_div(channels, 4)))));
+  const int quads = count_quads(channels);
   const int lanes = THREADS / quads, tiles = ceil_div(channels, 4 * quads);
-  const int64_t most_chunks = std::max(1, BLOCKS_TO_FILL_A_CARD / tiles);
-  const int64_t wanted = std::clamp<int64_t>(ceil_div<int64_t>(rows, lanes * ROWS_A_GROUP), 1, most_chunks);
-  const int64_t chunk_rows = ceil_div(rows, wanted);
+  const int64_t chunk_rows = count_chunk_rows(rows, lanes, tiles);
   return {dim3(quads, lanes), dim3(tiles, unsigned(ceil_div(rows, chunk_rows))), chunk_rows};
 }
 

@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(THREADS) clip_scale_kernel(float* x, const flo
   store_vec4(x, begin, count, value);
 }
 
-unsigned clip_blocks(int64_t count) { return std::min(vec4_blocks(count, THREADS), MAX_BLOCKS); }
+unsigned count_blocks(int64_t count) { return std::min(vec4_blocks(count, THREADS), MAX_BLOCKS); }
 
 LaunchConfig config(const char* op, unsigned blocks, Stream stream) {
   return {.op = op, .grid = blocks, .block = THREADS, .shared_bytes = sizeof(BlockReduceStorage), .stream = stream};
@@ -69,11 +69,11 @@ LaunchConfig config(const char* op, unsigned blocks, Stream stream) {
 
 }  // namespace
 
-int64_t clip_workspace(int64_t count) { return clip_blocks(count); }
+int64_t clip_workspace(int64_t count) { return count_blocks(count); }
 
 void clip_squares(const float* x, float* partial, int64_t count, Stream stream) {
   if (count == 0) return;
-  launch(clip_squares_kernel, config("clip_squares", clip_blocks(count), stream), x, partial, count);
+  launch(clip_squares_kernel, config("clip_squares", count_blocks(count), stream), x, partial, count);
 }
 
 void clip_factor(const float* partial, float max_norm, float* norm, float* factor, int64_t count, Stream stream) {

@@ -187,14 +187,17 @@ int next_power_of_two(int64_t value, int limit) {
   return power;
 }
 
+// Lanes that share an output, a power of two: as many as find work, and, along columns, leave a line of memory
+// together.
+int count_lanes(const Pass& pass) {
+  if (pass.inner == 1) return next_power_of_two(ceil_div<int64_t>(pass.reduced, 4), THREADS);
+  const int width = next_power_of_two(pass.outer * pass.groups(), WIDTH);
+  return next_power_of_two(ceil_div<int64_t>(pass.reduced, PER_LANE), THREADS / width);
+}
+
 Pass plan(int64_t outer, int64_t reduced, int64_t inner) {
   Pass pass{.outer = outer, .reduced = reduced, .inner = inner, .chunk = 0, .chunks = 1, .lanes = 1};
-  if (inner == 1) {
-    pass.lanes = next_power_of_two(ceil_div<int64_t>(reduced, 4), THREADS);
-  } else {
-    const int width = next_power_of_two(outer * pass.groups(), WIDTH);
-    pass.lanes = next_power_of_two(ceil_div<int64_t>(reduced, PER_LANE), THREADS / width);
-  }
+  pass.lanes = count_lanes(pass);
   pass.chunk = PER_LANE * pass.lanes;
   if (reduced > pass.chunk) pass.chunks = ceil_div(reduced, pass.chunk);
   return pass;
@@ -204,7 +207,7 @@ template <class Reduction>
 void launch_pass(const char* op, typename Reduction::Input input, typename Reduction::Output output, const Pass& pass,
                  Stream stream) {
   const bool rows = pass.inner == 1;
-  const int64_t outputs = rows ? pass.outer : pass.outer * pass.groups();
+  const int64_t outputs = pass.outer * pass.groups();
   const int64_t blocks = ceil_div<int64_t>(outputs, THREADS / pass.lanes) * pass.chunks;
   launch(rows ? reduce_rows_kernel<Reduction> : reduce_columns_kernel<Reduction>,
          {.op = op,

@@ -57,6 +57,13 @@ def test_a_unit_stays_where_its_uniform_number_reaches_p(emulated, on_device, ru
     assert abs(kept.mean() - (1 - p)) < 0.04  # five standard deviations of 4000 draws at p = 0.5
 
 
+def test_a_unit_stays_where_its_uniform_number_is_p_itself(emulated, on_device, run):
+    words, _ = draw(emulated, on_device, run)
+    for word in words[0] >> 8:
+        _, kept = draw(emulated, on_device, run, p=float(word) / 2**24)
+        assert np.array_equal(kept, words >> 8 >= word)
+
+
 def test_a_word_of_all_ones_is_still_below_one(emulated, on_device, run):
     """At p = 1 nothing stays: no word may round up to a uniform number of 1."""
     assert np.float32(0xFFFFFFFF >> 8) * np.float32(2**-24) < 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .build import ROOT
 from .rules import Mutant
 
 MOST = 0.03  # of the faults drawn
@@ -18,19 +19,90 @@ class Equivalent:
     original: str
     faulty: str
     why: str
+    line: str = ""  # the line has this in it, where the file has the same original elsewhere
 
 
 OTHER_WRITER = "thread 1 writes in the place of thread 0, and block_sum() has given both of them the same sums"
+FEWER_THREADS = "a thread takes every blockDim.x-th element: half of the threads take twice as many"
+BLOCKS_WITHOUT_WORK = "more blocks than needed: their threads own nothing and leave at the kernel's own guard"
+NO_ROWS = "a launch over one chunk of no rows writes nothing: the early return saves the launch alone"
 
 EQUIVALENT = (
     Equivalent("csrc/ops/clip_grad_norm.cu", "threadIdx.x > 0", "threadIdx.x - 1 > 0", OTHER_WRITER),
     Equivalent("csrc/ops/cross_entropy.cu", "threadIdx.x > 0", "threadIdx.x - 1 > 0", OTHER_WRITER),
+    Equivalent("csrc/ops/cross_entropy.cu", "MAX_ROW_THREADS", "unsigned(MAX_ROW_THREADS) / 2", FEWER_THREADS),
+    Equivalent(
+        "csrc/ops/clip_grad_norm.cu",
+        "begin < count",
+        "begin <= count",
+        "load_vec4() gives zeros from the end on, which add 0",
+    ),
+    Equivalent(
+        "csrc/ops/sgd.cu",
+        "low == 0 || bounds[2 * low - 1] <= begin",
+        "low == 0",
+        "of a segment that ends before `begin` the kernel refuses the stop as it does 0",
+    ),
+    Equivalent("csrc/ops/batch_norm.cu", "rows == 0", "false", NO_ROWS),
+    Equivalent(
+        "csrc/ops/batch_norm.cu",
+        "dim3(quads, lanes)",
+        "dim3(lanes, quads)",
+        "16 x 16 threads where there is more than one tile of channels; in one, more of its threads own no channel, and "
+        "rows are taken fewer at a time",
+    ),
+    Equivalent("csrc/ops/windows.h", "image.size() / width", "image.size() * width", BLOCKS_WITHOUT_WORK),
+    Equivalent(
+        "csrc/ops/lrn.cu",
+        "norm.channels / width",
+        "norm.channels * width",
+        "more threads side by side than a pixel has runs, up to a block: those past its channels own nothing",
+    ),
+    Equivalent(
+        "csrc/ops/maxpool2d.cu",
+        "int64_t(shape.n) * shape.p * shape.q * shape.c == 0",
+        "int64_t(shape.n) * shape.q * shape.q * shape.c == 0",
+        "at least one window fits along either axis, PoolShape.of refuses the others: neither p nor q is ever 0",
+    ),
+    Equivalent(
+        "csrc/ops/maxpool2d.cu",
+        "int64_t(shape.n) * shape.p * shape.q * shape.c == 0",
+        "int64_t(shape.n) * shape.p * shape.p * shape.c == 0",
+        "at least one window fits along either axis, PoolShape.of refuses the others: neither p nor q is ever 0",
+    ),
+    Equivalent(
+        "csrc/gemm/stage.h",
+        "Source::along == Along::reduction",
+        "Source::along != Along::reduction",
+        "which thread brings which element: all OUTER * DEPTH of them come either way, in another order along memory",
+    ),
+    Equivalent(
+        "csrc/gemm/tile.h",
+        "slices == 0",
+        "false",
+        "there are no slices where the reduction is empty: the cursors' load() gives zeros past its end, which add 0",
+    ),
+    Equivalent(
+        "csrc/gemm/schedule.h",
+        "slices - part * each",
+        "slices - part * each + 1",
+        "the last part gets one more slice, past the end of the reduction, where load() gives zeros, which add 0",
+    ),
+    Equivalent(
+        "csrc/device/row.h",
+        "blockDim.x",
+        "blockDim.y",
+        "blockDim.y is 1: a thread compares all elements from its own on, some of them again; together they are the row",
+        line="Max::combine",
+    ),
 )
 
 
 def argument(mutant: Mutant) -> str:
     """Why a fault is none; "" for the others."""
-    same = (
-        e.why for e in EQUIVALENT if (e.file, e.original, e.faulty) == (mutant.file, mutant.original, mutant.faulty)
-    )
-    return next(same, "")
+    return next((e.why for e in EQUIVALENT if is_of(e, mutant)), "")
+
+
+def is_of(equivalent: Equivalent, mutant: Mutant) -> bool:
+    same = (equivalent.file, equivalent.original, equivalent.faulty) == (mutant.file, mutant.original, mutant.faulty)
+    return same and equivalent.line in (ROOT / mutant.file).read_text().splitlines()[mutant.line - 1]

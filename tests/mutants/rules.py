@@ -4,8 +4,9 @@ A rule is asked about every expression that tests/mutants/sites.py finds and ans
 replacement). Where an edit stands decides its class, where the rule does not say it.
 
 What no rule makes, because it would be an equivalent mutant wherever it is put: blocks that have nothing to do (each
-kernel's guard makes them harmless), a fast path not taken, another of several right schedules, and faults in the checks of
-limits that no test can reach (NO_FAULTS, sites.SKIPPED_CALLS). The kernels have no atomics to put faults in.
+kernel's guard makes them harmless), a fast path not taken, another of several right schedules (how many threads or
+blocks share the work), and faults in the checks of limits that no test can reach (NO_FAULTS, sites.SKIPPED_CALLS). The
+kernels have no atomics to put faults in.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ IS_GRADIENT = re.compile("backward|gradient|Gradient|ratio|update|col2im|follow|
 IS_GEOMETRY = re.compile(
     "blocks|grid|config|spots|tiling|plan|pixels_of_runs|launch_pass|forward_shape|backward_\\w*shape"
 )
-NO_FAULTS = re.compile("count_parts|count_tiles|choose_schedule|transposed_axis|next_power_of_two|check_\\w+")
+NO_FAULTS = re.compile(
+    "count_(?:parts|tiles|chunk_rows|quads|threads|lanes|blocks)|choose_schedule|transposed_axis|next_power_of_two|check_\\w+"
+)
 FAST_PATH = re.compile("fours|quads|adjacent|aligned|whole|in_one_row|has_runs_of_four|access_of|uintptr_t")
 SYNCHRONISERS = re.compile(r"__sync\w+|\w*(?:wait|arrive|fence|commit)\w*")
 STORES = re.compile(r"(?:store|write)_\w+|stage")
@@ -189,8 +192,9 @@ def wider_bound(source: Source, at: Expression) -> Iterator[Edit]:
 
 
 def narrower_bound(source: Source, at: Expression) -> Iterator[Edit]:
+    """A loop that steps by four stops one step, not one, too early."""
     if is_bound(source, at) and not is_fast_path(source, at):
-        yield from signs(source, at, NARROWER)
+        yield from signs(source, at, NARROWER | {"<": f"+ {step_of(source, at)} <"})
 
 
 def dropped_guard(source: Source, at: Expression) -> Iterator[Edit]:
@@ -383,6 +387,13 @@ def has_address(source: Source, at: Expression) -> bool:
     """Whether an expression computes with a pointer."""
     first = source.tokens[at.first].text
     return first in ("&", "*") or first.endswith("_") or "*" in declared_type(at.function.text, first)
+
+
+def step_of(source: Source, at: Expression) -> str:
+    """How far a loop steps whose condition this is, where it steps by a number; else 1."""
+    behind = [token.text for token in source.tokens[at.last : at.last + 5]]
+    by_a_number = re.fullmatch(r"; \w+ \+= (\d+) \)", " ".join(behind))
+    return by_a_number[1] if by_a_number else "1"
 
 
 def is_assigned(source: Source, i: int) -> bool:

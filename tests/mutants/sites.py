@@ -4,7 +4,7 @@ It leans on the format: a binary operator has blanks on both sides, the bracket 
 finds are expressions: maximal runs of tokens in a function's body between brackets, commas, semicolons, assignments and
 the two signs of `c ? a : b`. One of them with one edit is a fault that can stand beside the original,
 `(is(17) ? (faulty) : (original))`, whatever surrounds the two. Constant expressions, template arguments, declared names
-and what lies between #if and #endif are never among them.
+and what lies between #if and its #endif are never among them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 TOKEN = re.compile(
-    r"""(?P<skipped>//[^\n]*|/\*.*?\*/|^[ \t]*\#[ \t]*if.*?^[ \t]*\#[ \t]*endif[^\n]*|^[ \t]*\#(?:\\\n|[^\n])*|\s+)
+    r"""(?P<skipped>//[^\n]*|/\*.*?\*/|^[ \t]*\#(?:\\\n|[^\n])*|\s+)
       | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
       | (?P<number>\.?\d(?:[eEpP][+-]|[\w.])*)
       | (?P<name>[A-Za-z_]\w*)
@@ -84,7 +84,7 @@ class Source:
 
     def __post_init__(self):
         self.lines = [match.start() for match in re.finditer("\n", self.text)]
-        for match in TOKEN.finditer(self.text):
+        for match in TOKEN.finditer(without_conditionals(self.text)):
             if match.lastgroup != "skipped":
                 self.tokens.append(Token(match.lastgroup, match.group(), match.start(), match.end()))
         opened = []
@@ -130,6 +130,16 @@ class Source:
                 words.append(" " * blank + self.tokens[i].text)
                 i += 1
         return "".join(words) + (edit[2] if edit and edit[0] == last else "")
+
+
+def without_conditionals(text: str) -> str:
+    """The text with blanks for what stands between an #if and its own #endif: the emulation compiles only some of it."""
+    depth, lines = 0, []
+    for line in text.splitlines(keepends=True):
+        depth += bool(re.match(r"[ \t]*#[ \t]*if", line))
+        lines.append(re.sub(r"[^\n]", " ", line) if depth else line)
+        depth -= bool(re.match(r"[ \t]*#[ \t]*endif", line))
+    return "".join(lines)
 
 
 def read(path: Path, root: Path) -> Source:

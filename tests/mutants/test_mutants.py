@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import REQUIRED
 
-from mutants import build, report, rules, run, sample, sites
+from mutants import build, equivalent, report, rules, run, sample, sites
 
 KERNEL = """// a + b, x[i] in a comment
 #include "device/vec4.h"  // p < q
@@ -16,6 +16,11 @@ constexpr int THREADS = 8 * 32;
 constexpr int twice(int n) { return n + n; }
 enum class Along { first = 1 + 1 };
 #ifdef OTHER
+#if ARCHITECTURE >= 800
+int newer(int n) { return n / 1; }
+#else
+int older(int n) { return n / 3; }
+#endif
 int other(int n) { return n - 1; }
 #endif
 struct Operand {
@@ -66,8 +71,8 @@ def all_faults():
 
 @pytest.mark.parametrize(
     "text",
-    ["8 * 32", "n + n", "1 + 1", "n - 1", "4 + 4", "TILE - 1", "2 * THREADS", "TILE - 2", "TILE > 3", "TILE + 5",
-     "TILE / 2", "count < 7", "TILE < 6", '"op"', '"a + b"', "auto [p, q]", "int count"],
+    ["8 * 32", "n + n", "1 + 1", "n / 1", "n / 3", "n - 1", "4 + 4", "TILE - 1", "2 * THREADS", "TILE - 2", "TILE > 3",
+     "TILE + 5", "TILE / 2", "count < 7", "TILE < 6", '"op"', '"a + b"', "auto [p, q]", "int count"],
 )  # fmt: skip
 def test_no_fault_in_comments_strings_constants_declarations_and_checks(text, faults):
     assert text not in [fault.original for fault in faults]
@@ -106,7 +111,7 @@ def test_lines_stay_where_they_are_and_only_code_is_rewritten(source, faults):
     rewritten = build.rewritten(source, list(enumerate(faults, 1)))
     assert rewritten.count("\n") == KERNEL.count("\n")
     assert build.rewritten(source, []) == KERNEL
-    assert rewritten.splitlines()[:12] == KERNEL.splitlines()[:12]
+    assert rewritten.splitlines()[:17] == KERNEL.splitlines()[:17]
     numbers = [int(number) for number in re.findall(r"mutants::is\((\d+)\)", rewritten)]
     assert sorted(numbers) == list(range(1, len(faults) + 1))
 
@@ -130,6 +135,16 @@ def test_the_draw_follows_the_seed_and_is_balanced(all_faults):
         )
         assert chosen >= min(exist, 25)
     assert {m.file for m in all_faults} - {all_faults[n - 1].file for n in drawn} == set()
+
+
+def test_a_loop_that_steps_by_four_loses_its_last_step():
+    loop = sites.Source("f.cu", "void f(int n) {\n  for (int i = 0; i < n; i += 4) g(i);\n}\n")
+    assert "i + 4 < n" in [m.faulty for m in rules.mutants(loop) if m.rule == "narrower_bound"]
+
+
+def test_every_argument_is_of_a_fault_that_exists(all_faults):
+    for entry in equivalent.EQUIVALENT:
+        assert len([m for m in all_faults if equivalent.is_of(entry, m)]) > 0, entry
 
 
 def test_a_report_counts_and_complains(all_faults):

@@ -18,7 +18,7 @@ SHAPES = {
     "whole_vectors": (2, 3, 5, 8),
     "odd_channels": (2, 3, 3, 10),
     "a_tile_and_one_channel": (2, 3, 3, 65),
-    "many_rows": (700, 3),  # several chunks, the last one short
+    "many_rows": (2101, 3),  # two chunks, the last one short
 }
 EPS, MOMENTUM = 0.25, 0.3  # far from 0 and from torch's defaults: every term matters
 

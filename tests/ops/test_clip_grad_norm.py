@@ -11,6 +11,7 @@ SIZES = {
     "one_element": [1],
     "tail_after_vectors": [1037],
     "several_spans": [64, 3, 700],
+    "an_empty_span": [0, 5],
     "past_one_grid": [(1 << 20) + 5],  # 1,024 blocks of 1,024 elements, and then some
 }
 

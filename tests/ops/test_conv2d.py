@@ -213,6 +213,8 @@ def test_an_empty_batch_has_zero_gradients(rung, device, monkeypatch):
             {"groups": 3},
             "conv2d: groups=3 must divide the 4 input and the 6 output channels",
         ),
+        ((1, 5, 5, 0), (6, 3, 3, 0), {}, "conv2d: weight must have at least one element, got (6, 3, 3, 0)"),
+        ((1, 5, 5, 4), (0, 3, 3, 4), {}, "conv2d: weight must have at least one element, got (0, 3, 3, 4)"),
         (
             (1, 5, 5, 4),
             (6, 3, 3, 4),

@@ -54,6 +54,13 @@ def test_mask_is_the_formula(p, device):
     assert mask(device, 50, p, seed=seed, layer=layer, counter=step).tolist() == expected
 
 
+def test_a_unit_whose_number_is_p_itself_stays(device):
+    """p is dropped from what is below it: [0, p) holds p of all numbers."""
+    word = philox_one_by_one(7, (0, 0, 0, 3))[0] >> 8
+    assert mask(device, 1, word / 2**24)[0]
+    assert not mask(device, 1, (word + 1) / 2**24)[0]
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_kernels_give_the_bits_of_the_reference(shape, kernel_device, rng):
     x, dy = rng.standard_normal((2, *shape)).astype(np.float32)

@@ -133,6 +133,14 @@ def test_segments_longer_than_a_block(rule, rng):
         np.testing.assert_array_equal(a[-5:], b)
 
 
+def test_segments_past_one_block_of_threads(rule, kernel_device, rng):
+    """256 threads of four elements, and then some."""
+    values = rng.standard_normal((3, 1037)).astype(np.float32)
+    step = (0.1, 0.3, 0.9, 0.05, rule, [Segment(0, 1037)])
+    for got, reference in zip(step_on(kernel_device, values, *step), step_on("numpy", values, *step), strict=True):
+        assert_close(got, reference)
+
+
 def test_nothing_to_do(device):
     values = np.zeros((3, 0), np.float32)
     assert [a.size for a in step_on(device, values, 0.1, 1.0, 0.9, 0.05, SgdRule.torch, segments=[])] == [0, 0]
