@@ -394,8 +394,8 @@ def test_an_index_in_code_of_the_host(races):
     """It has no launch that could end: the process does, and says where."""
     program = "import minicnn._emulated_checked as module; print(module.races.on_the_host({}))"
     run = functools.partial(subprocess.run, text=True, capture_output=True)
-    assert run([sys.executable, "-c", program.format(3)], check=True).stdout == "3\n"
-    result = run([sys.executable, "-c", program.format(4)], check=False)
+    assert run([sys.executable, "-I", "-c", program.format(3)], check=True).stdout == "3\n"
+    result = run([sys.executable, "-I", "-c", program.format(4)], check=False)
     assert result.returncode == -signal.SIGABRT
     assert re.fullmatch(
         rf".*{at('return four[index];')}: an index is outside of its array, in code of the host\n", result.stderr
