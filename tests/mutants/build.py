@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -125,19 +126,19 @@ def build(module: str, jobs: int) -> Path:
         "CMAKE_CXX_FLAGS_RELEASE": "-O1 -DNDEBUG",
         "Python_EXECUTABLE": sys.executable,
         "pybind11_DIR": pybind11.get_cmake_dir(),
-        "MINICNN_CUDA": "off",
-        "MINICNN_CHECKED": "on" if module == "_emulated_checked" else "off",
     }
     cmake = [sys.executable, "-m", "cmake"]
+    checked = "1" if module == "_emulated_checked" else "0"
+    environment = os.environ | {"MINICNN_CUDA": "off", "MINICNN_CHECKED": checked, "MINICNN_STRICT": "0"}
     definitions = [f"-D{name}={value}" for name, value in options.items()]
     ninja = [f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja') or Path(sys.executable).with_name('ninja')}"]
-    run([*cmake, "-S", str(tree), "-B", str(folder), "-G", "Ninja", *ninja, *definitions])
-    run([*cmake, "--build", str(folder), "--target", module, "--parallel", str(jobs)])
+    run([*cmake, "-S", str(tree), "-B", str(folder), "-G", "Ninja", *ninja, *definitions], environment)
+    run([*cmake, "--build", str(folder), "--target", module, "--parallel", str(jobs)], environment)
     return next(folder.rglob(f"{module}.*.so"))
 
 
-def run(command: list[str]) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def run(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise SystemExit(f"{done.stdout}\nmutants: the build failed; its command was {' '.join(command)}")
 
