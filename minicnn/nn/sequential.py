@@ -18,18 +18,24 @@ class fusion:
     over memory. The environment variable MINICNN_FUSE=0 says so for a whole run."""
 
     def __init__(self, enabled: bool = True):
-        self.enabled, self.before = enabled, []
+        self.enabled = enabled
+        self.before: list[bool | None] = []  # a stack: the same object may be entered again inside itself
 
     def __enter__(self):
-        self.before.append(fuses())
+        self.before.append(_asked())
         _state.enabled = self.enabled
 
     def __exit__(self, *_):
         _state.enabled = self.before.pop()
 
 
+def _asked() -> bool | None:
+    """What the innermost block says; None outside of all."""
+    return getattr(_state, "enabled", None)
+
+
 def fuses() -> bool:
-    return getattr(_state, "enabled", os.environ.get("MINICNN_FUSE", "1") != "0")
+    return os.environ.get("MINICNN_FUSE", "1") != "0" if _asked() is None else _asked()
 
 
 def taken_along(module: Module, followers: list[Module]) -> list[Module]:
