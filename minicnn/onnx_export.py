@@ -34,7 +34,8 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: tuple[int, ..
     The file has opset 17 and float32 weights in itself. It is checked by ONNX's own checker before it is written.
 
     Raises ExportError that names the layer where an operation is not a layer of minicnn.nn or has no counterpart, ValueError
-    without a shape, CheckpointError where the file cannot be written, ModuleNotFoundError without the package onnx (`pip install minicnn[onnx]`).
+    without a shape, CheckpointError where the file cannot be written, ModuleNotFoundError without the package onnx
+    (`pip install minicnn[onnx]`).
     """
     import onnx
     from onnx import helper
