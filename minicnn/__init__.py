@@ -11,6 +11,7 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.errors import DeviceError, GraphError, OpError, TrainingError
     from minicnn.evaluation import evaluate, predict
     from minicnn.gradcheck import gradcheck
+    from minicnn.interchange import from_dlpack
     from minicnn.onnx_export import ExportError, export_onnx
     from minicnn.random import manual_seed
     from minicnn.saving import load, save
@@ -38,6 +39,7 @@ __all__ = [
     "data",
     "evaluate",
     "export_onnx",
+    "from_dlpack",
     "functional",
     "gradcheck",
     "load",
