@@ -63,8 +63,8 @@ def test_a_product_and_its_transpose_are_cut_alike(kernel_device):
     """Few tiles over a long reduction: in as many parts as keep the processors busy, the more the fewer tiles."""
     k, workspace = 1 << 20, kernel_device.kernels.gemm_workspace
     wide, tall = (workspace((m, n, k, k, n, n), (0, 0)) for m, n in ((3, 200), (200, 3)))
-    assert wide == tall
-    assert wide > 3 * 200
+    assert wide == tall > 3 * 200
+    assert wide % (3 * 200) == 0
     assert workspace((200, 200, k, k, 200, 200), (0, 0)) / (200 * 200) < wide / (3 * 200)
 
 
