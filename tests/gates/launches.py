@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 from unittest import mock
 
@@ -14,12 +14,13 @@ import minicnn
 from minicnn import functional as F
 from minicnn import optim
 from minicnn.ops.clip_grad_norm import clip_norm
+from minicnn.ops.prepare_images import PrepareImages
 from minicnn.tensor import Accumulate
 
 from .banks import ACCESS
+from .names import short_name
 
 CHANNELS = 64  # as multiples of 4 in arrays on 16-byte boundaries, and whole warps: the networks' own case
-
 
 
 class Launch(NamedTuple):
@@ -106,6 +107,13 @@ def matrices(device) -> None:
             kernels.gemm_4_vectorized(a, b, None, c, workspace, shape, layout, Accumulate.overwrite, schedule)
 
 
+def images(device) -> None:
+    pixels = minicnn.tensor(np.zeros((2, 9, 9, 3), np.uint8), device=device)
+    windows = minicnn.tensor(np.array([[0, 1, 0], [1, 0, 1]]), device=device)
+    constants = (numbers(device, *shape, requires_grad=False) for shape in ((3,), (2, 3)))
+    PrepareImages(8, 8)(pixels, windows, *constants)
+
+
 def optimizer(device) -> None:
     layer = minicnn.nn.Linear(CHANNELS, CHANNELS).to(device)
     sgd = optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
@@ -114,7 +122,7 @@ def optimizer(device) -> None:
     sgd.step()
 
 
-RUNS = (elementwise, reductions, windows, convolutions, matrices, optimizer)
+RUNS = (elementwise, reductions, windows, convolutions, matrices, images, optimizer)
 
 
 def record(device, run: Callable) -> Recording:
