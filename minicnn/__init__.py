@@ -15,6 +15,7 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.saving import load, save
     from minicnn.summary import summary
     from minicnn.tensor import Tensor
+    from minicnn.torchvision import load_torchvision, save_torchvision
     from minicnn.training import train
 else:  # a bare checkout: `python3 -m minicnn` passes here on its way to install it (bootstrap.py)
 
@@ -37,6 +38,7 @@ __all__ = [
     "functional",
     "gradcheck",
     "load",
+    "load_torchvision",
     "manual_seed",
     "models",
     "nn",
@@ -45,6 +47,7 @@ __all__ = [
     "predict",
     "random",
     "save",
+    "save_torchvision",
     "summary",
     "tensor",
     "train",

@@ -23,9 +23,13 @@ def write(path: str | Path, arrays: dict[str, np.ndarray], description: dict) ->
 
     Raises CheckpointError where the file system refuses; the file that stood there before is then untouched.
     """
-    path = Path(path)
     # One entry: safetensors writes several in an order that changes from process to process.
-    metadata = {FORMAT: json.dumps({"version": VERSION, "description": description})}
+    write_safetensors(path, arrays, {FORMAT: json.dumps({"version": VERSION, "description": description})})
+
+
+def write_safetensors(path: str | Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """The same for any safetensors file."""
+    path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         safetensors.numpy.save_file(arrays, partial, metadata)
@@ -35,7 +39,7 @@ def write(path: str | Path, arrays: dict[str, np.ndarray], description: dict) ->
     except (OSError, safetensors.SafetensorError) as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error}; the one before it is untouched") from error
+        raise CheckpointError(f"cannot write {path}: {error}; the one before it is untouched") from error
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
