@@ -70,7 +70,7 @@ class Kernel:
 def find_cuobjdump() -> str | None:
     """Of the wheels where they are installed, else of the toolkit on PATH or where that usually is."""
     spec = importlib.util.find_spec("nvidia")
-    folders = [Path(folder, "cu13/bin") for folder in (spec.submodule_search_locations or []) if spec]
+    folders = [Path(folder, "cu13/bin") for folder in (spec and spec.submodule_search_locations) or ()]
     for folder in (*folders, None, Path("/usr/local/cuda/bin")):
         found = shutil.which("cuobjdump", path=folder and str(folder))
         if found:
