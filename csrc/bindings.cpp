@@ -331,6 +331,7 @@ void bind_probes(py::module_ m) {
   bind(m, "start_order", probes::start_order);
   bind(m, "sum_by_parity", probes::sum_by_parity);
   bind(m, "throw_in_thread", probes::throw_in_thread);
+  bind(m, "transpose", probes::transpose);
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
   bind(m, "wait_for_each_other", probes::wait_for_each_other);
