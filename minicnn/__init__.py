@@ -11,6 +11,8 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.errors import DeviceError, GraphError, OpError, TrainingError
     from minicnn.evaluation import evaluate, predict
     from minicnn.gradcheck import gradcheck
+    from minicnn.interchange import from_dlpack
+    from minicnn.onnx_export import ExportError, export_onnx
     from minicnn.random import manual_seed
     from minicnn.saving import load, save
     from minicnn.summary import summary
@@ -26,6 +28,7 @@ else:  # a bare checkout: `python3 -m minicnn` passes here on its way to install
 __all__ = [
     "CheckpointError",
     "DeviceError",
+    "ExportError",
     "GraphError",
     "OpError",
     "Tensor",
@@ -35,6 +38,8 @@ __all__ = [
     "cuda",
     "data",
     "evaluate",
+    "export_onnx",
+    "from_dlpack",
     "functional",
     "gradcheck",
     "load",
