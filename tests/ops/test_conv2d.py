@@ -160,7 +160,7 @@ def test_a_long_reduction_is_cut_into_parts_of_at_least_256(direction, x, weight
         "backward_weight": (x[0] * shape.p * shape.q, weight),
     }[direction]
     parts = max(1, reduction // 256)
-    workspace = getattr(kernel_device.kernels, f"conv2d_implicit_{direction}_workspace")(shape, op_file.AUTOMATIC)
+    workspace = getattr(kernel_device.kernels, f"conv2d_{direction}_workspace")(shape, op_file.AUTOMATIC)
     assert workspace == (parts * math.prod(results) if parts > 1 else 0)
 
 
