@@ -263,6 +263,8 @@ void bind_kernels(py::module_& m) {
   bind(m, "linear_backward_input_workspace", linear_backward_input_workspace);
   bind(m, "linear_backward_weight", linear_backward_weight);
   bind(m, "linear_backward_weight_workspace", linear_backward_weight_workspace);
+  bind(m, "linear_dropout_forward", linear_dropout_forward);
+  bind(m, "linear_dropout_forward_workspace", linear_dropout_forward_workspace);
   bind(m, "linear_forward", linear_forward);
   bind(m, "linear_forward_workspace", linear_forward_workspace);
   bind(m, "log_backward", log_backward);

@@ -54,7 +54,7 @@ void gemm_4_fused(const float* a, const float* b, float* c, float* workspace, Ge
   schedule = choose_schedule(op, product, schedule);
   if (shape.m == 0 || shape.n == 0) return;
   const Destination target = destination(c, workspace, product.m * product.n, epilogue, schedule);
-  const int64_t pitch = schedule.splits == 1 ? shape.ldc : shape.n;
+  const int64_t pitch = has_second_pass(epilogue, schedule) ? shape.n : shape.ldc;
   with_operands(a, b, shape, layout, [&](auto a_operand, auto b_operand) {
     const bool quads = lies_in_quads(a_operand, shape.k) && lies_in_quads(b_operand, shape.k);
     launch_tiles(op, product, schedule, quads ? Access::quads : Access::elements, stream,
@@ -63,7 +63,8 @@ void gemm_4_fused(const float* a, const float* b, float* c, float* workspace, Ge
                           a_operand, b_operand, target, pitch, shape.k);
                  });
   });
-  if (schedule.splits > 1) sum_parts(op, workspace, schedule.splits, shape.m, shape.n, epilogue, c, shape.ldc, stream);
+  if (has_second_pass(epilogue, schedule))
+    sum_parts(op, workspace, schedule.splits, shape.m, shape.n, epilogue, c, shape.ldc, stream);
 }
 
 void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "device/cuda.h"
+#include "device/dropout.h"
 #include "kernels.h"
 
 namespace minicnn {
@@ -36,10 +37,11 @@ void with_operands(const float* a, const float* b, const GemmShape& shape, Layou
 
 // What becomes of a finished sum on its way to memory:
 //
-//   result (+)= mask <= 0 ? 0 : activation(sum + bias)
+//   result (+)= mask <= 0 ? 0 : activation(sum + bias) * dropout
 struct Epilogue {
   const float* bias = nullptr;  // one for each column of the result; or null
   Activation activation = Activation::none;
+  DropoutMask dropout;          // of the elements of a result whose rows lie one behind another
   const float* mask = nullptr;  // lies as the result does: y of the ReLU whose gradient this is; or null
   Accumulate accumulate = Accumulate::overwrite;
 };
