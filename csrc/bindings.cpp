@@ -21,6 +21,8 @@
 
 #ifdef MINICNN_EMULATED
 #include "emulation/bindings.h"
+#endif
+#if defined(MINICNN_EMULATED) || defined(MINICNN_PROBES)
 #include "emulation/probes.h"
 #endif
 #ifdef MINICNN_CHECKED
@@ -300,6 +302,21 @@ void bind_kernels(py::module_& m) {
   bind(m, "tanh_forward", tanh_forward);
 }
 
+#if defined(MINICNN_EMULATED) || defined(MINICNN_PROBES)
+// Probes of single instructions: a GPU's are compared with their twins.
+void bind_instructions(py::module_ m) {
+  bind(m, "load_matrices", probes::load_matrices);
+  bind(m, "mma", probes::mma);
+  bind(m, "narrow", probes::narrow);
+  bind(m, "run_copies", probes::run_copies);
+  bind(m, "warp_gemm_bf16", probes::warp_gemm_bf16);
+  bind(m, "warp_gemm_f16", probes::warp_gemm_f16);
+  bind(m, "warp_gemm_tf32", probes::warp_gemm_tf32);
+  bind(m, "widen_bf16", probes::widen_bf16);
+  bind(m, "widen_f16", probes::widen_f16);
+}
+#endif
+
 #ifdef MINICNN_EMULATED
 
 void bind_probes(py::module_ m) {
@@ -313,11 +330,8 @@ void bind_probes(py::module_ m) {
   bind(m, "diverge_at_mma", probes::diverge_at_mma);
   bind(m, "diverge_in_warp", probes::diverge_in_warp);
   bind(m, "hand_over", probes::hand_over);
-  bind(m, "load_matrices", probes::load_matrices);
   bind(m, "load_matrices_in_half_a_warp", probes::load_matrices_in_half_a_warp);
   bind(m, "misuse_named_barrier", probes::misuse_named_barrier);
-  bind(m, "mma", probes::mma);
-  bind(m, "narrow", probes::narrow);
   bind(m, "overflow_stack", probes::overflow_stack);
   bind(m, "philox", probes::philox);
   bind(m, "philox_known_answer", probes::philox_known_answer);
@@ -326,7 +340,6 @@ void bind_probes(py::module_ m) {
   bind(m, "return_before_barrier", probes::return_before_barrier);
   bind(m, "reverse", probes::reverse);
   bind(m, "reverse_without_barrier", probes::reverse_without_barrier);
-  bind(m, "run_copies", probes::run_copies);
   bind(m, "shuffle_outside_mask", probes::shuffle_outside_mask);
   bind(m, "shuffle_with_foreign_mask", probes::shuffle_with_foreign_mask);
   bind(m, "shuffles", probes::shuffles);
@@ -337,11 +350,6 @@ void bind_probes(py::module_ m) {
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
   bind(m, "wait_for_each_other", probes::wait_for_each_other);
-  bind(m, "warp_gemm_bf16", probes::warp_gemm_bf16);
-  bind(m, "warp_gemm_f16", probes::warp_gemm_f16);
-  bind(m, "warp_gemm_tf32", probes::warp_gemm_tf32);
-  bind(m, "widen_bf16", probes::widen_bf16);
-  bind(m, "widen_f16", probes::widen_f16);
   bind(m, "write_at", probes::write_at);
   bind(m, "write_shared", probes::write_shared);
 }
@@ -386,6 +394,9 @@ PYBIND11_MODULE(MINICNN_MODULE, m) {
   bind_shape<Schedule>(m);
   bind_kernels(m);
   bind_index_maps(submodule(m, "index_maps"));
+#if defined(MINICNN_EMULATED) || defined(MINICNN_PROBES)
+  bind_instructions(submodule(m, "instructions"));
+#endif
 #ifdef MINICNN_EMULATED
   emulation::bind_emulation(m);
   bind_probes(submodule(m, "probes"));
