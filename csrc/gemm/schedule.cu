@@ -10,6 +10,7 @@
 // memory bandwidth, where the parts have not stayed in the second-level cache.
 //
 // Assumes nothing of alignment: off a 16-byte boundary the accesses are 4 bytes wide.
+#include "device/float16.h"
 #include "gemm/schedule.h"
 #include "launch.h"
 
@@ -35,8 +36,27 @@ int64_t count_parts(const Product& product, int64_t tiles, int64_t blocks_per_pr
   return max(int64_t(1), min(wanted, product.k / SHORTEST_PART));
 }
 
+__device__ Vec4 load_quad(const float* array, int begin, int count) { return load_vec4(array, begin, count); }
+__device__ void store_quad(float* array, int begin, int count, const Vec4& quad) {
+  store_vec4(array, begin, count, quad);
+}
+
+template <class T>
+__device__ Vec4 load_quad(const T* array, int begin, int count) {
+  Vec4 result{};
+  for (int i = 0; i < 4; ++i)
+    if (begin + i < count) result.values[i] = to_float(array[begin + i]);
+  return result;
+}
+template <class T>
+__device__ void store_quad(T* array, int begin, int count, const Vec4& quad) {
+  for (int i = 0; i < 4; ++i)
+    if (begin + i < count) array[begin + i] = from_float<T>(quad.values[i]);
+}
+
+template <class T>
 __global__ void __launch_bounds__(THREADS)
-    sum_parts_kernel(const float* parts, int splits, int64_t m, int n, const float* bias, float* result, int64_t pitch,
+    sum_parts_kernel(const float* parts, int splits, int64_t m, int n, const float* bias, T* result, int64_t pitch,
                      Accumulate accumulate) {
   const int quads = ceil_div(n, 4);
   const int64_t quad = int64_t(blockIdx.x) * THREADS + threadIdx.x, row = quad / quads;
@@ -47,12 +67,12 @@ __global__ void __launch_bounds__(THREADS)
     const Vec4 value = load_vec4(parts + (part * m + row) * n, column, n);
     for (int i = 0; i < 4; ++i) sum.values[i] += value.values[i];
   }
-  float* const target = result + row * pitch;
+  T* const target = result + row * pitch;
   if (accumulate == Accumulate::add) {
-    const Vec4 earlier = load_vec4(target, column, n);
+    const Vec4 earlier = load_quad(target, column, n);
     for (int i = 0; i < 4; ++i) sum.values[i] += earlier.values[i];
   }
-  store_vec4(target, column, n, sum);
+  store_quad(target, column, n, sum);
 }
 
 }  // namespace
@@ -60,6 +80,8 @@ __global__ void __launch_bounds__(THREADS)
 Schedule choose_schedule(const char* op, const Product& product, Schedule asked) {
   check(asked.tile == 0 || asked.tile == 64 || asked.tile == 128, op,
         "a tile is 64 or 128, or 0 to have it chosen, not " + std::to_string(asked.tile));
+  check(asked.math >= Math::float32 && asked.math <= Math::tf32x3, op,
+        "math is 0 (float32), 1 (tf32) or 2 (tf32x3), not " + std::to_string(int(asked.math)));
   check(asked.splits >= 0, op, "splits is at least 1, or 0 to have it chosen, not " + std::to_string(asked.splits));
   Schedule chosen = asked;
   if (chosen.tile == 0) {
@@ -83,12 +105,20 @@ dim3 tile_grid(const char* op, const Product& product, Schedule schedule) {
   return dim3(unsigned(tiles), unsigned(product.batch), unsigned(schedule.splits));
 }
 
-void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const float* bias, float* result,
+template <class T>
+void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const float* bias, T* result,
                int64_t pitch, Accumulate accumulate, Stream stream) {
   const int64_t quads = m * ceil_div(n, 4);
-  launch(sum_parts_kernel,
+  launch(sum_parts_kernel<T>,
          {.op = op, .grid = unsigned(ceil_div(quads, int64_t(THREADS))), .block = THREADS, .stream = stream}, parts,
          splits, m, n, bias, result, pitch, accumulate);
 }
+
+template void sum_parts(const char*, const float*, int, int64_t, int, const float*, float*, int64_t, Accumulate,
+                        Stream);
+template void sum_parts(const char*, const float*, int, int64_t, int, const float*, Bfloat16*, int64_t, Accumulate,
+                        Stream);
+template void sum_parts(const char*, const float*, int, int64_t, int, const float*, Float16*, int64_t, Accumulate,
+                        Stream);
 
 }  // namespace minicnn

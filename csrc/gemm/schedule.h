@@ -64,17 +64,19 @@ inline Destination destination(float* result, float* workspace, int64_t elements
 }
 
 // result (m, n), rows `pitch` apart, (+)= bias (n) + parts[0] + parts[1] + ... in this order; parts (splits, m, n).
-void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const float* bias, float* result,
+// T is float, Bfloat16 or Float16.
+template <class T>
+void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const float* bias, T* result,
                int64_t pitch, Accumulate accumulate, Stream stream);
 
-// The slices of the reduction that belong to one of `splits` parts.
+// The slices of the reduction, each `depth` deep, that belong to one of `splits` parts.
 struct PartOfReduction {
   int first_k, slices;
 };
 
-__device__ inline PartOfReduction part_of_reduction(int k, int splits, int part) {
-  const int slices = ceil_div(k, TILE_K), each = ceil_div(slices, splits);
-  return {part * each * TILE_K, max(0, min(each, slices - part * each))};
+__device__ inline PartOfReduction part_of_reduction(int k, int splits, int part, int depth = TILE_K) {
+  const int slices = ceil_div(k, depth), each = ceil_div(slices, splits);
+  return {part * each * depth, max(0, min(each, slices - part * each))};
 }
 
 }  // namespace minicnn
