@@ -90,6 +90,17 @@ struct Parameter<Accumulate> {
 };
 
 template <>
+struct Parameter<Activation> {
+  using Python = int;
+  static constexpr const char* name = "activation";
+  static Activation convert(int value) {
+    if (value != 0 && value != 1)
+      throw py::value_error("activation is 0 (none) or 1 (relu), not " + std::to_string(value));
+    return Activation(value);
+  }
+};
+
+template <>
 struct Parameter<SgdRule> {
   using Python = int;
   static constexpr const char* name = "sgd_rule";
@@ -238,18 +249,18 @@ void bind_kernels(py::module_& m) {
   bind(m, "clip_scale", clip_scale);
   bind(m, "clip_squares", clip_squares);
   bind(m, "clip_workspace", clip_workspace);
+  bind(m, "conv2d_backward_input", conv2d_backward_input);
+  bind(m, "conv2d_backward_input_workspace", conv2d_backward_input_workspace);
+  bind(m, "conv2d_backward_weight", conv2d_backward_weight);
+  bind(m, "conv2d_backward_weight_workspace", conv2d_backward_weight_workspace);
+  bind(m, "conv2d_forward", conv2d_forward);
+  bind(m, "conv2d_forward_workspace", conv2d_forward_workspace);
   bind(m, "conv2d_im2col_backward_input", conv2d_im2col_backward_input);
   bind(m, "conv2d_im2col_backward_input_workspace", conv2d_im2col_backward_input_workspace);
   bind(m, "conv2d_im2col_backward_weight", conv2d_im2col_backward_weight);
   bind(m, "conv2d_im2col_backward_weight_workspace", conv2d_im2col_backward_weight_workspace);
   bind(m, "conv2d_im2col_forward", conv2d_im2col_forward);
   bind(m, "conv2d_im2col_forward_workspace", conv2d_im2col_forward_workspace);
-  bind(m, "conv2d_implicit_backward_input", conv2d_implicit_backward_input);
-  bind(m, "conv2d_implicit_backward_input_workspace", conv2d_implicit_backward_input_workspace);
-  bind(m, "conv2d_implicit_backward_weight", conv2d_implicit_backward_weight);
-  bind(m, "conv2d_implicit_backward_weight_workspace", conv2d_implicit_backward_weight_workspace);
-  bind(m, "conv2d_implicit_forward", conv2d_implicit_forward);
-  bind(m, "conv2d_implicit_forward_workspace", conv2d_implicit_forward_workspace);
   bind(m, "cross_entropy_backward", cross_entropy_backward);
   bind(m, "cross_entropy_forward", cross_entropy_forward);
   bind(m, "cross_entropy_reduce", cross_entropy_reduce);

@@ -4,6 +4,7 @@
 //
 // a (m, k) or (k, m), b (k, n) or (n, k) float32, Bfloat16 or Float16; bias (n) float32 or null; c (m, n) float32, or
 // in the format of a and b; rows lda, ldb, ldc apart. workspace (splits, m, n) float32 where the reduction is cut.
+#include "gemm/gemm.h"
 #include "gemm/tensor_core.h"
 #include "launch.h"
 
@@ -23,7 +24,8 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   multiply_on_tensor_cores<Arithmetic>(ACursor(a, first_row, part.first_k, k),
                                        BCursor(b, first_column, part.first_k, k), part.slices,
                                        shared_memory<TensorCoreStorage<TILE>>(), sums);
-  write_sums(sums, c, RowOffsets{blockIdx.z * c.part_stride, pitch}, first_row, a.extent, first_column, b.extent);
+  write_sums(sums, c.results, c.epilogue, MatrixRows{blockIdx.z * c.part_stride, pitch}, first_row, a.extent,
+             first_column, b.extent);
 }
 
 template <class T, Along ALONG>
@@ -34,14 +36,13 @@ bool lies_in_chunks(const Operand<ALONG, T>& operand, int k) {
 }
 
 template <class Arithmetic, class Element>
-void multiply(const char* op, const Element* a, const Element* b, const float* bias, Results<Element> c,
-              float* workspace, GemmShape shape, Layout layout, Accumulate accumulate, Schedule schedule,
-              Stream stream) {
+void multiply(const char* op, const Element* a, const Element* b, Results<Element> c, float* workspace, GemmShape shape,
+              Layout layout, const EpilogueOf<Element>& epilogue, Schedule schedule, Stream stream) {
   check_capability<Arithmetic>(op);
   const Product product{shape.m, shape.n, shape.k, 1};
   schedule = choose_schedule(op, product, schedule);
   if (shape.m == 0 || shape.n == 0) return;
-  const auto target = destination(c, workspace, product.m * product.n, bias, accumulate, schedule);
+  const auto target = destination(c, workspace, product.m * product.n, epilogue, schedule);
   const int64_t pitch = schedule.splits == 1 ? shape.ldc : shape.n;
   with_operands(a, b, shape, layout, [&](auto a_operand, auto b_operand) {
     const bool in_chunks = lies_in_chunks(a_operand, shape.k) && lies_in_chunks(b_operand, shape.k);
@@ -52,34 +53,34 @@ void multiply(const char* op, const Element* a, const Element* b, const float* b
                  a_operand, b_operand, target, pitch, shape.k);
         });
   });
-  if (schedule.splits == 1) return;
-  if (c.wide != nullptr)
-    sum_parts(op, workspace, schedule.splits, shape.m, shape.n, bias, c.wide, shape.ldc, accumulate, stream);
-  else
-    sum_parts(op, workspace, schedule.splits, shape.m, shape.n, bias, c.narrow, shape.ldc, accumulate, stream);
+  if (schedule.splits > 1) sum_parts(op, workspace, schedule.splits, shape.m, shape.n, epilogue, c, shape.ldc, stream);
 }
 
 }  // namespace
 
-void gemm_5_tensor_core(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
-                        Layout layout, Accumulate accumulate, Schedule schedule, Stream stream) {
+void gemm_5_fused(const float* a, const float* b, float* c, float* workspace, GemmShape shape, Layout layout,
+                  const Epilogue& epilogue, Schedule schedule, Stream stream) {
   const auto multiply_as_asked =
       schedule.math == Math::tf32 ? multiply<Tf32Arithmetic, float> : multiply<Tf32x3Arithmetic, float>;
-  multiply_as_asked("gemm_5_tensor_core", a, b, bias, {c, nullptr}, workspace, shape, layout, accumulate, schedule,
-                    stream);
+  multiply_as_asked("gemm_5_tensor_core", a, b, {c, nullptr}, workspace, shape, layout, epilogue, schedule, stream);
+}
+
+void gemm_5_tensor_core(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
+                        Layout layout, Accumulate accumulate, Schedule schedule, Stream stream) {
+  gemm_5_fused(a, b, c, workspace, shape, layout, {.bias = bias, .accumulate = accumulate}, schedule, stream);
 }
 
 void gemm_bfloat16(const Bfloat16* a, const Bfloat16* b, const float* bias, Bfloat16* c, float* wide_c,
                    float* workspace, GemmShape shape, Layout layout, Accumulate accumulate, Schedule schedule,
                    Stream stream) {
-  multiply<Bfloat16Arithmetic, Bfloat16>("gemm_bfloat16", a, b, bias, {wide_c, c}, workspace, shape, layout, accumulate,
-                                         schedule, stream);
+  multiply<Bfloat16Arithmetic, Bfloat16>("gemm_bfloat16", a, b, {wide_c, c}, workspace, shape, layout,
+                                         {.bias = bias, .accumulate = accumulate}, schedule, stream);
 }
 
 void gemm_float16(const Float16* a, const Float16* b, const float* bias, Float16* c, float* wide_c, float* workspace,
                   GemmShape shape, Layout layout, Accumulate accumulate, Schedule schedule, Stream stream) {
-  multiply<Float16Arithmetic, Float16>("gemm_float16", a, b, bias, {wide_c, c}, workspace, shape, layout, accumulate,
-                                       schedule, stream);
+  multiply<Float16Arithmetic, Float16>("gemm_float16", a, b, {wide_c, c}, workspace, shape, layout,
+                                       {.bias = bias, .accumulate = accumulate}, schedule, stream);
 }
 
 }  // namespace minicnn

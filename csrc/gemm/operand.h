@@ -31,6 +31,18 @@ void with_operands(const T* a, const T* b, const GemmShape& shape, Layout layout
   if (layout == Layout::tn) use(a_transposed, b_plain);
 }
 
+// What becomes of a finished sum on its way to memory:
+//
+//   result (+)= mask <= 0 ? 0 : activation(sum + bias)
+template <class T>
+struct EpilogueOf {
+  const float* bias = nullptr;  // one for each column of the result; or null
+  Activation activation = Activation::none;
+  const T* mask = nullptr;  // lies as the result does: y of the ReLU whose gradient this is; or null
+  Accumulate accumulate = Accumulate::overwrite;
+};
+using Epilogue = EpilogueOf<float>;
+
 // One element of c.
 __device__ inline void write_sum(float sum, const float* bias, int column, float* c, Accumulate accumulate) {
   if (bias != nullptr) sum += bias[column];

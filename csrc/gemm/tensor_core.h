@@ -18,22 +18,24 @@ template <class Element>
 struct TensorCoreDestination {
   Results<Element> results;
   int64_t part_stride;
-  const float* bias;
-  Accumulate accumulate;
+  EpilogueOf<Element> epilogue;
 };
 
 template <class Element>
 TensorCoreDestination<Element> destination(Results<Element> results, float* workspace, int64_t elements,
-                                           const float* bias, Accumulate accumulate, Schedule schedule) {
-  if (schedule.splits == 1) return {results, 0, bias, accumulate};
-  return {{workspace, nullptr}, elements, nullptr, Accumulate::overwrite};
+                                           const EpilogueOf<Element>& epilogue, Schedule schedule) {
+  if (schedule.splits == 1) return {results, 0, epilogue};
+  return {{workspace, nullptr}, elements, {}};
 }
 
-// Rows of a plain matrix: how far from the array's start they begin.
-struct RowOffsets {
-  int64_t first, pitch;
-  __device__ int64_t operator()(int row) const { return first + row * pitch; }
-};
+// The second pass of a cut reduction.
+template <class Element>
+void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const EpilogueOf<Element>& epilogue,
+               Results<Element> results, int64_t pitch, Stream stream) {
+  if (results.wide == nullptr) return sum_parts(op, parts, splits, m, n, epilogue, results.narrow, pitch, stream);
+  const Epilogue wide{.bias = epilogue.bias, .activation = epilogue.activation, .accumulate = epilogue.accumulate};
+  sum_parts(op, parts, splits, m, n, wide, results.wide, pitch, stream);
+}
 
 // target[0], target[1] (+)= first, second; the second where `both`.
 template <class T>
@@ -53,32 +55,35 @@ __device__ inline void write_pair(T* target, float first, float second, bool bot
   if (both) target[1] = from_float<T>(second);
 }
 
-// results[offset_of(i) + j] (+)= bias[j] + sums[i,j], for all i < last_row and j < last_column of the tile at
-// (first_row, first_column).
+// results[offset_of(i) + j] (+)= the epilogue of sums[i,j], for all i < last_row and j < last_column of the tile at
+// (first_row, first_column); the bias is that of column 0.
 template <int TILE, class Element, class Rows>
-__device__ inline void write_sums(const WarpSums<TILE>& sums, const TensorCoreDestination<Element>& target,
-                                  const Rows& offset_of, int first_row, int last_row, int first_column,
-                                  int last_column) {
+__device__ inline void write_sums(const WarpSums<TILE>& sums, const Results<Element>& results,
+                                  const EpilogueOf<Element>& epilogue, const Rows& offset_of, int first_row,
+                                  int last_row, int first_column, int last_column) {
   using Sums = WarpSums<TILE>;
 #pragma unroll  // the sums are registers, which no variable can index
   for (int i = 0; i < 2 * Sums::ROWS; ++i) {
     const int row = first_row + int(Sums::row(i / 2, i % 2));
     if (row >= last_row) continue;
-    const int64_t offset = offset_of(row);
+    const int64_t first_offset = offset_of(row);
 #pragma unroll
     for (int j = 0; j < Sums::COLUMNS; ++j) {
       const int column = first_column + int(Sums::column(j));
       if (column >= last_column) continue;
+      const int64_t offset = first_offset + column;
       const bool both = column + 1 < last_column;
-      float first = sums.values[i / 2][j][i % 2 * 2], second = sums.values[i / 2][j][i % 2 * 2 + 1];
-      if (target.bias != nullptr) {
-        first += target.bias[column];
-        if (both) second += target.bias[column + 1];
-      }
-      if (target.results.wide != nullptr)
-        write_pair(target.results.wide + offset + column, first, second, both, target.accumulate);
+      const auto finish = [&](float sum, int e) {
+        if (epilogue.bias != nullptr) sum += epilogue.bias[column + e];
+        if (epilogue.activation == Activation::relu) sum = relu(sum);
+        return epilogue.mask != nullptr ? relu_gradient(sum, to_float(epilogue.mask[offset + e])) : sum;
+      };
+      const float first = finish(sums.values[i / 2][j][i % 2 * 2], 0);
+      const float second = both ? finish(sums.values[i / 2][j][i % 2 * 2 + 1], 1) : 0.0f;
+      if (results.wide != nullptr)
+        write_pair(results.wide + offset, first, second, both, epilogue.accumulate);
       else
-        write_pair(target.results.narrow + offset + column, first, second, both, target.accumulate);
+        write_pair(results.narrow + offset, first, second, both, epilogue.accumulate);
     }
   }
 }
