@@ -302,6 +302,7 @@ void bind_kernels(py::module_& m) {
   bind(m, "pow_backward", pow_backward);
   bind(m, "pow_forward", pow_forward);
   bind(m, "reduction_workspace", reduction_workspace);
+  bind(m, "prepare_images", prepare_images);
   bind(m, "relu_backward", relu_backward);
   bind(m, "relu_forward", relu_forward);
   bind(m, "sgd_step", sgd_step);
@@ -351,6 +352,7 @@ void bind_probes(py::module_ m) {
   bind(m, "start_order", probes::start_order);
   bind(m, "sum_by_parity", probes::sum_by_parity);
   bind(m, "throw_in_thread", probes::throw_in_thread);
+  bind(m, "transpose", probes::transpose);
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
   bind(m, "wait_for_each_other", probes::wait_for_each_other);
