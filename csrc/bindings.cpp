@@ -16,6 +16,7 @@
 #include <string>
 #include <type_traits>
 
+#include "gemm/tensor_core_layout.h"
 #include "kernels.h"
 #include "shapes.h"
 
@@ -133,13 +134,16 @@ struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
 
   static Shape convert(const py::sequence& values) {
     static_assert(sizeof(Shape) == count * sizeof(int), "a field of the shape is not named, or is no int");
-    if (values.size() != count)
+    if (values.size() > count || values.size() < least())
       throw py::value_error(std::string(name) + " has " + std::to_string(count) + " fields (" + joined() + "), not " +
                             std::to_string(values.size()));
-    std::array<int, count> fields;
-    for (size_t i = 0; i < count; ++i) fields[i] = field(i, values[i]);
+    std::array<int, count> fields{};
+    for (size_t i = 0; i < values.size(); ++i) fields[i] = field(i, values[i]);
     return std::bit_cast<Shape>(fields);
   }
+
+  // Of a schedule the last fields may be left out: 0 leaves them to the kernel.
+  static constexpr size_t least() { return std::is_same_v<Shape, Schedule> ? 2 : count; }
 
   static int field(size_t i, const py::object& value) {
     try {
@@ -188,8 +192,22 @@ py::module_ submodule(py::module_& module, const char* name) {
   return inner;
 }
 
-// The index maps of csrc/shapes.h, for the test that compares them with NumPy.
+// Elements from the beginning of a slice in shared memory to (outer, k): csrc/gemm/tensor_core_layout.h.
+template <int TILE, Along ALONG>
+int slice_offset(int element_bytes, int outer, int k) {
+  return int(element_bytes == 2 ? SliceLayout<Bfloat16, TILE, ALONG>::offset(outer, k)
+                                : SliceLayout<float, TILE, ALONG>::offset(outer, k));
+}
+
+int tensor_core_slice_offset(int element_bytes, int tile, int along_reduction, int outer, int k) {
+  const auto of_tile_64 = along_reduction ? slice_offset<64, Along::reduction> : slice_offset<64, Along::outer>;
+  const auto of_tile_128 = along_reduction ? slice_offset<128, Along::reduction> : slice_offset<128, Along::outer>;
+  return (tile == 64 ? of_tile_64 : of_tile_128)(element_bytes, outer, k);
+}
+
+// The index maps of csrc/shapes.h, for the test that compares them with NumPy, and that of the tensor cores' operands.
 void bind_index_maps(py::module_ m) {
+  bind(m, "tensor_core_slice_offset", tensor_core_slice_offset);
   bind(m, "input_at", +[](Axis axis, int output, int tap) { return axis.input_at(output, tap); });
   bind(m, "is_inside", +[](Axis axis, int input) { return axis.is_inside(input); });
   bind(m, "output_at", +[](Axis axis, int input, int tap) { return axis.output_at(input, tap); });
@@ -260,11 +278,16 @@ void bind_kernels(py::module_& m) {
   bind(m, "gemm_2_shared", gemm_2_shared);
   bind(m, "gemm_3_register", gemm_3_register);
   bind(m, "gemm_4_vectorized", gemm_4_vectorized);
+  bind(m, "gemm_5_tensor_core", gemm_5_tensor_core);
+  bind(m, "gemm_bfloat16", gemm_bfloat16);
+  bind(m, "gemm_float16", gemm_float16);
   bind(m, "gemm_workspace", gemm_workspace);
   bind(m, "linear_backward_input", linear_backward_input);
   bind(m, "linear_backward_input_workspace", linear_backward_input_workspace);
   bind(m, "linear_backward_weight", linear_backward_weight);
   bind(m, "linear_backward_weight_workspace", linear_backward_weight_workspace);
+  bind(m, "linear_dropout_forward", linear_dropout_forward);
+  bind(m, "linear_dropout_forward_workspace", linear_dropout_forward_workspace);
   bind(m, "linear_forward", linear_forward);
   bind(m, "linear_forward_workspace", linear_forward_workspace);
   bind(m, "log_backward", log_backward);

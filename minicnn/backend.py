@@ -106,7 +106,7 @@ class Kernels:
 
         def launch(*arguments):
             converted = [
-                self._address(name, i, argument, kind) if kind in _POINTERS else argument
+                self._address(name, i, argument, kind) if kind in _ARRAYS else argument
                 for i, (argument, kind) in enumerate(zip(arguments, signature, strict=False))
             ]
             result = function(*converted, *arguments[len(converted) :], *device.stream_argument(signature))
@@ -120,15 +120,19 @@ class Kernels:
     def _address(self, name, i, array, kind) -> int:
         if array is None:
             return 0
-        if array.dtype != kind or not array.flags.c_contiguous:
+        if array.dtype != _ARRAYS[kind] or not array.flags.c_contiguous:
             layout = "" if array.flags.c_contiguous else "strided "
             raise DeviceError(
-                f"{name}: argument {i} must be a contiguous {kind} array, got a {layout}{array.dtype} one"
+                f"{name}: argument {i} must be a contiguous {_ARRAYS[kind]} array, got a {layout}{array.dtype} one"
             )
         return self._device.address(array)
 
 
-_POINTERS = {"float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+# The dtype of an array by what the C++ signature calls it: NumPy has no bfloat16, its bits are uint16.
+_ARRAYS = {
+    name: np.dtype(name)
+    for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+} | {"bfloat16": np.dtype("uint16")}
 
 
 class Device:
