@@ -40,6 +40,9 @@ inline void store(float* to, Floats values) { __builtin_memcpy(to, &values, size
 // All lanes: what a loop over an array passes to load_some() and its like but for the last vector.
 struct Whole {};
 
+inline int lane_count(Whole) { return LANES; }
+inline int lane_count(int count) { return count; }
+
 inline Floats load_some(const float* from, Whole) { return load(from); }
 inline void store_some(float* to, Floats values, Whole) { store(to, values); }
 
@@ -83,6 +86,19 @@ inline Floats load_inside(const float* row, int at, int extent) {
 #endif
 }
 
+// 0, 1, 2, ...
+inline Ints lane_numbers() {
+  Ints numbers;
+  for (int i = 0; i < LANES; ++i) numbers[i] = i;
+  return numbers;
+}
+
+// The lanes that load_some() did not load, replaced.
+inline Floats fill(Floats values, Whole, float) { return values; }
+inline Floats fill(Floats values, int count, float filler) {
+  return lane_numbers() < count ? values : broadcast(filler);
+}
+
 // The same bits as numbers of the other kind.
 inline Ints bits_of(Floats values) { return (Ints)values; }
 inline Floats floats_of(Ints bits) { return (Floats)bits; }
@@ -94,7 +110,7 @@ inline Floats absolute(Floats values) { return floats_of(bits_of(values) & 0x7FF
 
 inline Floats square_root(Floats values) {
 #if defined(__AVX512F__)
-  return Floats(_mm512_sqrt_ps(__m512(values)));
+  return Floats(_mm512_maskz_sqrt_ps(__mmask16(-1), __m512(values)));  // unmasked, GCC 12 warns of its own header
 #elif defined(__AVX2__)
   return Floats(_mm256_sqrt_ps(__m256(values)));
 #else
@@ -108,7 +124,7 @@ inline Floats square_root(Floats values) {
 inline Floats reciprocal_square_root(Floats values) {
 #if defined(__AVX512F__) || defined(__AVX2__)
 #if defined(__AVX512F__)
-  const Floats estimate = Floats(_mm512_rsqrt14_ps(__m512(values)));
+  const Floats estimate = Floats(_mm512_maskz_rsqrt14_ps(__mmask16(-1), __m512(values)));
 #else
   const Floats estimate = Floats(_mm256_rsqrt_ps(__m256(values)));
 #endif

@@ -36,7 +36,7 @@ class CrossEntropy(Op):
             )
         if target.dtype != np.int64:
             raise OpError(f"cross_entropy: target must hold class numbers as int64, got {target.dtype.name}")
-        if self.device.kernels is None:
+        if self.kernels is None:
             self.check_classes(target.data, logits.shape[1])
         self.divisor = logits.shape[0] if self.reduction == "mean" else 1
         return logits.shape[:1] if self.reduction == "none" else ()
