@@ -280,6 +280,7 @@ void bind_kernels(py::module_& m) {
   bind(m, "pow_backward", pow_backward);
   bind(m, "pow_forward", pow_forward);
   bind(m, "reduction_workspace", reduction_workspace);
+  bind(m, "prepare_images", prepare_images);
   bind(m, "relu_backward", relu_backward);
   bind(m, "relu_forward", relu_forward);
   bind(m, "sgd_step", sgd_step);

@@ -101,6 +101,11 @@ int64_t linear_forward_workspace(int n, int c, int k);
 int64_t linear_backward_input_workspace(int n, int c, int k);
 int64_t linear_backward_weight_workspace(int n, int c, int k);
 
+// The input of a network: images (N, H, W, C) uint8, windows (N, 3) int64 of top, left, mirrored, scale (C) float32,
+// offset (N, C) float32, y (N, P, Q, C) float32.
+void prepare_images(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset, float* y,
+                    int n, int h, int w, int c, int p, int q, Stream stream);
+
 // ReLU: x, y, dy, dx (count) float32.
 void relu_forward(const float* x, float* y, int64_t count, Stream stream);
 void relu_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);
