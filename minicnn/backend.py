@@ -156,7 +156,7 @@ class HostDevice(Device):
     """A device whose arrays are NumPy's, in pooled memory."""
 
     computes_on_host = True
-    block_bytes = PAGE  # a multiple of these is asked of the pool
+    smallest_block = PAGE  # what is smaller is NumPy's own
 
     def __init__(self, name: str, pool: Pool | GuardedMemory):
         self.name, self.pool = name, pool
@@ -165,13 +165,13 @@ class HostDevice(Device):
         dtype = np.dtype(dtype)
         count = int(np.prod(shape, dtype=np.int64))
         nbytes = count * dtype.itemsize
-        if nbytes < PAGE and self.computes_on_host:
+        if nbytes < self.smallest_block:
             return np.empty(shape, dtype)
         block = Block(self.pool, self.block_size(nbytes))
         return np.asarray(block)[:nbytes].view(dtype).reshape(shape)
 
     def block_size(self, nbytes: int) -> int:
-        return -(-nbytes // self.block_bytes) * self.block_bytes
+        return -(-nbytes // PAGE) * PAGE
 
     def address(self, array) -> int:
         return array.__array_interface__["data"][0]
@@ -226,6 +226,7 @@ class EmulatedDevice(HostDevice):
     """
 
     computes_on_host = False
+    smallest_block = 0
 
     def __init__(self, module):
         super().__init__("emulated", GuardedMemory(module))
