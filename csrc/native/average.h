@@ -10,7 +10,8 @@
 // A thread owns rows of output pixels; backward rows of input pixels, for which it gathers: one order of additions
 // whatever the threads. A vector of channels at a time.
 // Bytes: x or dx once, y or dy once; neighbouring windows meet in the cache. An addition for 4 bytes read: bound by
-// memory bandwidth. A count that is a power of two divides exactly.
+// memory bandwidth. The division is one: a product with the reciprocal, fused with the sum, would not cancel what is
+// equal.
 #pragma once
 #include "native/map.h"
 #include "ops/average_windows.h"
@@ -32,14 +33,14 @@ template <class Windows>
 void average_forward(const float* x, float* y, const Windows& rows, const Windows& columns, int images, int channels) {
   each_pixel(images, rows.outputs, columns.outputs, channels, [&](int64_t image, int p, int q, int64_t pixel) {
     const Range hs = rows.inputs_of(p), ws = columns.inputs_of(q);
-    const float share = 1.0f / (float(rows.count(p)) * float(columns.count(q)));
+    const float count = float(rows.count(p)) * float(columns.count(q));
     const float* from = x + image * rows.inputs * columns.inputs * channels;
     in_vectors(0, channels, [&](int64_t c, auto lanes) {
       Floats sum{};
       for (int h = hs.begin; h < hs.end; ++h)
         for (int w = ws.begin; w < ws.end; ++w)
           sum += load_some(from + (int64_t(h) * columns.inputs + w) * channels + c, lanes);
-      store_some(y + pixel * channels + c, sum * share, lanes);
+      store_some(y + pixel * channels + c, sum / count, lanes);
     });
   });
 }
@@ -54,8 +55,8 @@ void average_backward(const float* dy, float* dx, Accumulate accumulate, const W
       Floats sum{};
       for (int p = ps.begin; p < ps.end; ++p)
         for (int q = qs.begin; q < qs.end; ++q) {
-          const float share = 1.0f / (float(rows.count(p)) * float(columns.count(q)));
-          sum += share * load_some(from + (int64_t(p) * columns.outputs + q) * channels + c, lanes);
+          const float count = float(rows.count(p)) * float(columns.count(q));
+          sum += load_some(from + (int64_t(p) * columns.outputs + q) * channels + c, lanes) / count;
         }
       write_some(dx + pixel * channels + c, sum, accumulate, lanes);
     });

@@ -12,9 +12,9 @@
 // That follows from the extents alone: the same bits with any number of threads. Maxima: a thread owns outputs, and
 // goes through all that they are the maximum of.
 //
-// Error of a sum: sixteen rows are added one after the other, then such blocks, then the lanes of vectors: no element
-// goes through more than 40 rounded additions a pass, so |y - exact| <= (40 * passes + 1) * 2^-24 * |scale| * sum |x|,
-// to first order, with two passes up to 65536 rows.
+// Error of a sum: eight rows are added one after the other, then such sums as a tree, then the lanes of vectors: no
+// element goes through more than 20 rounded additions a pass, so |y - exact| <= (20 * passes + 1) * 2^-24 * |scale| *
+// sum |x|, to first order, with two passes up to 65536 rows.
 //
 // Bytes an element of x: 4 forward; 4 backward, 8 with Accumulate::add. One addition: bound by memory bandwidth.
 #include <string>
@@ -27,7 +27,7 @@ namespace {
 
 constexpr int WIDTH = 4;              // vectors in a strip
 constexpr int STRIP = WIDTH * LANES;  // floats
-constexpr int BLOCK_ROWS = 16, CHUNK_ROWS = 256;
+constexpr int ROWS_IN_TURN = 8, CHUNK_ROWS = 256;
 
 // A pass over x (outer, rows, inner) writes (outer, chunks, inner). A row of inner = 1 is (rows, STRIP) with a rest.
 struct Pass {
@@ -37,24 +37,31 @@ struct Pass {
   int64_t chunks() const { return std::max<int64_t>(1, ceil_div(reduced, chunk())); }
 };
 
-// The sum of `rows` strips, `step` floats apart, of which the vectors from `vectors` on are not there.
+// Neighbouring floats, of which the first vectors are used.
+struct Strip {
+  Floats vectors[WIDTH] = {};
+};
+
+// The sum of `rows` strips, `step` floats apart: of both halves, down to eight rows.
 template <class Lanes>
-void add_strips(const float* x, int64_t rows, int64_t step, Floats (&total)[WIDTH], int vectors, Lanes lanes) {
-  for (int64_t begin = 0; begin < rows; begin += BLOCK_ROWS) {
-    Floats block[WIDTH] = {};
-    for (int64_t row = begin; row < std::min(begin + BLOCK_ROWS, rows); ++row)
-      for (int j = 0; j < vectors; ++j) block[j] += load_some(x + row * step + j * LANES, lanes);
-    for (int j = 0; j < vectors; ++j) total[j] += block[j];
+Strip sum_of_strips(const float* x, int64_t rows, int64_t step, int vectors, Lanes lanes) {
+  Strip sum;
+  if (rows <= ROWS_IN_TURN) {
+    for (int64_t row = 0; row < rows; ++row)
+      for (int j = 0; j < vectors; ++j) sum.vectors[j] += load_some(x + row * step + j * LANES, lanes);
+    return sum;
   }
+  sum = sum_of_strips(x, rows / 2, step, vectors, lanes);
+  const Strip second = sum_of_strips(x + rows / 2 * step, rows - rows / 2, step, vectors, lanes);
+  for (int j = 0; j < vectors; ++j) sum.vectors[j] += second.vectors[j];
+  return sum;
 }
 
 // The sum of neighbouring elements.
 float sum_of_run(const float* x, int64_t count) {
-  Floats total[WIDTH] = {};
   const int64_t rows = count / STRIP;
-  add_strips(x, rows, STRIP, total, WIDTH, Whole{});
-  in_vectors(rows * STRIP, count,
-             [&](int64_t i, auto lanes) { total[(i / LANES) % WIDTH] += load_some(x + i, lanes); });
+  auto [total] = sum_of_strips(x, rows, STRIP, WIDTH, Whole{});
+  in_vectors(rows * STRIP, count, [&](int64_t i, auto lanes) { total[i / LANES % WIDTH] += load_some(x + i, lanes); });
   return sum_of_lanes((total[0] + total[1]) + (total[2] + total[3]));
 }
 
@@ -85,16 +92,13 @@ void sum_columns(const float* x, const SumOutput& output, const Pass& pass) {
       const float* from = x + (row / chunks * pass.reduced + first) * pass.inner + column;
       float* to = output.y + row * pass.inner + column;
       const int columns = int(std::min<int64_t>(STRIP, pass.inner - column)), whole = columns / LANES;
-      Floats total[WIDTH] = {};
-      if (whole == WIDTH)
-        add_strips(from, rows, pass.inner, total, WIDTH, Whole{});
-      else
-        add_strips(from, rows, pass.inner, total, whole, Whole{});
-      for (int j = 0; j < whole; ++j) write_some(to + j * LANES, output.scale * total[j], output.accumulate, Whole{});
+      const Strip sum = whole == WIDTH ? sum_of_strips(from, rows, pass.inner, WIDTH, Whole{})
+                                       : sum_of_strips(from, rows, pass.inner, whole, Whole{});
+      for (int j = 0; j < whole; ++j)
+        write_some(to + j * LANES, output.scale * sum.vectors[j], output.accumulate, Whole{});
       if (const int rest = columns % LANES) {
-        Floats narrow[WIDTH] = {};
-        add_strips(from + whole * LANES, rows, pass.inner, narrow, 1, rest);
-        write_some(to + whole * LANES, output.scale * narrow[0], output.accumulate, rest);
+        const Strip narrow = sum_of_strips(from + whole * LANES, rows, pass.inner, 1, rest);
+        write_some(to + whole * LANES, output.scale * narrow.vectors[0], output.accumulate, rest);
       }
     }
   });
