@@ -17,6 +17,9 @@ using Stream = CUstream_st*;  // cudaStream_t, without the CUDA headers
 // What a kernel does with a gradient that may already hold a contribution.
 enum class Accumulate : int { overwrite = 0, add = 1 };
 
+// What a kernel does to a sum before it stores it.
+enum class Activation : int { none = 0, relu = 1 };
+
 // Numbers of 16 bits as arrays hold them; device/float16.h computes with them.
 struct Bfloat16 {
   uint16_t bits;  // 1 sign, 8 exponent, 7 mantissa bits: the upper half of a float32
@@ -100,6 +103,11 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
 int64_t linear_forward_workspace(int n, int c, int k);
 int64_t linear_backward_input_workspace(int n, int c, int k);
 int64_t linear_backward_weight_workspace(int n, int c, int k);
+
+// The input of a network: images (N, H, W, C) uint8, windows (N, 3) int64 of top, left, mirrored, scale (C) float32,
+// offset (N, C) float32, y (N, P, Q, C) float32.
+void prepare_images(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset, float* y,
+                    int n, int h, int w, int c, int p, int q, Stream stream);
 
 // ReLU: x, y, dy, dx (count) float32.
 void relu_forward(const float* x, float* y, int64_t count, Stream stream);

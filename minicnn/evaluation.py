@@ -15,6 +15,7 @@ from minicnn.checkpoint import CheckpointError
 from minicnn.creation import tensor
 from minicnn.optim import SGD
 from minicnn.schedules import Schedule
+from minicnn.tensor import Tensor
 
 BATCH = 128
 PROTOCOLS = ("center", "ten-crop")
@@ -39,11 +40,18 @@ class Score:
         return self.correct5 / self.count
 
 
+def network_input(batch: datasets.ImageBatch, device) -> Tensor:
+    """What a network on `device` sees of a batch: (B, *batch.size, C) float32. Only bytes travel to the device."""
+    *arrays, size = batch
+    return functional.prepare_images(*(tensor(array, device=device) for array in arrays), size)
+
+
 @no_grad()
 def probabilities(network: nn.Module, views: np.ndarray, statistics, device) -> np.ndarray:
     """Class probabilities (N, classes) of N images in V views each, (N, V, H, W, C) uint8: the mean of V softmaxes."""
     n, v, *image = views.shape
-    logits = network(tensor(datasets.normalize(views.reshape(n * v, *image), statistics), device=device))
+    batch = datasets.Prepare(statistics)(views.reshape(n * v, *image), range(n * v), epoch=0, seed=0)
+    logits = network(network_input(batch, device))
     return functional.softmax(logits).numpy().reshape(n, v, -1).mean(axis=1)
 
 
@@ -87,7 +95,7 @@ def linear_classifier(splits, split, epochs: int = 10) -> float:
         for i, (images, labels) in enumerate(loader.iterate(epoch)):
             optimizer.lr = schedule.at(epoch * len(loader) + i)
             optimizer.zero_grad()
-            functional.cross_entropy(network(tensor(images, device=place)), tensor(labels, device=place)).backward()
+            functional.cross_entropy(network(network_input(images, place)), tensor(labels, device=place)).backward()
             optimizer.step()
     return score(network, split, statistics, place).top1
 

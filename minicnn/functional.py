@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from minicnn import ops
 from minicnn.errors import OpError
 from minicnn.ops import DropoutKey
-from minicnn.shapes import IntOrPair
+from minicnn.shapes import IntOrPair, pair
 from minicnn.tensor import Tensor
 
 
@@ -138,6 +138,15 @@ def max_pool2d(
     than 65536 elements.
     """
     return ops.MaxPool2d(kernel_size, stride, padding, ceil_mode)(x)
+
+
+def prepare_images(images: Tensor, windows: Tensor, scale: Tensor, offset: Tensor, size: IntOrPair) -> Tensor:
+    """images[n, top + p, left + (Q-1-q if mirrored else q), c] * scale[c] + offset[n, c] -> (N, P, Q, C), (P, Q) = size.
+
+    images (N, H, W, C) uint8, windows (N, 3) int64 of top, left and mirrored (0 or 1), scale (C,), offset (N, C). Outside
+    of an image its pixels are 0. There is no gradient. Raises OpError where shapes or dtypes do not fit.
+    """
+    return ops.PrepareImages(*pair(size, "prepare_images: size", 1))(images, windows, scale, offset)
 
 
 def relu(x: Tensor) -> Tensor:

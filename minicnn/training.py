@@ -267,8 +267,8 @@ class Trainer:
         self.read_losses()
         self.end_epoch(seconds, (self.totals.images - already) / seconds, wait)
 
-    def train_step(self, images: np.ndarray, labels: np.ndarray) -> None:
-        x, target = tensor(images, device=self.device), tensor(labels, device=self.device)
+    def train_step(self, images: datasets.ImageBatch, labels: np.ndarray) -> None:
+        x, target = evaluation.network_input(images, self.device), tensor(labels, device=self.device)
         self.optimizer.lr = self.schedule.at(self.step_number)
         self.optimizer.zero_grad()
         outputs = self.network(x)

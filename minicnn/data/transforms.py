@@ -1,4 +1,5 @@
-"""From a uint8 batch to what a network sees: crop, mirror, normalise, colour.
+"""What becomes of a uint8 batch on its way to a network: crop, mirror, normalise, colour. Here it is drawn; the device
+does it, in one pass over the images (minicnn/ops/prepare_images.py).
 
 A transform is called as `transform(batch, indices, epoch, seed)`: images (B, H, W, C) uint8 and their sample numbers
 (B,). What is random depends on (seed, epoch, sample number) alone: a sample is augmented the same in any batch, at
@@ -9,10 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from minicnn.data.datasets import DataError, Dataset
 from minicnn.philox import random_words
@@ -60,9 +60,24 @@ class ChannelStatistics:
         return np.linalg.eigh(np.array(self.covariance))
 
 
+class ImageBatch(NamedTuple):
+    """A batch on its way to a network: uint8 images, and what is to be done to each, drawn but not done.
+    `minicnn.functional.prepare_images` takes the fields as tensors, in this order, and does it in one pass on the device.
+
+    images (B, H, W, C) uint8; windows (B, 3) int64, top, left and whether mirrored; scale (C,) and offset (B, C)
+    float32; size (height, width) of the windows. Windows may reach over an image's edge: what lies outside is black.
+    """
+
+    images: np.ndarray
+    windows: np.ndarray
+    scale: np.ndarray
+    offset: np.ndarray
+    size: tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Augment:
-    """What is done to training images at random; alone it maps uint8 to uint8, and `Prepare` adds the colour.
+    """What is done to training images at random.
 
     - `padding`: black pixels put on every side first;
     - `crop`: the side of a square window cut out at a random place; None is the image's own size, so that with padding
@@ -84,39 +99,39 @@ class Augment:
             if value is not None and not value >= least:
                 raise DataError(f"Augment: {name} is {value}: expected at least {least}")
 
-    def __call__(self, batch: np.ndarray, indices, epoch: int, seed: int) -> np.ndarray:
-        """(B, H, W, C) uint8 to (B, S, S, C) uint8, S = crop; H and W stay with `crop=None`."""
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Of the windows that are cut out of images of height x width."""
+        return (height, width) if self.crop is None else (self.crop, self.crop)
+
+    def windows(self, height: int, width: int, indices, epoch: int, seed: int) -> np.ndarray:
+        """Top, left and whether mirrored, (B, 3) int64, for samples `indices` of height x width pixels."""
         coin, row, column, _ = random_words(seed, epoch, indices, GEOMETRY_STREAM)
-        if self.crop is not None or self.padding:
-            batch = self._random_crop(batch, row, column)
-        return mirrored(batch, coin & np.uint64(1) == 1) if self.mirror else batch
+        spare = _spare(height + 2 * self.padding, width + 2 * self.padding, *self.size(height, width))
+        top, left = (below(word, rest + 1) - self.padding for word, rest in zip((row, column), spare, strict=True))
+        return np.stack([top, left, (coin & np.uint64(1)).astype(np.int64) * self.mirror], 1)
 
     def for_evaluation(self) -> CenterCrop:
         """The centre of the same size, with nothing random."""
         return CenterCrop(self.crop)
 
-    def _random_crop(self, batch, row, column):
-        height, width = (self.crop, self.crop) if self.crop is not None else batch.shape[1:3]
-        padding = self.padding
-        batch = np.pad(batch, ((0, 0), (padding, padding), (padding, padding), (0, 0))) if padding else batch
-        spare_rows, spare_columns = _spare(batch, height, width)
-        return windows(batch, below(row, spare_rows + 1), below(column, spare_columns + 1), height, width)
-
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """The central square of side `size`, uint8 to uint8; None leaves the image whole."""
+    """The central square of side `crop`; None leaves the image whole. An odd spare pixel is dropped at the right and the
+    bottom."""
 
-    size: int | None = None
+    crop: int | None = None
     colour: ClassVar[float] = 0.0
+    size = Augment.size
 
-    def __call__(self, batch: np.ndarray, indices=None, epoch: int = 0, seed: int = 0) -> np.ndarray:
-        return batch if self.size is None else center_crop(batch, self.size)
+    def windows(self, height: int, width: int, indices, epoch: int, seed: int) -> np.ndarray:
+        top, left = (spare // 2 for spare in _spare(height, width, *self.size(height, width)))
+        return np.tile([top, left, 0], (len(indices), 1))
 
 
 class Prepare:
-    """The whole way to a network's input, (B, H, W, C) uint8 to float32: augment, then (x / 255 - mean) / std, with the
-    PCA colour shift added to x / 255 where `augment` has a colour.
+    """The transform of a training loop: uint8 images (B, H, W, C) to an ImageBatch, whose windows `augment` has drawn, and
+    whose scale and offset make (pixel / 255 + shift - mean) / std, the shift being the PCA colour's if there is one.
 
     A constant channel (std 0) is only centred. For evaluation pass `augment.for_evaluation()`.
     """
@@ -124,28 +139,24 @@ class Prepare:
     def __init__(self, statistics: ChannelStatistics, augment: Augment | CenterCrop = CenterCrop()):
         self.statistics, self.augment = statistics, augment
 
-    def __call__(self, batch: np.ndarray, indices, epoch: int, seed: int) -> np.ndarray:
+    def __call__(self, images: np.ndarray, indices, epoch: int, seed: int) -> ImageBatch:
+        count, height, width, channels = images.shape
+        if channels != len(self.statistics.mean):
+            raise DataError(
+                f"Prepare: the batch is {images.shape} but the statistics are of {len(self.statistics.mean)} channels"
+            )
+        std = np.where(self.statistics.std > 0, self.statistics.std, 1)
         shift = 0.0
         if self.augment.colour:
             shift = colour_shift(self.statistics, indices, epoch, seed, self.augment.colour)
-        return normalize(self.augment(batch, indices, epoch, seed), self.statistics, shift)
-
-
-def normalize(batch: np.ndarray, statistics: ChannelStatistics, shift=0.0) -> np.ndarray:
-    """(x / 255 + shift - mean) / std in float32; x (B, H, W, C) uint8, shift (B, C) or 0."""
-    samples, height, width, channels = batch.shape
-    if channels != len(statistics.mean):
-        raise DataError(
-            f"normalize: the batch is {batch.shape} but the statistics are of {len(statistics.mean)} channels"
+        offset = np.broadcast_to((shift - np.array(self.statistics.mean)) / std, (count, channels))
+        return ImageBatch(
+            images,
+            self.augment.windows(height, width, indices, epoch, seed),
+            (1 / (255 * std)).astype(np.float32),
+            offset.astype(np.float32),
+            self.augment.size(height, width),
         )
-    std = np.where(statistics.std > 0, statistics.std, 1)
-    offset = np.broadcast_to((shift - np.array(statistics.mean)) / std, (samples, channels))
-    # Whole rows at once: over an inner axis of C elements NumPy spends its time on the loop.
-    scale = np.tile(1 / (255 * std), width).astype(np.float32)
-    offset = np.tile(offset, width).astype(np.float32)
-    out = batch.reshape(samples, height, width * channels) * scale
-    out += offset[:, None]
-    return out.reshape(batch.shape)
 
 
 def colour_shift(statistics: ChannelStatistics, indices, epoch: int, seed: int, alpha_std: float = 0.1) -> np.ndarray:
@@ -174,46 +185,24 @@ def below(words: np.ndarray, bound: int) -> np.ndarray:
     return (words * np.uint64(bound) >> np.uint64(32)).astype(np.int64)
 
 
-def mirrored(batch: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """A copy in which the `chosen` (B,) bool images have left and right swapped."""
-    pixels = np.ascontiguousarray(batch).view(f"V{batch.shape[3]}")  # whole pixels: twice as fast as C bytes each
-    out = pixels.copy()
-    out[chosen] = pixels[chosen, :, ::-1]
-    return out.view(batch.dtype)
-
-
-def windows(batch: np.ndarray, top: np.ndarray, left: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The window of image b whose first pixel is (top[b], left[b]), (B, height, width, C), a copy."""
-    samples, rows, columns, channels = batch.shape
-    # Rows of columns * C bytes, so that a window is `height` runs of memory rather than height * width short ones.
-    view = sliding_window_view(batch.reshape(samples, rows, columns * channels), (height, width * channels), (1, 2))
-    return view[np.arange(samples), top, left * channels].reshape(samples, height, width, channels)
-
-
-def center_crop(batch: np.ndarray, size: int) -> np.ndarray:
-    """The central size x size of (B, H, W, C), a view; an odd spare pixel is dropped at the right and the bottom."""
-    top, left = (spare // 2 for spare in _spare(batch, size, size))
-    return batch[:, top : top + size, left : left + size]
-
-
 def ten_crops(batch: np.ndarray, size: int) -> np.ndarray:
     """The ten views of AlexNet's test, (B, H, W, C) to (B, 10, size, size, C), a copy.
 
     In this order: centre, top left, top right, bottom left, bottom right, then the mirror images of the same five.
     What is averaged over them is the softmax outputs, not the logits (Krizhevsky et al. 2012, section 4.1).
     """
-    bottom, right = _spare(batch, size, size)
+    bottom, right = _spare(*batch.shape[1:3], size, size)
     corners = ((bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right))
     five = np.stack([batch[:, top : top + size, left : left + size] for top, left in corners], 1)
     return np.concatenate([five, five[:, :, :, ::-1]], 1)
 
 
-def _spare(batch: np.ndarray, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that a window of height x width leaves over."""
-    spare = batch.shape[1] - height, batch.shape[2] - width
+def _spare(height: int, width: int, crop_height: int, crop_width: int) -> tuple[int, int]:
+    """Rows and columns that a window of crop_height x crop_width leaves over."""
+    spare = height - crop_height, width - crop_width
     if min(spare) < 0:
         raise DataError(
-            f"a crop of {height}x{width} does not fit into images of {batch.shape[1]}x{batch.shape[2]}: "
+            f"a crop of {crop_height}x{crop_width} does not fit into images of {height}x{width}: "
             "take a smaller crop, larger images or padding"
         )
     return spare

@@ -14,6 +14,7 @@ from minicnn.ops.log_softmax import LogSoftmax
 from minicnn.ops.lrn import LocalResponseNorm
 from minicnn.ops.matmul import MatMul
 from minicnn.ops.maxpool2d import MaxPool2d
+from minicnn.ops.prepare_images import PrepareImages
 from minicnn.ops.reductions import Max, Mean, Sum
 from minicnn.ops.relu import ReLU
 from minicnn.ops.reshape import Index, Permute, Reshape
@@ -45,6 +46,7 @@ __all__ = [
     "Mul",
     "Permute",
     "Pow",
+    "PrepareImages",
     "ReLU",
     "Reshape",
     "Sigmoid",

@@ -25,10 +25,17 @@ def loader_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("minicnn-loader")]
 
 
+def arrays(batch):
+    images, labels = batch
+    return (*images, labels) if isinstance(images, tuple) else batch
+
+
 def same(first, second):
     first, second = list(first), list(second)
     return len(first) == len(second) and all(
-        np.array_equal(a, b) for pair in zip(first, second, strict=True) for a, b in zip(*pair, strict=True)
+        np.array_equal(a, b)
+        for one, other in zip(first, second, strict=True)
+        for a, b in zip(arrays(one), arrays(other), strict=True)
     )
 
 
@@ -64,7 +71,8 @@ def test_the_batches_do_not_depend_on_the_threads(dataset, prefetch, workers):
     ahead = Loader(dataset, 4, prepare, shuffle=True, seed=3, prefetch=prefetch, workers=workers)
     assert same(alone.iterate(7), ahead.iterate(7))
     images, labels = next(ahead.iterate(7))
-    assert images.dtype == np.float32 and images.shape == (4, 6, 6, 1) and labels.dtype == np.int64
+    assert images.images.dtype == np.uint8 and images.images.shape == (4, 6, 6, 1) and labels.dtype == np.int64
+    assert images.size == (6, 6) and images.windows.shape == (4, 3) and images.offset.dtype == np.float32
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])

@@ -14,12 +14,12 @@ from minicnn.data import (
     ChannelStatistics,
     DataError,
     Prepare,
-    center_crop,
     colour_shift,
-    normalize,
     ten_crops,
 )
-from minicnn.data.transforms import below, mirrored, normals, windows
+from minicnn.data.transforms import below, normals
+from minicnn.evaluation import network_input
+from minicnn.ops.prepare_images import cut
 
 
 @pytest.fixture
@@ -34,6 +34,21 @@ def positions(count, height, width, channels=3):
     """Images whose every byte says where it was: (n, h, w, c) holds a different number mod 251 along each axis."""
     n, h, w, c = np.indices((count, height, width, channels))
     return ((n * 61 + h * 31 + w * 7 + c) % 251).astype(np.uint8)
+
+
+WHOLE = CenterCrop()
+
+
+def augmented(augment, images, indices, epoch=0, seed=0):
+    """The uint8 images that the augmentation leaves."""
+    height, width = images.shape[1:3]
+    return cut(images, augment.windows(height, width, indices, epoch, seed), *augment.size(height, width))
+
+
+def prepared(statistics, images, augment=WHOLE, indices=None, epoch=0, seed=0):
+    """What a network sees: float32 (B, H, W, C)."""
+    indices = np.arange(len(images)) if indices is None else indices
+    return network_input(Prepare(statistics, augment)(images, indices, epoch, seed), "numpy").numpy()
 
 
 def test_statistics_are_exact(photos):
@@ -64,35 +79,36 @@ def test_statistics_can_be_recorded(photos):
     statistics = ChannelStatistics.of(photos)
     recorded = json.loads(json.dumps(dataclasses.asdict(statistics)))
     back = ChannelStatistics(**recorded)
-    assert np.array_equal(normalize(photos.images, back), normalize(photos.images, statistics))
+    assert np.array_equal(prepared(back, photos.images), prepared(statistics, photos.images))
 
 
 def test_normalised_pixels_have_mean_0_and_std_1(photos):
-    x = normalize(photos.images, ChannelStatistics.of(photos))
+    x = prepared(ChannelStatistics.of(photos), photos.images)
     assert x.dtype == np.float32 and x.shape == (20, 9, 7, 3)
     assert np.allclose(x.mean((0, 1, 2), np.float64), 0, atol=1e-6) and np.allclose(x.std((0, 1, 2), np.float64), 1)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_normalize_is_its_formula(channels):
+def test_scale_and_offset_are_those_of_the_formula(channels):
     batch = positions(3, 5, 4, channels)
     statistics = ChannelStatistics.of(ArrayDataset(batch, [0, 1, 1]))
-    shift = np.linspace(-0.1, 0.2, 3 * channels).reshape(3, channels)
+    shift = colour_shift(statistics, np.arange(3), epoch=2, seed=1)
     expected = (batch / 255 + shift[:, None, None] - statistics.mean) / statistics.std
-    assert np.allclose(normalize(batch, statistics, shift), expected, rtol=0, atol=2e-6)
+    got = prepared(statistics, batch, Augment(colour=0.1), epoch=2, seed=1)
+    assert np.allclose(got, expected, rtol=0, atol=2e-6)
 
 
 def test_a_constant_channel_is_centred():
     batch = positions(2, 4, 4)
     batch[..., 1] = 40
-    x = normalize(batch, ChannelStatistics.of(ArrayDataset(batch, [0, 1])))
+    x = prepared(ChannelStatistics.of(ArrayDataset(batch, [0, 1])), batch)
     assert np.abs(x[..., 1]).max() < 1e-7 and np.isfinite(x).all()
 
 
-def test_normalize_refuses_other_channels(photos):
+def test_prepare_refuses_other_channels(photos):
     with pytest.raises(DataError) as error:
-        normalize(photos.images[..., :1], ChannelStatistics.of(photos))
-    assert str(error.value) == "normalize: the batch is (20, 9, 7, 1) but the statistics are of 3 channels"
+        prepared(ChannelStatistics.of(photos), photos.images[..., :1])
+    assert str(error.value) == "Prepare: the batch is (20, 9, 7, 1) but the statistics are of 3 channels"
 
 
 def test_a7_principal_components_are_those_of_the_covariance(photos):
@@ -117,8 +133,8 @@ def test_a7_the_colour_shift_is_along_the_components_in_proportion_to_their_eige
 
 def test_a7_the_colour_shift_is_one_number_a_channel_for_the_whole_image(photos):
     statistics, indices = ChannelStatistics.of(photos), np.arange(20)
-    coloured = Prepare(statistics, Augment(colour=0.1))(photos.images, indices, 3, 5)
-    difference = coloured - normalize(photos.images, statistics)
+    coloured = prepared(statistics, photos.images, Augment(colour=0.1), indices, 3, 5)
+    difference = coloured - prepared(statistics, photos.images)
     assert np.abs(difference - difference[:, :1, :1]).max() < 1e-5
     shift = colour_shift(statistics, indices, 3, 5)
     assert np.allclose(difference[:, 0, 0], shift / statistics.std, atol=1e-5) and np.abs(shift).min() > 0
@@ -126,9 +142,9 @@ def test_a7_the_colour_shift_is_one_number_a_channel_for_the_whole_image(photos)
 
 def test_a7_alpha_0_is_the_identity(photos):
     statistics = ChannelStatistics.of(photos)
-    plain = normalize(photos.images, statistics)
+    plain = prepared(statistics, photos.images)
     assert not colour_shift(statistics, np.arange(20), 0, 0, alpha_std=0).any()
-    assert np.array_equal(Prepare(statistics, Augment(colour=0))(photos.images, np.arange(20), 0, 0), plain)
+    assert np.array_equal(prepared(statistics, photos.images, Augment(colour=0)), plain)
 
 
 def test_normals_are_normal():
@@ -148,27 +164,10 @@ def test_below_reaches_both_ends_evenly():
     assert len(counts) == 33 and counts.min() >= 9_999 and counts.max() <= 10_001
 
 
-def test_mirrored_swaps_left_and_right_of_the_chosen():
-    batch = positions(3, 4, 5)
-    out = mirrored(batch, np.array([True, False, True]))
-    for n in range(3):
-        for h, w in np.ndindex(4, 5):
-            assert np.array_equal(out[n, h, w], batch[n, h, w if n == 1 else 4 - w])
-    assert np.array_equal(batch, positions(3, 4, 5))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_windows_are_slices(channels):
-    batch, top, left = positions(4, 9, 8, channels), np.array([0, 3, 4, 1]), np.array([4, 0, 2, 3])
-    out = windows(batch, top, left, 5, 4)
-    for n in range(4):
-        assert np.array_equal(out[n], batch[n, top[n] : top[n] + 5, left[n] : left[n] + 4])
-
-
 def test_a_random_crop_takes_every_place_and_the_mirror_half_of_the_images():
     count = 4000
     batch = np.broadcast_to(positions(1, 6, 5), (count, 6, 5, 3))
-    out = Augment(mirror=True, crop=4)(batch, np.arange(count), 0, 0)
+    out = augmented(Augment(mirror=True, crop=4), batch, np.arange(count))
     views = {}
     for top in range(3):
         for left in range(2):
@@ -181,7 +180,7 @@ def test_a_random_crop_takes_every_place_and_the_mirror_half_of_the_images():
 
 def test_padding_moves_the_image_over_black():
     batch = np.full((500, 4, 4, 1), 9, np.uint8)
-    out = Augment(padding=2)(batch, np.arange(500), 0, 0)
+    out = augmented(Augment(padding=2), batch, np.arange(500))
     assert out.shape == batch.shape
     shown = out[..., 0] == 9
     rows, columns = shown.any(2).sum(1), shown.any(1).sum(1)
@@ -191,8 +190,8 @@ def test_padding_moves_the_image_over_black():
 
 def test_without_anything_asked_for_nothing_is_done():
     batch = positions(2, 4, 4)
-    assert Augment()(batch, np.arange(2), 0, 0) is batch
-    assert CenterCrop()(batch) is batch
+    assert augmented(Augment(), batch, np.arange(2)) is batch
+    assert augmented(CenterCrop(), batch, np.arange(2)) is batch
 
 
 @pytest.mark.parametrize(
@@ -201,29 +200,27 @@ def test_without_anything_asked_for_nothing_is_done():
     ids=["mirror", "crop", "padding", "all"],
 )
 def test_a_sample_is_augmented_the_same_in_any_batch(photos, augment):
-    prepare = Prepare(ChannelStatistics.of(photos), augment)
-    images = photos.images.copy()
-    together = prepare(images, np.arange(20), 4, 7)
+    statistics, images, all_indices = ChannelStatistics.of(photos), photos.images.copy(), np.arange(20)
+    together = prepared(statistics, images, augment, all_indices, 4, 7)
     for part in np.split(np.random.default_rng(0).permutation(20), [1, 4, 11]):
-        assert np.array_equal(prepare(images[part], part, 4, 7), together[part])
-    assert not np.array_equal(prepare(images, np.arange(20), 5, 7), together)
-    assert not np.array_equal(prepare(images, np.arange(20), 4, 8), together)
+        assert np.array_equal(prepared(statistics, images[part], augment, part, 4, 7), together[part])
+    assert not np.array_equal(prepared(statistics, images, augment, all_indices, 5, 7), together)
+    assert not np.array_equal(prepared(statistics, images, augment, all_indices, 4, 8), together)
     assert np.array_equal(images, photos.images)
 
 
 def test_for_evaluation_nothing_is_random(photos):
     augment = Augment(mirror=True, crop=5, padding=3, colour=0.1)
     statistics = ChannelStatistics.of(photos)
-    prepare = Prepare(statistics, augment.for_evaluation())
-    first, second = (prepare(photos.images, np.arange(20), epoch, 0) for epoch in (0, 1))
+    first, second = (prepared(statistics, photos.images, augment.for_evaluation(), epoch=epoch) for epoch in (0, 1))
     assert np.array_equal(first, second)
-    assert np.array_equal(first, normalize(photos.images[:, 2:7, 1:6], statistics))
+    assert np.array_equal(first, prepared(statistics, photos.images[:, 2:7, 1:6]))
 
 
 def test_center_crop():
     batch = positions(2, 9, 8)
-    assert np.array_equal(center_crop(batch, 4), batch[:, 2:6, 2:6])
-    assert np.array_equal(CenterCrop(8)(batch), batch[:, 0:8])
+    assert np.array_equal(augmented(CenterCrop(4), batch, np.arange(2)), batch[:, 2:6, 2:6])
+    assert np.array_equal(augmented(CenterCrop(8), batch, np.arange(2)), batch[:, 0:8])
 
 
 def test_a7_ten_crops_in_their_order():
@@ -249,7 +246,7 @@ def test_a7_a_crop_of_224_has_33_by_33_places_in_256():
     assert len(np.unique(offsets)) == 33
     image = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), dtype=np.uint8)
     batch = np.broadcast_to(image, (64, 256, 256, 3))
-    out = Augment(mirror=True, crop=224)(batch, np.arange(64), 0, 0)
+    out = augmented(Augment(mirror=True, crop=224), batch, np.arange(64))
     assert out.shape == (64, 224, 224, 3) and len({view.tobytes() for view in out}) >= 60
 
 
@@ -265,7 +262,7 @@ def test_a7_a_crop_of_224_has_33_by_33_places_in_256():
 )
 def test_crops_that_do_not_fit(photos, transform, message):
     with pytest.raises(DataError) as error:
-        transform(photos.images, np.arange(20), 0, 0)
+        Prepare(ChannelStatistics.of(photos), transform)(photos.images, np.arange(20), 0, 0)
     assert str(error.value) == message
 
 

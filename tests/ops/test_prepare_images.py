@@ -1,0 +1,115 @@
+"""The input of a network from bytes, against plain loops: windows inside and over the edge, mirrored, coloured."""
+
+import numpy as np
+import pytest
+from checks import check_thread_orders
+from tolerances import assert_close
+
+from minicnn import tensor
+from minicnn.errors import OpError
+from minicnn.functional import prepare_images
+
+CASES = {  # images (N, H, W, C), size, windows
+    "whole": ((2, 4, 5, 3), (4, 5), [(0, 0, 0), (0, 0, 0)]),
+    "mirrored": ((3, 4, 5, 3), (4, 5), [(0, 0, 1), (0, 0, 0), (0, 0, 1)]),
+    "inside": ((3, 9, 8, 3), (5, 4), [(0, 4, 0), (4, 0, 1), (2, 3, 1)]),
+    "over_every_edge": ((4, 4, 5, 3), (4, 5), [(-2, -1, 0), (2, 1, 1), (-1, 2, 1), (1, -2, 0)]),
+    "larger_than_the_image": ((2, 3, 3, 2), (7, 6), [(-2, -1, 1), (-4, -3, 0)]),
+    "wholly_outside": ((2, 3, 3, 1), (2, 2), [(-2, 0, 0), (0, 3, 1)]),
+    "one_channel": ((2, 7, 5, 1), (3, 3), [(1, 1, 0), (4, 2, 1)]),
+    "four_channels": ((2, 5, 5, 4), (3, 3), [(1, 1, 0), (2, 2, 1)]),
+    "past_one_block": ((3, 20, 19, 3), (17, 16), [(3, 0, 1), (0, 3, 0), (1, 1, 1)]),
+    "empty": ((0, 4, 4, 3), (3, 3), np.zeros((0, 3))),
+}
+
+
+def inputs_of(case, rng, dtype=np.float32):
+    shape, size, windows = CASES[case]
+    images = rng.integers(0, 256, shape, np.uint8)
+    scale, offset = rng.standard_normal(shape[3]).astype(dtype), rng.standard_normal((shape[0], shape[3])).astype(dtype)
+    return images, np.array(windows, np.int64), scale, offset, size
+
+
+def one_by_one(images, windows, scale, offset, size):
+    n, height, width, c = images.shape
+    y = np.empty((n, *size, c))
+    for i, p, q, k in np.ndindex(y.shape):
+        top, left, mirrored = windows[i]
+        row, column = top + p, left + (size[1] - 1 - q if mirrored else q)
+        pixel = images[i, row, column, k] if 0 <= row < height and 0 <= column < width else 0
+        y[i, p, q, k] = np.float64(pixel) * scale[k] + offset[i, k]
+    return y
+
+
+def prepared(images, windows, scale, offset, size, device):
+    return prepare_images(*(tensor(array, device=device) for array in (images, windows, scale, offset)), size)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_reference_is_its_formula(case, rng):
+    inputs = inputs_of(case, rng, np.float64)
+    y = prepared(*inputs, "numpy")
+    assert y.dtype == np.float64 and not y.requires_grad
+    assert_close(y.numpy(), one_by_one(*inputs))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_kernel_is_the_formula(case, kernel_device, rng):
+    inputs = inputs_of(case, rng)
+    assert_close(prepared(*inputs, kernel_device).numpy(), one_by_one(*inputs), rtol=1e-6, atol=1e-5)  # 255 * 2^-24
+
+
+def test_kernel_is_exact_on_integers(kernel_device, rng):
+    images, windows, _, _, size = inputs_of("over_every_edge", rng)
+    scale, offset = np.float32([2, -3, 5]), rng.integers(-9, 9, (4, 3)).astype(np.float32)
+    y = prepared(images, windows, scale, offset, size, kernel_device).numpy()
+    np.testing.assert_array_equal(y, one_by_one(images, windows, scale, offset, size))
+
+
+def test_kernel_on_unaligned_arrays(unaligned_device, rng):
+    inputs = inputs_of("inside", rng)
+    assert_close(prepared(*inputs, unaligned_device).numpy(), one_by_one(*inputs), rtol=1e-6, atol=1e-5)
+
+
+def test_every_thread_order_gives_the_same_bits(kernel_device, rng):
+    inputs = inputs_of("past_one_block", rng)
+    check_thread_orders(lambda: [prepared(*inputs, kernel_device).numpy()], kernel_device)
+
+
+def test_no_input_is_written(device, rng):
+    inputs = inputs_of("whole", rng)
+    arrays = [tensor(array, device=device) for array in inputs[:4]]
+    prepare_images(*arrays, inputs[4])
+    for array, before in zip(arrays, inputs, strict=False):
+        np.testing.assert_array_equal(array.numpy(), before)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"images": np.zeros((2, 4, 5), np.uint8)}, "images must be (N, H, W, C) uint8, got (2, 4, 5) uint8"),
+        ({"images": np.zeros((2, 4, 5, 3))}, "images must be (N, H, W, C) uint8, got (2, 4, 5, 3) float64"),
+        ({"windows": np.zeros((3, 3), int)}, "windows must be (2, 3) for images (2, 4, 5, 3), got (3, 3)"),
+        ({"windows": np.zeros((2, 3), np.float32)}, "windows must be int64, got float32"),
+        ({"scale": np.ones(1, np.float32)}, "scale must be (3,) for images (2, 4, 5, 3), got (1,)"),
+        ({"offset": np.ones(3, np.float32)}, "offset must be (2, 3) for images (2, 4, 5, 3), got (3,)"),
+        ({"size": 0}, "size must be an integer of at least 1 or a pair of them, got 0"),
+    ],
+)
+def test_arguments_that_are_refused(changed, message, rng):
+    names = ("images", "windows", "scale", "offset", "size")
+    arguments = dict(zip(names, inputs_of("whole", rng), strict=True)) | changed
+    if "windows" not in changed and changed.get("images") is not None:
+        arguments["scale"], arguments["offset"] = arguments["scale"].astype(float), arguments["offset"].astype(float)
+    with pytest.raises(OpError) as error:
+        prepared(*arguments.values(), "numpy")
+    assert str(error.value).split(": ", 1)[1].removeprefix("prepare_images: ") == message
+
+
+@pytest.mark.parametrize("constant", ["scale", "offset"])
+def test_constants_have_no_gradient(constant, rng):
+    names = ("images", "windows", "scale", "offset")
+    *arrays, size = inputs_of("whole", rng)
+    tensors = {name: tensor(a, requires_grad=name == constant) for name, a in zip(names, arrays, strict=True)}
+    with pytest.raises(OpError, match="constants here; pass them with requires_grad=False"):
+        prepare_images(*tensors.values(), size)
