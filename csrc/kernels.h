@@ -17,6 +17,9 @@ using Stream = CUstream_st*;  // cudaStream_t, without the CUDA headers
 // What a kernel does with a gradient that may already hold a contribution.
 enum class Accumulate : int { overwrite = 0, add = 1 };
 
+// What a kernel does to a sum before it stores it.
+enum class Activation : int { none = 0, relu = 1 };
+
 // Numbers of 16 bits as arrays hold them; device/float16.h computes with them.
 struct Bfloat16 {
   uint16_t bits;  // 1 sign, 8 exponent, 7 mantissa bits: the upper half of a float32

@@ -51,6 +51,7 @@ inline Floats load_some(const float* from, int count) {
 #if defined(__AVX512F__)
   return Floats(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from));
 #else
+  if (count == LANES) return load(from);
   Floats values{};
   for (int i = 0; i < count; ++i) values[i] = from[i];
   return values;
@@ -60,6 +61,7 @@ inline void store_some(float* to, Floats values, int count) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), __m512(values));
 #else
+  if (count == LANES) return store(to, values);
   for (int i = 0; i < count; ++i) to[i] = values[i];
 #endif
 }

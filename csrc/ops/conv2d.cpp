@@ -1,69 +1,118 @@
-// Convolution, element by element: a thread owns images, channels or filters of the result.
-#include "native/map.h"
+// Convolution on the CPU: which algorithm computes which shape.
+//
+//   Winograd       F(4x4, 3x3), F(2x2, 5x5) where its 36 products a tile save work enough      native/winograd.cpp
+//   implicit GEMM  everything else: strides, dilation, 1x1, 11x11, few channels                native/implicit.cpp
+//
+// MINICNN_CONV=direct leaves all to the implicit GEMM: rounding of a plain sum, exact on small integers, and infinities
+// that stay where the formula has them.
+#include "check.h"
+#include "kernels.h"
+#include "native/implicit.h"
+#include "native/sum_rows.h"
+#include "native/winograd.h"
+
+#include <cstdlib>
+#include <string_view>
 
 namespace minicnn {
 namespace {
 
-// visit(n, h, w, c, k, r, s, p, q) for what multiplies x[n,h,w,c] by w[k,r,s,c] into y[n,p,q,k], one group's filter k.
-template <class Visit>
-void each_tap(const ConvShape& shape, int n, int k, const Visit& visit) {
-  const int channels = shape.group_c(), first = k / shape.group_k() * channels;
-  for (int p = 0; p < shape.p; ++p)
-    for (int q = 0; q < shape.q; ++q)
-      for (int r = 0; r < shape.r; ++r)
-        for (int s = 0; s < shape.s; ++s) {
-          const int h = shape.rows().input_at(p, r), w = shape.columns().input_at(q, s);
-          if (!shape.rows().is_inside(h) || !shape.columns().is_inside(w)) continue;
-          visit(x_offset(shape, n, h, w, first), w_offset(shape, k, r, s, 0), y_offset(shape, n, p, q, k), channels);
-        }
+enum class Algorithm { implicit, winograd };
+
+bool only_direct() {
+  const char* const wish = std::getenv("MINICNN_CONV");
+  return wish != nullptr && std::string_view(wish) == "direct";
+}
+
+// Multiplications of the implicit GEMM for each one of Winograd's products, tiles over the border counted whole.
+double winograd_saving(const ConvShape& shape, int rows, int columns) {
+  const int outputs = 7 - shape.r;
+  const double tiles = double(ceil_div(rows, outputs)) * ceil_div(columns, outputs);
+  return double(rows) * columns * shape.r * shape.s / (tiles * 36);
+}
+
+// rows and columns: of the pixels that the pass computes.
+Algorithm choose(const ConvShape& shape, int rows, int columns) {
+  const bool enough_channels = shape.group_c() >= 16 && shape.group_k() >= 16;
+  return winograd::supports(shape) && enough_channels && winograd_saving(shape, rows, columns) >= 1.5 && !only_direct()
+             ? Algorithm::winograd
+             : Algorithm::implicit;
+}
+
+Algorithm choose_forward(const ConvShape& shape) { return choose(shape, shape.p, shape.q); }
+Algorithm choose_backward_input(const ConvShape& shape) { return choose(shape, shape.h, shape.w); }
+
+// Throws where 32 bits do not suffice for what the kernels count in them.
+void check_extents(const ConvShape& shape) {
+  const auto below_2_31 = [](int64_t count, const char* what) {
+    check(count <= INT32_MAX, "conv2d", std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
+  };
+  below_2_31(int64_t(shape.n) * shape.h * shape.w, "input pixels");
+  below_2_31(int64_t(shape.n) * shape.p * shape.q, "output pixels");
+  below_2_31(int64_t(shape.h) * shape.w * shape.c, "elements in one image of x");
+  below_2_31(int64_t(shape.p) * shape.q * shape.k, "elements in one image of y");
+  below_2_31(int64_t(shape.k) * shape.r * shape.s * shape.group_c(), "elements in w");
 }
 
 }  // namespace
 
-int64_t conv2d_implicit_forward_workspace(ConvShape, Schedule) { return 0; }
-int64_t conv2d_implicit_backward_input_workspace(ConvShape, Schedule) { return 0; }
-int64_t conv2d_implicit_backward_weight_workspace(ConvShape, Schedule) { return 0; }
-
-void conv2d_implicit_forward(const float* x, const float* w, const float* bias, float* y, float*, ConvShape shape,
-                             Schedule, Stream) {
-  parallel(shape.n, 1, [&](int64_t begin, int64_t end) {
-    for (int n = int(begin); n < end; ++n)
-      for (int k = 0; k < shape.k; ++k) {
-        for (int i = 0; i < shape.p * shape.q; ++i)
-          y[(int64_t(n) * shape.p * shape.q + i) * shape.k + k] = bias == nullptr ? 0.0f : bias[k];
-        each_tap(shape, n, k, [&](int64_t x_at, int64_t w_at, int64_t y_at, int channels) {
-          for (int c = 0; c < channels; ++c) y[y_at] += x[x_at + c] * w[w_at + c];
-        });
-      }
-  });
+static int64_t conv2d_forward_workspace(ConvShape shape, Schedule) {
+  return choose_forward(shape) == Algorithm::winograd ? winograd::forward_workspace(shape)
+                                                      : implicit::forward_workspace(shape);
 }
 
-void conv2d_implicit_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float*,
-                                    ConvShape shape, Schedule, Stream) {
-  const int64_t image = int64_t(shape.h) * shape.w * shape.c;
-  parallel(shape.n, 1, [&](int64_t begin, int64_t end) {
-    for (int n = int(begin); n < end; ++n) {
-      for (int64_t i = 0; i < image && accumulate == Accumulate::overwrite; ++i) dx[n * image + i] = 0.0f;
-      for (int k = 0; k < shape.k; ++k)
-        each_tap(shape, n, k, [&](int64_t x_at, int64_t w_at, int64_t y_at, int channels) {
-          for (int c = 0; c < channels; ++c) dx[x_at + c] += dy[y_at] * w[w_at + c];
-        });
-    }
-  });
+static int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule) {
+  return choose_backward_input(shape) == Algorithm::winograd ? winograd::backward_input_workspace(shape)
+                                                             : implicit::backward_input_workspace(shape);
 }
 
-void conv2d_implicit_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float*,
-                                     ConvShape shape, Schedule, Stream) {
-  const int64_t filter = int64_t(shape.r) * shape.s * shape.group_c();
-  parallel(shape.k, 1, [&](int64_t begin, int64_t end) {
-    for (int k = int(begin); k < end; ++k) {
-      for (int64_t i = 0; i < filter && accumulate == Accumulate::overwrite; ++i) dw[k * filter + i] = 0.0f;
-      for (int n = 0; n < shape.n; ++n)
-        each_tap(shape, n, k, [&](int64_t x_at, int64_t w_at, int64_t y_at, int channels) {
-          for (int c = 0; c < channels; ++c) dw[w_at + c] += dy[y_at] * x[x_at + c];
-        });
-    }
-  });
+static int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule) {
+  return choose_forward(shape) == Algorithm::winograd ? winograd::backward_weight_workspace(shape)
+                                                      : implicit::backward_weight_workspace(shape);
+}
+
+static void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
+                    float* workspace, ConvShape shape, Schedule, Stream) {
+  check_extents(shape);
+  const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::forward : implicit::forward;
+  run(x, w, bias, activation, y, workspace, shape);
+}
+
+static void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
+                           float* workspace, ConvShape shape, Schedule, Stream) {
+  check_extents(shape);
+  const auto run =
+      choose_backward_input(shape) == Algorithm::winograd ? winograd::backward_input : implicit::backward_input;
+  run(dy, w, mask, dx, accumulate, workspace, shape);
+}
+
+static void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
+                            Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule, Stream) {
+  check_extents(shape);
+  if (dw == nullptr) return sum_rows(dy, int64_t(shape.n) * shape.p * shape.q, shape.k, dbias, accumulate_dbias);
+  const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::backward_weight : implicit::backward_weight;
+  run(dy, x, dw, accumulate, dbias, accumulate_dbias, workspace, shape);
+}
+
+int64_t conv2d_implicit_forward_workspace(ConvShape shape, Schedule s) { return conv2d_forward_workspace(shape, s); }
+int64_t conv2d_implicit_backward_input_workspace(ConvShape shape, Schedule s) {
+  return conv2d_backward_input_workspace(shape, s);
+}
+int64_t conv2d_implicit_backward_weight_workspace(ConvShape shape, Schedule s) {
+  return conv2d_backward_weight_workspace(shape, s);
+}
+
+void conv2d_implicit_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
+                             ConvShape shape, Schedule schedule, Stream stream) {
+  conv2d_forward(x, w, bias, Activation::none, y, workspace, shape, schedule, stream);
+}
+void conv2d_implicit_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
+                                    ConvShape shape, Schedule schedule, Stream stream) {
+  conv2d_backward_input(dy, w, nullptr, dx, accumulate, workspace, shape, schedule, stream);
+}
+void conv2d_implicit_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate,
+                                     float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
+  conv2d_backward_weight(dy, x, dw, accumulate, nullptr, Accumulate::overwrite, workspace, shape, schedule, stream);
 }
 
 }  // namespace minicnn
