@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import mmap
 import os
 import threading
 
@@ -20,7 +21,7 @@ from minicnn import _build_info, cuda
 from minicnn.errors import DeviceError
 from minicnn.threads import thread_count
 
-PAGE = 4096
+LINE, PAGE, HUGE_PAGE = 64, 4096, 2 << 20
 
 
 class Pool:
@@ -311,12 +312,20 @@ class CudaDevice(Device):
 
 
 def _host_pool() -> Pool:
-    kept: dict[int, np.ndarray] = {}
+    """Blocks that begin on a line of the cache; the large ones on a page, and on huge pages where the kernel has some."""
+    kept: dict[int, object] = {}
 
     def allocate(nbytes: int) -> int:
-        array = np.empty(nbytes, np.uint8)
-        kept[array.ctypes.data] = array
-        return array.ctypes.data
+        if nbytes >= HUGE_PAGE:
+            memory = mmap.mmap(-1, nbytes)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                memory.madvise(mmap.MADV_HUGEPAGE)
+            address = np.frombuffer(memory, np.uint8).ctypes.data
+        else:
+            memory = np.empty(nbytes + LINE, np.uint8)
+            address = -(-memory.ctypes.data // LINE) * LINE
+        kept[address] = memory
+        return address
 
     return Pool(allocate, kept.pop)
 

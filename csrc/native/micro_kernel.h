@@ -6,7 +6,8 @@
 // which the instruction broadcasts from memory. The sizes follow from the registers: TILE_ROWS x 2 sums, the two
 // vectors of b and one to broadcast into: 14 * 2 + 3 of 32 (AVX-512; NEON has as many), 6 * 2 + 3 of 16 (AVX2, SSE).
 // The 28 (12) independent sums hide the latency of a fused multiply-add, 4 cycles on 2 units; per step 28 FMAs, 14
-// cycles, stand against 16 loads, 8 cycles. Where a panel has at most LANES columns left, its second vector is left out.
+// cycles, stand against 16 loads, 8 cycles. Where a panel has at most LANES columns left, its second vector is left
+// out.
 //
 // Source: Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication"; broadcasting tiles as in
 // BLIS (Van Zee and van de Geijn 2015).
@@ -64,8 +65,8 @@ inline void multiply_steps(const float* a, const float* b, int64_t steps, Sums<R
 
 // One tile: a points at its first element, b at the panel; finish(first_row, sums) takes the sums.
 template <Along ALONG, int ROWS, int VECTORS, class Finish>
-[[gnu::noinline]] void multiply_tile(const float* a, int64_t a_stride, const float* b, int64_t depth, Start start, int64_t first_row,
-                   const Finish& finish) {
+[[gnu::noinline]] void multiply_tile(const float* a, int64_t a_stride, const float* b, int64_t depth, Start start,
+                                     int64_t first_row, const Finish& finish) {
   Sums<ROWS, VECTORS> sums;
   begin_sums<ROWS, VECTORS>(sums, start);
   if constexpr (ALONG == Along::outer) {

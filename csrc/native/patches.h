@@ -1,6 +1,7 @@
 // The patches that filters see, packed into panels: row (n, p, q) of the matrix (N * P * Q, R * S * C / groups) is
 //
-//   entry (r, s, c) = x[n, h, w, c],   h = rows().input_at(p, r), w = columns().input_at(q, s);   0 outside of the image
+//   entry (r, s, c) = x[n, h, w, c],   h = rows().input_at(p, r), w = columns().input_at(q, s);   0 outside of the
+//   image
 //
 // Entries come in runs that lie side by side in memory: a whole row of a window, S * C of them, where its taps are
 // neighbours and there is one group, else the channels of one tap. A run is cut where a panel ends, and each piece is

@@ -96,8 +96,8 @@ struct Product {
   static Product plan(int64_t m, int64_t n, int64_t k, Scratch& scratch) {
     Product product{.m = m, .n = n, .k = k};
     product.row_shares = share_count(m, TILE_ROWS);
-    product.column_shares = int(std::clamp<int64_t>(thread_count() / product.row_shares, 1,
-                                                    std::max<int64_t>(panel_count(n), 1)));
+    product.column_shares =
+        int(std::clamp<int64_t>(thread_count() / product.row_shares, 1, std::max<int64_t>(panel_count(n), 1)));
     const int64_t share_panels = ceil_div<int64_t>(panel_count(n), product.column_shares);
     product.block_floats = BLOCK_ROWS * std::min<int64_t>(panel_count(k) * PANEL, BLOCK_DEPTH);
     product.waiting_floats = BLOCK_ROWS * share_panels * PANEL;
@@ -135,8 +135,9 @@ void multiply_block(const Product& product, int share, const PackA& pack_a, Pane
   }
 }
 
-// The whole product. pack_a(rows, ks, panels) packs a block of a into panels (rows, ks), or (ks, rows) for Along::outer.
-// make_result() gives each share a Result; its begin_block(rows) and end_block(rows, panels, waiting) frame each block.
+// The whole product. pack_a(rows, ks, panels) packs a block of a into panels (rows, ks), or (ks, rows) for
+// Along::outer. make_result() gives each share a Result; its begin_block(rows) and end_block(rows, panels, waiting)
+// frame each block.
 template <Along ALONG, class PackA, class MakeResult>
 void multiply(const Product& product, const PackA& pack_a, Panels b, const MakeResult& make_result) {
   constexpr int UNIT = ALONG == Along::outer ? PANEL : 1;

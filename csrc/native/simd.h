@@ -73,19 +73,34 @@ void in_vectors(int64_t begin, int64_t end, const Step& step) {
   if (begin < end) step(begin, int(end - begin));
 }
 
-// Lane i is row[at + i], or 0 where that lies outside of [0, extent).
-inline Floats load_inside(const float* row, int at, int extent) {
-  if (at >= 0 && at + LANES <= extent) return load(row + at);
+// The numbers at `from` as Ints.
+inline Ints widen(const uint8_t* from, Whole) {
 #if defined(__AVX512F__)
-  const unsigned below = at < 0 ? ~0u << (at < -LANES ? LANES : -at) : ~0u;
-  const unsigned above = extent - at < LANES ? (1u << (extent > at ? extent - at : 0)) - 1 : ~0u;
-  return Floats(_mm512_maskz_loadu_ps(__mmask16(below & above), row + at));
+  return Ints(_mm512_maskz_cvtepu8_epi32(__mmask16(-1), _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__)
+  return Ints(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
 #else
-  Floats values{};
-  for (int i = 0; i < LANES; ++i)
-    if (at + i >= 0 && at + i < extent) values[i] = row[at + i];
+  Ints values;
+  for (int i = 0; i < LANES; ++i) values[i] = from[i];
   return values;
 #endif
+}
+inline Ints widen(const uint16_t* from, Whole) {
+#if defined(__AVX512F__)
+  return Ints(_mm512_maskz_cvtepu16_epi32(__mmask16(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+#elif defined(__AVX2__)
+  return Ints(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#else
+  Ints values;
+  for (int i = 0; i < LANES; ++i) values[i] = from[i];
+  return values;
+#endif
+}
+template <class Number>
+inline Ints widen(const Number* from, int count) {
+  Ints values{};
+  for (int i = 0; i < count; ++i) values[i] = from[i];
+  return values;
 }
 
 // 0, 1, 2, ...

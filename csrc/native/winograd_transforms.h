@@ -21,9 +21,9 @@
 
 namespace minicnn::winograd {
 
-constexpr int POINTS = 6;                       // of one side
-constexpr int PLANES = POINTS * POINTS;         // products of matrices in place of a convolution
-constexpr int SUM_PLANE = POINTS + 1;           // at (1, 1): of A dy A^T it is the plain sum over the tile
+constexpr int POINTS = 6;                // of one side
+constexpr int PLANES = POINTS * POINTS;  // products of matrices in place of a convolution
+constexpr int SUM_PLANE = POINTS + 1;    // at (1, 1): of A dy A^T it is the plain sum over the tile
 constexpr int FINITE_POINTS = POINTS - 1;
 constexpr float POINT[FINITE_POINTS] = {0, 1, -1, 2, -2};
 constexpr float SCALE[FINITE_POINTS] = {1 / 4.0f, -1 / 6.0f, -1 / 6.0f, 1 / 24.0f, 1 / 24.0f};

@@ -29,17 +29,18 @@ namespace {
 
 constexpr int ROWS_A_GROUP = 8;
 constexpr int64_t MOST_CHUNKS = 64, FEWEST_ROWS = 64;  // of a chunk
+constexpr int64_t ROWS_IN_REACH = 16;  // of one vector after the other, so that all lines of a row are met together
 
 int64_t chunk_rows(int64_t rows) { return std::max(FEWEST_ROWS, ceil_div(rows, MOST_CHUNKS)); }
 
 // Of an empty batch the sums are still zeros that somebody must write.
 int64_t count_chunks(int64_t rows) { return std::max<int64_t>(1, ceil_div(rows, chunk_rows(rows))); }
 
-// body(chunk, begin, end, c, lanes) for each chunk of rows and each vector of channels in it.
+// body(chunk, begin, end, c, lanes) for each chunk of `size` rows and each vector of channels in it.
 template <class Body>
-void each_chunk(int64_t rows, int channels, const Body& body) {
-  const int64_t size = chunk_rows(rows);
-  parallel(count_chunks(rows), ceil_div(GRAIN, size * (channels + 1)), [&](int64_t begin, int64_t end) {
+void each_chunk(int64_t rows, int64_t size, int channels, const Body& body) {
+  const int64_t chunks = std::max<int64_t>(1, ceil_div(rows, size));
+  parallel(chunks, ceil_div(GRAIN, size * (channels + 1)), [&](int64_t begin, int64_t end) {
     for (int64_t chunk = begin; chunk < end; ++chunk)
       in_vectors(0, channels, [&](int64_t c, auto lanes) {
         body(chunk, chunk * size, std::min(rows, (chunk + 1) * size), c, lanes);
@@ -101,7 +102,7 @@ int64_t batch_norm_workspace(int64_t rows, int channels) { return count_chunks(r
 
 void batch_norm_statistics(const float* x, float* workspace, float* mean, float* variance, float* running_mean,
                            float* running_variance, float momentum, int64_t rows, int channels, Stream) {
-  each_chunk(rows, channels, [&](int64_t chunk, int64_t begin, int64_t end, int64_t c, auto lanes) {
+  each_chunk(rows, chunk_rows(rows), channels, [&](int64_t chunk, int64_t begin, int64_t end, int64_t c, auto lanes) {
     const Floats origin = load_some(x + c, lanes);
     Moments moments{};
     for (int64_t row = begin; row < end; row += ROWS_A_GROUP) {
@@ -128,7 +129,7 @@ void batch_norm_statistics(const float* x, float* workspace, float* mean, float*
 
 void batch_norm_forward(const float* x, const float* mean, const float* variance, const float* weight,
                         const float* bias, float* y, float eps, int64_t rows, int channels, Stream) {
-  each_chunk(rows, channels, [&](int64_t, int64_t begin, int64_t end, int64_t c, auto lanes) {
+  each_chunk(rows, ROWS_IN_REACH, channels, [&](int64_t, int64_t begin, int64_t end, int64_t c, auto lanes) {
     const Normalizer normalized(mean, variance, eps, c, lanes);
     const Floats scale = load_or(weight, 1.0f, c, lanes), shift = load_or(bias, 0.0f, c, lanes);
     for (int64_t at = begin * channels + c; at < end * channels; at += channels)
@@ -140,7 +141,7 @@ void batch_norm_backward_sums(const float* dy, const float* x, const float* mean
                               float* workspace, float* sums, float* dweight, Accumulate accumulate_dweight,
                               float* dbias, Accumulate accumulate_dbias, float eps, int64_t rows, int channels,
                               Stream) {
-  each_chunk(rows, channels, [&](int64_t chunk, int64_t begin, int64_t end, int64_t c, auto lanes) {
+  each_chunk(rows, chunk_rows(rows), channels, [&](int64_t chunk, int64_t begin, int64_t end, int64_t c, auto lanes) {
     const Normalizer normalized(mean, variance, eps, c, lanes);
     Floats sum_dy{}, sum_dy_z{};
     for (; begin < end; begin += ROWS_A_GROUP) {
@@ -173,7 +174,7 @@ void batch_norm_backward_input(const float* dy, const float* x, const float* mea
                                const float* weight, const float* sums, float* dx, Accumulate accumulate, float eps,
                                int64_t rows, int channels, Stream) {
   const float share = 1.0f / float(rows);
-  each_chunk(rows, channels, [&](int64_t, int64_t begin, int64_t end, int64_t c, auto lanes) {
+  each_chunk(rows, ROWS_IN_REACH, channels, [&](int64_t, int64_t begin, int64_t end, int64_t c, auto lanes) {
     const Normalizer normalized(mean, variance, eps, c, lanes);
     const Floats scale = load_or(weight, 1.0f, c, lanes) * normalized.inverse_std;
     const Floats mean_dy = load_or(sums, 0.0f, c, lanes) * share;

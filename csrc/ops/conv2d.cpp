@@ -5,14 +5,14 @@
 //
 // MINICNN_CONV=direct leaves all to the implicit GEMM: rounding of a plain sum, exact on small integers, and infinities
 // that stay where the formula has them.
+#include <cstdlib>
+#include <string_view>
+
 #include "check.h"
 #include "kernels.h"
 #include "native/implicit.h"
 #include "native/sum_rows.h"
 #include "native/winograd.h"
-
-#include <cstdlib>
-#include <string_view>
 
 namespace minicnn {
 namespace {
@@ -45,7 +45,8 @@ Algorithm choose_backward_input(const ConvShape& shape) { return choose(shape, s
 // Throws where 32 bits do not suffice for what the kernels count in them.
 void check_extents(const ConvShape& shape) {
   const auto below_2_31 = [](int64_t count, const char* what) {
-    check(count <= INT32_MAX, "conv2d", std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
+    check(count <= INT32_MAX, "conv2d",
+          std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
   };
   below_2_31(int64_t(shape.n) * shape.h * shape.w, "input pixels");
   below_2_31(int64_t(shape.n) * shape.p * shape.q, "output pixels");
@@ -72,14 +73,14 @@ static int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule) {
 }
 
 static void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
-                    float* workspace, ConvShape shape, Schedule, Stream) {
+                           float* workspace, ConvShape shape, Schedule, Stream) {
   check_extents(shape);
   const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::forward : implicit::forward;
   run(x, w, bias, activation, y, workspace, shape);
 }
 
 static void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
-                           float* workspace, ConvShape shape, Schedule, Stream) {
+                                  float* workspace, ConvShape shape, Schedule, Stream) {
   check_extents(shape);
   const auto run =
       choose_backward_input(shape) == Algorithm::winograd ? winograd::backward_input : implicit::backward_input;
@@ -87,7 +88,7 @@ static void conv2d_backward_input(const float* dy, const float* w, const float* 
 }
 
 static void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
-                            Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule, Stream) {
+                                   Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule, Stream) {
   check_extents(shape);
   if (dw == nullptr) return sum_rows(dy, int64_t(shape.n) * shape.p * shape.q, shape.k, dbias, accumulate_dbias);
   const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::backward_weight : implicit::backward_weight;

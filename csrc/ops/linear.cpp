@@ -7,9 +7,9 @@
 //
 // x, dx, mask (n, c), weight, dweight (k, c), bias, dbias (k), y, dy (n, k) float32. At a batch of n the weights, 4ck
 // bytes, meet 2nck FLOPs a pass: at n = 16 as many a byte as a core's micro-kernel can follow, so memory is the bound
-// below and the float32 rate above. Activations lie packed beside: their columns, the images, fill whole vectors even at
-// n = 1, which costs nothing while memory is the bound.
-// Scratch: the packed activations, at most (c + k) rows of n rounded up to PANEL, and a block for each thread.
+// below and the float32 rate above. Activations lie packed beside: their columns, the images, fill whole vectors even
+// at n = 1, which costs nothing while memory is the bound. Scratch: the packed activations, at most (c + k) rows of n
+// rounded up to PANEL, and a block for each thread.
 #include "kernels.h"
 #include "native/product.h"
 #include "native/sum_rows.h"
@@ -111,8 +111,7 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
       [&](Share rows, Share ks, Panels to) {
         pack(dy + ks.begin * k + rows.begin, k, ks.end - ks.begin, rows.end - rows.begin, to);
       },
-      plan.activations,
-      [&] { return WeightRows{{{dweight, Activation::none, nullptr, accumulate}, nullptr, c, {}}}; });
+      plan.activations, [&] { return WeightRows{{{dweight, Activation::none, nullptr, accumulate}, nullptr, c, {}}}; });
 }
 
 int64_t linear_forward_workspace(int n, int c, int k) { return Plan::workspace(k, n, c); }

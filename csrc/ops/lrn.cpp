@@ -8,12 +8,13 @@
 //
 // x, y, dy, dx (pixels, channels) float32.
 //
-// A thread owns pixels, and takes a vector of channels at a time: the windows of its lanes are the vectors that begin
-// at c - below, ..., c + above, which the first-level cache has. s is computed in both directions rather than stored;
-// the ratios of a pixel are kept on the stack. Bytes an element: 8 forward, 12 backward, 16 with Accumulate::add, and 4
-// more where the processor reads a line before it overwrites it. FLOPs: 2 a channel of the window (3 backward), and
-// about 15 for beta = 0.75 by reciprocal square roots; another beta costs a logarithm and an exponential. Bound by
-// memory bandwidth as long as the window has few channels.
+// A thread owns pixels, some of them at a time: their squares go in a line on the stack, zeros between the pixels, so
+// that the windows of a vector of channels are the vectors that begin at its place in the line and beside it. Backward
+// the ratios do the same in a second line. s is computed in both directions rather than stored. Bytes an element: 8
+// forward, 12 backward, 16 with Accumulate::add, and 4 more where the processor reads a line before it overwrites it.
+// FLOPs: 1 a channel of the window (2 backward), and about 20 for beta = 0.75 by reciprocal square roots; another beta
+// is the C library's power, one element at a time. Bound by memory bandwidth as long as the window has few channels and
+// the cores are many; by arithmetic on one.
 //
 // Assumes at most 12288 channels. The window's sum is taken anew for every channel: sliding it by a subtraction would
 // leave the rounding error of a large square in all sums after it.
@@ -27,78 +28,124 @@
 namespace minicnn {
 namespace {
 
-constexpr int MOST_CHANNELS = 12288;  // 96 KiB on the stack
+constexpr int MOST_CHANNELS = 12288;
+constexpr int FLOATS_AT_A_TIME = 2048;  // several pixels; their lines stay in the first-level cache
 
 struct Norm {
   int below, above;
   float scale, beta, k;
   int channels;
+
+  int halo() const { return std::max(below, above); }  // zeros on both sides of each pixel
+  int pitch() const { return channels + halo(); }      // from one pixel to the next
+  int64_t pixels_at_a_time() const { return std::max(1, FLOATS_AT_A_TIME / pitch()); }
 };
 
-// s of the channels from c on, of one pixel x (channels).
-Floats scales(const float* x, int c, const Norm& norm) {
-  Floats sum{};
-  for (int j = c - norm.below; j <= c + norm.above; ++j) {
-    const Floats values = load_inside(x, j, norm.channels);
-    sum += values * values;
+// The terms of several pixels. A vector of them may begin within `halo` of any channel.
+struct Line {
+  float floats[3 * MOST_CHANNELS + LANES];
+
+  Line(const Norm& norm, int64_t pixels) {
+    for (int64_t i = 0; i <= pixels; ++i) std::fill_n(floats + i * norm.pitch(), norm.halo(), 0.0f);
+    std::fill_n(floats + pixels * norm.pitch() + norm.halo(), LANES, 0.0f);
   }
-  return norm.k + norm.scale * sum;
+
+  float* pixel(const Norm& norm, int64_t i) { return floats + norm.halo() + i * norm.pitch(); }
+};
+
+// The sums of the terms from c - below to c + above, for a vector of channels c.
+Floats window_sums(const float* terms, int below, int above) {
+  Floats sum = load(terms - below);
+  for (int j = 1 - below; j <= above; ++j) sum += load(terms + j);
+  return sum;
 }
 
 // s^-beta.
 Floats inverse_power(Floats s, float beta) {
   if (beta == 0.75f) {
+    constexpr float SMALLEST = 0x1p-126f;  // of an infinite s the root is 0, whose own root would be infinite
     const Floats root = reciprocal_square_root(s);
-    return root * square_root(root);
+    return root * root * reciprocal_square_root(maximum(root, broadcast(SMALLEST)));
   }
   for (int i = 0; i < LANES; ++i) s[i] = std::pow(s[i], -beta);
   return s;
 }
 
-void forward(const float* x, float* y, const Norm& norm) {
-  in_vectors(0, norm.channels, [&](int64_t c, auto lanes) {
-    store_some(y + c, load_some(x + c, lanes) * inverse_power(scales(x, int(c), norm), norm.beta), lanes);
+// visit(at, terms, lanes) for the vectors of channels of `pixels` pixels: `at` their offset, `terms` their place in a
+// line.
+template <class Visit>
+void each_vector(int64_t pixels, const Norm& norm, Line& line, const Visit& visit) {
+  for (int64_t i = 0; i < pixels; ++i) {
+    float* terms = line.pixel(norm, i);
+    in_vectors(0, norm.channels, [&](int64_t c, auto lanes) { visit(i * norm.channels + c, terms + c, lanes); });
+  }
+}
+
+void write_squares(const float* x, int64_t pixels, const Norm& norm, Line& squares) {
+  each_vector(pixels, norm, squares, [&](int64_t at, float* terms, auto lanes) {
+    const Floats value = load_some(x + at, lanes);
+    store_some(terms, value * value, lanes);
   });
 }
 
-// What does not depend on other channels' gradients: direct[c] = dy[c] * s[c]^-beta, and ratio[c].
-void compute_ratios(const float* dy, const float* x, float* direct, float* ratio, const Norm& norm) {
-  in_vectors(0, norm.channels, [&](int64_t c, auto lanes) {
-    const Floats s = scales(x, int(c), norm), gradient = load_some(dy + c, lanes) * inverse_power(s, norm.beta);
-    store_some(direct + c, gradient, lanes);
-    store_some(ratio + c, gradient / s * load_some(x + c, lanes), lanes);
+void forward(const float* x, float* y, int64_t pixels, const Norm& norm) {
+  Line squares(norm, pixels);
+  write_squares(x, pixels, norm, squares);
+  each_vector(pixels, norm, squares, [&](int64_t at, const float* terms, auto lanes) {
+    const Floats s = norm.k + norm.scale * window_sums(terms, norm.below, norm.above);
+    store_some(y + at, load_some(x + at, lanes) * inverse_power(s, norm.beta), lanes);
   });
 }
 
-void backward(const float* dy, const float* x, float* dx, Accumulate accumulate, const Norm& norm) {
-  float direct[MOST_CHANNELS], ratio[MOST_CHANNELS];
-  compute_ratios(dy, x, direct, ratio, norm);
-  in_vectors(0, norm.channels, [&](int64_t c, auto lanes) {
-    Floats sum{};
-    for (int i = int(c) - norm.above; i <= int(c) + norm.below; ++i) sum += load_inside(ratio, i, norm.channels);
-    const Floats through_s = 2 * norm.scale * norm.beta * load_some(x + c, lanes) * sum;
-    write_some(dx + c, load_some(direct + c, lanes) - through_s, accumulate, lanes);
+// The windows that contain c reach as far above it as those of c reach below, and the other way round.
+void backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int64_t pixels, const Norm& norm) {
+  Line squares(norm, pixels), ratios(norm, pixels);
+  float direct[std::max(MOST_CHANNELS, FLOATS_AT_A_TIME)];  // dy[c] * s[c]^-beta
+  write_squares(x, pixels, norm, squares);
+  each_vector(pixels, norm, squares, [&](int64_t at, const float* terms, auto lanes) {
+    const Floats s = norm.k + norm.scale * window_sums(terms, norm.below, norm.above);
+    const Floats gradient = load_some(dy + at, lanes) * inverse_power(s, norm.beta);
+    store_some(direct + at, gradient, lanes);
+    store_some(ratios.floats + (terms - squares.floats), gradient / s * load_some(x + at, lanes), lanes);
   });
+  const float factor = 2 * norm.scale * norm.beta;
+  each_vector(pixels, norm, ratios, [&](int64_t at, const float* terms, auto lanes) {
+    const Floats through_s = factor * load_some(x + at, lanes) * window_sums(terms, norm.above, norm.below);
+    write_some(dx + at, load_some(direct + at, lanes) - through_s, accumulate, lanes);
+  });
+}
+
+// body(first pixel, pixels) for all of them, as many at a time as fill a line.
+template <class Body>
+void each_line(const char* op, int64_t pixels, const Norm& norm, const Body& body) {
+  check(norm.channels <= MOST_CHANNELS, op,
+        std::to_string(norm.channels) + " channels, at most " + std::to_string(MOST_CHANNELS) + " are possible");
+  if (norm.channels == 0) return;
+  parallel(pixels, ceil_div<int64_t>(GRAIN / 4, norm.channels + 1), [&](int64_t begin, int64_t end) {
+    for (; begin < end; begin += norm.pixels_at_a_time()) body(begin, std::min(norm.pixels_at_a_time(), end - begin));
+  });
+}
+
+Norm norm_of(int below, int above, float scale, float beta, float k, int channels) {
+  const int most = std::max(channels - 1, 0);  // beyond, there is no channel
+  return {std::min(below, most), std::min(above, most), scale, beta, k, channels};
 }
 
 }  // namespace
 
 void lrn_forward(const float* x, float* y, int below, int above, float scale, float beta, float k, int64_t pixels,
                  int channels, Stream) {
-  const Norm norm{std::min(below, channels), std::min(above, channels), scale, beta, k, channels};
-  parallel(pixels, ceil_div<int64_t>(GRAIN / 4, channels + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin * channels; at < end * channels; at += channels) forward(x + at, y + at, norm);
-  });
+  const Norm norm = norm_of(below, above, scale, beta, k, channels);
+  each_line("lrn_forward", pixels, norm,
+            [&](int64_t first, int64_t count) { forward(x + first * channels, y + first * channels, count, norm); });
 }
 
 void lrn_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int below, int above, float scale,
                   float beta, float k, int64_t pixels, int channels, Stream) {
-  check(channels <= MOST_CHANNELS, "lrn_backward",
-        std::to_string(channels) + " channels, at most " + std::to_string(MOST_CHANNELS) + " are possible");
-  const Norm norm{std::min(below, channels), std::min(above, channels), scale, beta, k, channels};
-  parallel(pixels, ceil_div<int64_t>(GRAIN / 4, channels + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin * channels; at < end * channels; at += channels)
-      backward(dy + at, x + at, dx + at, accumulate, norm);
+  const Norm norm = norm_of(below, above, scale, beta, k, channels);
+  each_line("lrn_backward", pixels, norm, [&](int64_t first, int64_t count) {
+    const int64_t at = first * channels;
+    backward(dy + at, x + at, dx + at, accumulate, count, norm);
   });
 }
 

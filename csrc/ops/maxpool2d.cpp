@@ -17,7 +17,6 @@
 // Source: gathering instead of scattering overlapping windows, cuda-convnet (Krizhevsky 2012); the index of one byte,
 // Chen et al. 2016, "Training deep nets with sublinear memory cost" and MXNet.
 #include <cmath>
-#include <type_traits>
 
 #include "native/map.h"
 #include "ops/taps.h"
@@ -41,19 +40,6 @@ void store_index(Index* to, Ints values, Whole) {
 template <class Index>
 void store_index(Index* to, Ints values, int count) {
   for (int i = 0; i < count; ++i) to[i] = Index(values[i]);
-}
-
-template <class Index>
-Ints load_index(const Index* from, Whole) {
-  std::conditional_t<sizeof(Index) == 1, Bytes, Words> narrow;
-  __builtin_memcpy(&narrow, from, sizeof narrow);
-  return __builtin_convertvector(narrow, Ints);
-}
-template <class Index>
-Ints load_index(const Index* from, int count) {
-  Ints values{};
-  for (int i = 0; i < count; ++i) values[i] = from[i];
-  return values;
 }
 
 // One output pixel: x is its image.
@@ -96,13 +82,14 @@ void forward(const float* x, float* y, Index* index, const PoolShape& shape) {
 template <class Index>
 void pixel_backward(const float* dy, const Index* index, float* dx, Accumulate accumulate, const PoolShape& shape,
                     int h, int w, const Range& rows, const Range& columns) {
+  const int first_r = h - shape.rows().input_at(0, 0), first_s = w - shape.columns().input_at(0, 0);
   in_vectors(0, shape.c, [&](int64_t c, auto lanes) {
     Floats sum{};
     for (int p = rows.begin; p < rows.end; ++p)
       for (int q = columns.begin; q < columns.end; ++q) {
-        const int place = (h - shape.rows().input_at(p, 0)) * shape.s + w - shape.columns().input_at(q, 0);
+        const int place = (first_r - p * shape.stride_h) * shape.s + first_s - q * shape.stride_w;
         const int64_t at = (int64_t(p) * shape.q + q) * shape.c + c;
-        sum += load_index(index + at, lanes) == place ? load_some(dy + at, lanes) : Floats{};
+        sum += widen(index + at, lanes) == place ? load_some(dy + at, lanes) : Floats{};
       }
     write_some(dx + c, sum, accumulate, lanes);
   });
@@ -116,9 +103,10 @@ void backward(const float* dy, const Index* index, float* dx, Accumulate accumul
     for (int64_t row = begin; row < end; ++row) {
       const int h = int(row % shape.h);
       const int64_t image = row / shape.h * image_size;
+      const Range rows = windows_over(row_axis, h);
       for (int w = 0; w < shape.w; ++w)
         pixel_backward(dy + image, index + image, dx + row * row_size + int64_t(w) * shape.c, accumulate, shape, h, w,
-                       windows_over(row_axis, h), windows_over(column_axis, w));
+                       rows, windows_over(column_axis, w));
     }
   });
 }
