@@ -11,10 +11,13 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.errors import DeviceError, GraphError, OpError, TrainingError
     from minicnn.evaluation import evaluate, predict
     from minicnn.gradcheck import gradcheck
+    from minicnn.interchange import from_dlpack
+    from minicnn.onnx_export import ExportError, export_onnx
     from minicnn.random import manual_seed
     from minicnn.saving import load, save
     from minicnn.summary import summary
     from minicnn.tensor import Tensor
+    from minicnn.torchvision import load_torchvision, save_torchvision
     from minicnn.training import train
 else:  # a bare checkout: `python3 -m minicnn` passes here on its way to install it (bootstrap.py)
 
@@ -25,6 +28,7 @@ else:  # a bare checkout: `python3 -m minicnn` passes here on its way to install
 __all__ = [
     "CheckpointError",
     "DeviceError",
+    "ExportError",
     "GraphError",
     "OpError",
     "Tensor",
@@ -34,9 +38,12 @@ __all__ = [
     "cuda",
     "data",
     "evaluate",
+    "export_onnx",
+    "from_dlpack",
     "functional",
     "gradcheck",
     "load",
+    "load_torchvision",
     "manual_seed",
     "models",
     "nn",
@@ -45,6 +52,7 @@ __all__ = [
     "predict",
     "random",
     "save",
+    "save_torchvision",
     "summary",
     "tensor",
     "train",

@@ -193,6 +193,10 @@ class HostDevice(Device):
         """The values of `array` for reading: the array itself, which lies on the host."""
         return array
 
+    def from_dlpack(self, source) -> np.ndarray:
+        """The array of another library as one of this device's, the same memory."""
+        return np.from_dlpack(source)
+
     def write(self, array, values) -> None:
         """Overwrite `array` with host values of its shape."""
         array[...] = values
@@ -276,6 +280,9 @@ class CudaDevice(Device):
         return self.cupy.asnumpy(array)
 
     on_host = to_numpy
+
+    def from_dlpack(self, source):
+        return self.cupy.from_dlpack(source)
 
     def write(self, array, values) -> None:
         array.set(np.ascontiguousarray(values, dtype=array.dtype).reshape(array.shape))

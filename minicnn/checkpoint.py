@@ -19,23 +19,33 @@ class CheckpointError(ValueError):
 
 
 def write(path: str | Path, arrays: dict[str, np.ndarray], description: dict) -> None:
-    """Write atomically: a reader finds the old file or the new one, also after a crash.
+    """Write a checkpoint, atomically. Raises CheckpointError where the file system refuses."""
+    # One entry: safetensors writes several in an order that changes from process to process.
+    write_safetensors(path, arrays, {FORMAT: json.dumps({"version": VERSION, "description": description})})
 
-    Raises CheckpointError where the file system refuses; the file that stood there before is then untouched.
+
+def write_safetensors(path: str | Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """The same for any safetensors file."""
+    with replacing(path) as partial:
+        safetensors.numpy.save_file(arrays, partial, metadata)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path):
+    """Within it, write the file that is yielded; afterwards it takes the place of `path`: a reader finds the old file or the
+    new one, also after a crash. Raises CheckpointError where that fails; what stood there before is then untouched.
     """
     path = Path(path)
-    # One entry: safetensors writes several in an order that changes from process to process.
-    metadata = {FORMAT: json.dumps({"version": VERSION, "description": description})}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        safetensors.numpy.save_file(arrays, partial, metadata)
+        yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, safetensors.SafetensorError) as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error}; the one before it is untouched") from error
+        raise CheckpointError(f"cannot write {path}: {error}; the one before it is untouched") from error
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from minicnn import __version__, compare_runs, data, evaluation, models, training
+from minicnn import __version__, compare_runs, data, evaluation, models, onnx_export, saving, training
 from minicnn.checkpoint import CheckpointError
 from minicnn.doctor import doctor
 from minicnn.errors import DeviceError, OpError, TrainingError
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train a network on images"))
     _add_evaluate(commands.add_parser("evaluate", help="score a trained network"))
     _add_predict(commands.add_parser("predict", help="name what is in images"))
+    _add_export(commands.add_parser("export", help="write a trained network as an ONNX file"))
     _add_summary(commands.add_parser("summary", help="layers, parameters and operations of a network"))
     _add_compare_runs(commands.add_parser("compare-runs", help="say whether two runs are equal, or where they part"))
     _add_bench(commands.add_parser("bench", help="check and time an op or a whole step against PyTorch, in a checkout"))
@@ -133,6 +134,21 @@ def _predict(arguments) -> int:
         strict=True,
     ):
         print(f"{path}: " + ", ".join(f"{name} {probability:.3f}" for name, probability in ranking))
+    return DONE
+
+
+def _add_export(parser) -> None:
+    parser.set_defaults(run=_export)
+    parser.add_argument("run_folder", metavar="RUN", help="a run folder, or one checkpoint file")
+    parser.add_argument("file", metavar="FILE", help="the .onnx file to write")
+
+
+def _export(arguments) -> int:
+    try:
+        onnx_export.export_onnx(saving.load(arguments.run_folder, "cpu"), arguments.file)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}: pip install 'minicnn[onnx]' brings it") from error
+    print(f"{arguments.file}: input x (N, C, H, W), output y, opset {onnx_export.OPSET}")
     return DONE
 
 

@@ -106,11 +106,14 @@ def evaluate(run, data=None, *, protocol: str = "center", device="auto", data_di
     protocol  "center": each image once, centre-cropped to what the network sees. "ten-crop": the mean softmax of five
               crops and their mirror images (Krizhevsky et al. 2012, section 4.1), of images read 8/7 times as large
 
-    Raises ValueError for another protocol, CheckpointError where the classes do not match.
+    Raises ValueError for another protocol, and for weights from elsewhere without data; CheckpointError where the classes do
+    not match.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     saved = saving.load_run(run, device)
+    if not (data or saved.data):
+        raise ValueError(f"{run} names no images of its own: pass data, the folder or name of those to score it on")
     size, views = saved.image_shape[0], one_view
     if protocol == "ten-crop":
         views, size = functools.partial(datasets.ten_crops, size=size), round(size * TEN_CROP_MARGIN)

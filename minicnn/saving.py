@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,9 +16,40 @@ def identity(network: nn.Module) -> dict | None:
     return {"name": network.name, "options": network.options} if isinstance(network, models.Network) else None
 
 
-def save(network: nn.Module, path: str | Path) -> None:
-    """Write parameters and buffers as safetensors; `load` builds a network of minicnn.models from it again."""
-    checkpoint.write(path, checkpoint.with_prefix("model.", network.state_dict()), {"model": identity(network)})
+def save(
+    network: nn.Module,
+    path: str | Path,
+    *,
+    statistics: data.ChannelStatistics | None = None,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Write parameters and buffers as safetensors; `load` builds a network of minicnn.models from it again.
+
+    With the statistics that its images are normalised by and the names of its classes, `predict` and `evaluate` use the file
+    as they do a training run. Raises CheckpointError where it cannot be written, ValueError where they do not fit.
+    """
+    described = {"model": identity(network)}
+    if statistics is not None or class_names is not None:
+        described |= _use(network, statistics, class_names)
+    checkpoint.write(path, checkpoint.with_prefix("model.", network.state_dict()), described)
+
+
+def _use(network, statistics, class_names) -> dict:
+    """What load_run wants beside the weights."""
+    if statistics is None or class_names is None or not isinstance(network, models.Network):
+        raise ValueError("save: statistics and class_names come together, for a network of minicnn.models")
+    size, channels, classes = (network.options[name] for name in ("image_size", "in_channels", "num_classes"))
+    if len(statistics.mean) != channels or len(class_names) != classes:
+        raise ValueError(
+            f"save: the network has {classes} classes and images of {channels} channels, got {len(class_names)} "
+            f"class_names and statistics of {len(statistics.mean)} channels"
+        )
+    return {
+        "data": None,
+        "class_names": list(class_names),
+        "image_shape": [size, size, channels],
+        "statistics": asdict(statistics),
+    }
 
 
 def load(path: str | Path, device="auto") -> nn.Module:
@@ -63,7 +95,7 @@ class TrainedNetwork:
     statistics: data.ChannelStatistics
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
-    data: str
+    data: str | None
     device: backend.Device
 
 

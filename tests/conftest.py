@@ -141,6 +141,16 @@ def onnx():
 
 
 @pytest.fixture
+def onnxruntime(onnx):
+    """Another program that runs ONNX files."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return unavailable("onnx", str(error))
+    return onnxruntime
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(20121203)
 

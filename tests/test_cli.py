@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicnn import data
+from minicnn import data, models, save
 
 
 def minicnn(*arguments, cwd):
@@ -104,6 +104,7 @@ def test_resume_of_a_finished_run_reports_again(run, images):
         (["train", "alexnet", "--epochs", "0"], 2, "minicnn: epochs must be at least 1, got 0"),
         (["evaluate", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["predict", "x.png", "--run", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
+        (["export", "nowhere", "x.onnx"], 1, "minicnn: there is no checkpoint nowhere"),
         (
             ["summary", "alexnet", "--image-size", "9"],
             2,
@@ -121,6 +122,13 @@ def test_mistakes_get_one_line_and_no_traceback(tmp_path, arguments, code, messa
     assert done.stderr.splitlines()[-1].startswith(message)
     assert "Traceback" not in done.stderr
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_a_saved_network_becomes_an_onnx_file(tmp_path, onnx):
+    save(models.lenet(10, 28, 1), tmp_path / "lenet.safetensors")
+    done = minicnn("export", "lenet.safetensors", "lenet.onnx", cwd=tmp_path)
+    assert done.stdout == "lenet.onnx: input x (N, C, H, W), output y, opset 17\n", done.stderr
+    assert len(onnx.load(tmp_path / "lenet.onnx").graph.initializer) == 10
 
 
 def test_summary_as_json_of_the_published_network(tmp_path):

@@ -16,6 +16,8 @@ from minicnn.models.resnet import of_form
 from minicnn.models.vgg import form_of as vgg_form
 from minicnn.tensor import GradSlot
 
+VGG_LETTERS = {"vgg11": "a", "vgg13": "b", "vgg16": "d", "vgg19": "e"}
+
 
 def network(name: str, image_size: int, divisor: int, hidden=12, num_classes=10, in_channels=3, **options):
     """The network `name` with a `divisor`-th of its filters and no dropout; for AlexNet and VGG, `hidden` units a hidden
@@ -32,8 +34,9 @@ def network(name: str, image_size: int, divisor: int, hidden=12, num_classes=10,
         options = ({"shortcut": "B"} if name.startswith("resnet") else {}) | options
         made = of_form(name, resnet_form(image_size).narrowed(divisor), options)
     else:
-        is_vgg = name.startswith("vgg_")
-        form = vgg_form(name.removeprefix("vgg_"), image_size) if is_vgg else alexnet_form(name, image_size)
+        letter = VGG_LETTERS.get(name.removesuffix("_bn"), name.removeprefix("vgg_"))
+        is_vgg, batch_norm = name.startswith("vgg"), name.endswith("_bn")
+        form = vgg_form(letter, image_size, batch_norm) if is_vgg else alexnet_form(name, image_size)
         form = form._replace(features=narrow(form.features, divisor), hidden=hidden)
         made = with_hidden_layers(name, form, options)
     return without_dropout(made)

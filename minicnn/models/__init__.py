@@ -11,7 +11,22 @@ from minicnn.models.lenet import lenet, lenet5
 from minicnn.models.network import Network
 from minicnn.models.nin import nin
 from minicnn.models.resnet import plain18, plain34, resnet18, resnet34, resnet50
-from minicnn.models.vgg import vgg11, vgg13, vgg16, vgg19, vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e
+from minicnn.models.vgg import (
+    vgg11,
+    vgg11_bn,
+    vgg13,
+    vgg13_bn,
+    vgg16,
+    vgg16_bn,
+    vgg19,
+    vgg19_bn,
+    vgg_a,
+    vgg_a_lrn,
+    vgg_b,
+    vgg_c,
+    vgg_d,
+    vgg_e,
+)
 
 CONSTRUCTORS: dict[str, Callable[..., Network]] = {
     constructor.__name__: constructor
@@ -20,6 +35,7 @@ CONSTRUCTORS: dict[str, Callable[..., Network]] = {
         *(alexnet, alexnet_one_tower, alexnet_owt),
         nin,
         *(vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e, vgg11, vgg13, vgg16, vgg19),
+        *(vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn),
         googlenet,
         *(resnet18, resnet34, resnet50, plain18, plain34),
     )
@@ -51,9 +67,13 @@ __all__ = [
     "resnet34",
     "resnet50",
     "vgg11",
+    "vgg11_bn",
     "vgg13",
+    "vgg13_bn",
     "vgg16",
+    "vgg16_bn",
     "vgg19",
+    "vgg19_bn",
     "vgg_a",
     "vgg_a_lrn",
     "vgg_b",

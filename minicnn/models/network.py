@@ -15,19 +15,21 @@ SMALLEST_FULL_IMAGE = 64  # the form of the paper from here on: its strides and 
 
 
 class Conv(NamedTuple):
-    """Convolution and ReLU; padding None keeps the extent of the image where the stride is 1."""
+    """Convolution and ReLU; padding None keeps the extent of the image where the stride is 1. batch_norm: between the two."""
 
     channels: int
     kernel_size: int = 3
     stride: int = 1
     padding: int | None = None
     groups: int = 1
+    batch_norm: bool = False
 
     def build(self, extent: int, channels: int):
         padding = (self.kernel_size - 1) // 2 if self.padding is None else self.padding
         conv = nn.Conv2d(channels, self.channels, self.kernel_size, self.stride, padding, groups=self.groups)
         extent = window_count("conv2d", "height", extent, self.kernel_size, self.stride, padding)
-        return [conv, nn.ReLU()], extent, self.channels
+        norm = [nn.BatchNorm2d(self.channels)] if self.batch_norm else []
+        return [conv, *norm, nn.ReLU()], extent, self.channels
 
     def narrowed(self, divisor: int) -> Conv:
         return self._replace(channels=self.channels // divisor)

@@ -2,6 +2,7 @@
 
 vgg_a, vgg_b, vgg_d and vgg_e are also called vgg11, vgg13, vgg16 and vgg19, after their layers with weights. vgg_a_lrn is A
 with local response normalisation after conv1; vgg_c has 1x1 convolutions where D has the third 3x3 one of a block.
+vgg11_bn ... vgg19_bn, torchvision's, have batch normalisation between each convolution and its ReLU.
 
 From 64 pixels on a network has its published form. From 28 to 63 pixels it has a small form that a CPU trains in minutes: a
 quarter of the filters, hidden layers of 512, and no pools after blocks 4 and 5, which such an image does not last for.
@@ -41,7 +42,7 @@ BLOCKS = {
 }
 
 
-def form_of(configuration: str, image_size: int) -> Form:
+def form_of(configuration: str, image_size: int, batch_norm: bool = False) -> Form:
     """The rows of the table that images of this size are for."""
     full = image_size >= SMALLEST_FULL_IMAGE
     pools, divisor = (5, 1) if full else (3, 4)
@@ -49,7 +50,7 @@ def form_of(configuration: str, image_size: int) -> Form:
     for number, block in enumerate(BLOCKS[configuration], start=1):
         rows += [Conv(row) if isinstance(row, int) else row for row in block]
         rows += [POOL] if number <= pools else []
-    rows = narrow(rows, divisor)
+    rows = narrow([row._replace(batch_norm=batch_norm) if isinstance(row, Conv) else row for row in rows], divisor)
     return Form("full", rows, hidden=4096) if full else Form("small", rows, hidden=512)
 
 
@@ -66,8 +67,8 @@ def _normal(std: float):
 INITIALIZERS = {"he": he, "paper": _normal(std=0.1), "paper-0.01": _normal(std=0.01)}
 
 
-def _constructor(name: str, configuration: str):
-    doc = f"""VGG, configuration {configuration.upper().replace("_", "-")}.
+def _constructor(name: str, configuration: str, batch_norm: bool = False):
+    doc = f"""VGG, configuration {configuration.upper().replace("_", "-")}{", with batch normalisation" * batch_norm}.
 
     num_classes, in_channels  of the data
     image_size  pixels of its square images: 224 as published, any size from 64 on, and from 28 to 63 the small form that
@@ -83,7 +84,7 @@ def _constructor(name: str, configuration: str):
     """
 
     def make(name: str, options: dict) -> Network:
-        return with_hidden_layers(name, form_of(configuration, options["image_size"]), options)
+        return with_hidden_layers(name, form_of(configuration, options["image_size"], batch_norm), options)
 
     return constructor(name, make, INITIALIZERS, doc, dropout=0.5)
 
@@ -98,3 +99,7 @@ vgg11 = _constructor("vgg11", "a")
 vgg13 = _constructor("vgg13", "b")
 vgg16 = _constructor("vgg16", "d")
 vgg19 = _constructor("vgg19", "e")
+vgg11_bn = _constructor("vgg11_bn", "a", batch_norm=True)
+vgg13_bn = _constructor("vgg13_bn", "b", batch_norm=True)
+vgg16_bn = _constructor("vgg16_bn", "d", batch_norm=True)
+vgg19_bn = _constructor("vgg19_bn", "e", batch_norm=True)
