@@ -1,7 +1,7 @@
 """The ladder of float32 matrix products, rung by rung, on a device of kernels ("cuda"; "emulated" shows only that it runs).
 
 The products are those of AlexNet's convolutions and fully connected layers, c (M, N) = a (M, K) b (N, K)^T, a row of c an
-output pixel or an image; PyTorch multiplies beside each rung.
+output pixel or an image; PyTorch multiplies beside each rung. With --ladder, one square product on each rung, as a picture.
 """
 
 import numpy as np
@@ -9,9 +9,11 @@ import torch
 from harness import Session, device_place, gradient_of
 from layers import layers
 
-from minicnn import nn
+from minicnn import nn, plots
 from minicnn.shapes import AUTOMATIC, ConvShape, GemmShape, Layout
 from minicnn.tensor import Accumulate
+
+LADDER_SIDE, EMULATED_LADDER_SIDE = 4096, 128
 
 RUNGS = ("gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized")
 
@@ -39,24 +41,57 @@ def contender(session: Session, rung: str, a, b, c, shape: GemmShape):
     return lambda: getattr(kernels, rung)(*arguments)
 
 
+def race(session: Session, name: str, m: int, n: int, k: int) -> None:
+    """One product on every rung, each checked first."""
+    a, b = gradient_of((m, k)), gradient_of((n, k))
+    theirs = [torch.from_numpy(v).to(device_place(session.device)) for v in (a, b)]
+    expected = (theirs[0] @ theirs[1].T).cpu().numpy()
+    ours = [session.device.array(v) for v in (a, b)]
+    for rung in RUNGS:
+        c = session.device.empty((m, n))
+        multiply = contender(session, rung, *ours, c, GemmShape(m, n, k, k, k, n))
+        multiply()
+        np.testing.assert_allclose(session.device.to_numpy(c), expected, rtol=1e-3, atol=1e-3 * np.sqrt(k))
+        rivals = {"torch": lambda: theirs[0] @ theirs[1].T}
+        session.race(name, rung, [(m, k), (n, k)], multiply, rivals, 2 * m * n * k, 4 * (m * k + n * k + m * n))
+
+
+def draw_ladder(session: Session, path: str) -> None:
+    """The picture says whose time it is: that of the emulation tells nothing of a GPU."""
+    on_gpu = device_place(session.device) == "cuda"
+    side = LADDER_SIDE if on_gpu else EMULATED_LADDER_SIDE
+    race(session, f"{side} x {side} x {side}", side, side, side)
+    rungs = {row["pass"]: row["gflops"] for row in session.rows}
+    fastest = max(session.rows, key=lambda row: row["gflops"])
+    if on_gpu:
+        rivals = {"PyTorch (cuBLAS, float32)": 2e-6 * side**3 / fastest["rival_ms"]}
+        plots.ladder(
+            rungs,
+            rivals,
+            path,
+            f"c = a b, float32, {side} x {side} x {side}, {torch.cuda.get_device_name()}",
+            "GFLOP/s",
+        )
+    else:
+        title = f"c = a b, float32, {side} x {side} x {side}: the CPU's time for emulating each rung"
+        plots.ladder(rungs, {}, path, title, "GFLOP/s of the emulation on this CPU; of a GPU this says nothing")
+
+
 def main() -> None:
-    session = Session("gemm")
+    session = Session(
+        "gemm",
+        lambda parser: parser.add_argument(
+            "--ladder", nargs="?", const="ladder.png", metavar="PNG", help="draw the rungs, at one square product"
+        ),
+    )
     if session.device.kernels is None:
         raise SystemExit(f"bench gemm: the ladder is made of CUDA kernels, {session.device.name!r} has none")
-    for name, m, n, k in products(session.batch):
-        if session.only not in name:
-            continue
-        a, b = gradient_of((m, k)), gradient_of((n, k))
-        theirs = [torch.from_numpy(v).to(device_place(session.device)) for v in (a, b)]
-        expected = (theirs[0] @ theirs[1].T).cpu().numpy()
-        ours = [session.device.array(v) for v in (a, b)]
-        for rung in RUNGS:
-            c = session.device.empty((m, n))
-            multiply = contender(session, rung, *ours, c, GemmShape(m, n, k, k, k, n))
-            multiply()
-            np.testing.assert_allclose(session.device.to_numpy(c), expected, rtol=1e-3, atol=1e-3 * np.sqrt(k))
-            rivals = {"torch": lambda theirs=theirs: theirs[0] @ theirs[1].T}
-            session.race(name, rung, [(m, k), (n, k)], multiply, rivals, 2 * m * n * k, 4 * (m * k + n * k + m * n))
+    if session.arguments.ladder:
+        draw_ladder(session, session.arguments.ladder)
+    else:
+        for name, m, n, k in products(session.batch):
+            if session.only in name:
+                race(session, name, m, n, k)
     session.close()
 
 

@@ -123,14 +123,15 @@ def check(case: Case, which: str, ours: list[np.ndarray], theirs: list[np.ndarra
 class Session:
     """The command line of a benchmark, the device's ceilings, and the rows measured so far."""
 
-    def __init__(self, op: str):
+    def __init__(self, op: str, add_arguments: Callable = lambda parser: None):
         parser = argparse.ArgumentParser(description=f"{op}: checked, then timed against PyTorch")
         parser.add_argument("--device", default="auto")
         parser.add_argument("--batch", type=int, default=None, help="images (128 on cuda, 16 elsewhere)")
         parser.add_argument("--rounds", type=int, default=9)
         parser.add_argument("--only", default="", help="cases whose name contains this")
         parser.add_argument("--out", default=None, help="a CSV file to write (benchmarks/results/...)")
-        arguments = parser.parse_args()
+        add_arguments(parser)
+        self.arguments = arguments = parser.parse_args()
         self.op, self.rounds, self.only, self.out = op, arguments.rounds, arguments.only, arguments.out
         torch.set_num_threads(os.cpu_count() or 1)
         self.device = backend.device(arguments.device)

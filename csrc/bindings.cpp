@@ -97,6 +97,17 @@ struct Parameter<Accumulate> {
 };
 
 template <>
+struct Parameter<Activation> {
+  using Python = int;
+  static constexpr const char* name = "activation";
+  static Activation convert(int value) {
+    if (value != 0 && value != 1)
+      throw py::value_error("activation is 0 (none) or 1 (relu), not " + std::to_string(value));
+    return Activation(value);
+  }
+};
+
+template <>
 struct Parameter<SgdRule> {
   using Python = int;
   static constexpr const char* name = "sgd_rule";
@@ -240,12 +251,12 @@ void bind_kernels(py::module_& m) {
   bind(m, "clip_scale", clip_scale);
   bind(m, "clip_squares", clip_squares);
   bind(m, "clip_workspace", clip_workspace);
-  bind(m, "conv2d_implicit_backward_input", conv2d_implicit_backward_input);
-  bind(m, "conv2d_implicit_backward_input_workspace", conv2d_implicit_backward_input_workspace);
-  bind(m, "conv2d_implicit_backward_weight", conv2d_implicit_backward_weight);
-  bind(m, "conv2d_implicit_backward_weight_workspace", conv2d_implicit_backward_weight_workspace);
-  bind(m, "conv2d_implicit_forward", conv2d_implicit_forward);
-  bind(m, "conv2d_implicit_forward_workspace", conv2d_implicit_forward_workspace);
+  bind(m, "conv2d_backward_input", conv2d_backward_input);
+  bind(m, "conv2d_backward_input_workspace", conv2d_backward_input_workspace);
+  bind(m, "conv2d_backward_weight", conv2d_backward_weight);
+  bind(m, "conv2d_backward_weight_workspace", conv2d_backward_weight_workspace);
+  bind(m, "conv2d_forward", conv2d_forward);
+  bind(m, "conv2d_forward_workspace", conv2d_forward_workspace);
   bind(m, "cross_entropy_backward", cross_entropy_backward);
   bind(m, "cross_entropy_forward", cross_entropy_forward);
   bind(m, "cross_entropy_reduce", cross_entropy_reduce);
@@ -348,6 +359,7 @@ void bind_probes(py::module_ m) {
   bind(m, "start_order", probes::start_order);
   bind(m, "sum_by_parity", probes::sum_by_parity);
   bind(m, "throw_in_thread", probes::throw_in_thread);
+  bind(m, "transpose", probes::transpose);
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
   bind(m, "wait_for_each_other", probes::wait_for_each_other);

@@ -57,25 +57,28 @@ enum class Layout : int {
   tn = 2,  // a (k, m), b (k, n)
 };
 
-// Convolution: x, dx (N, H, W, C), w, dw (K, R, S, C / groups), bias (K) or null, y, dy (N, P, Q, K) float32.
-// `workspace` is room for as many floats as the function of that name says. Implicit is the product, im2col the rung
-// below it.
-void conv2d_implicit_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
-                             ConvShape shape, Schedule schedule, Stream stream);
-void conv2d_implicit_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
-                                    ConvShape shape, Schedule schedule, Stream stream);
-void conv2d_implicit_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate,
-                                     float* workspace, ConvShape shape, Schedule schedule, Stream stream);
-int64_t conv2d_implicit_forward_workspace(ConvShape shape, Schedule schedule);
-int64_t conv2d_implicit_backward_input_workspace(ConvShape shape, Schedule schedule);
-int64_t conv2d_implicit_backward_weight_workspace(ConvShape shape, Schedule schedule);
+// Convolution: x, dx (N, H, W, C), w, dw (K, R, S, C / groups), bias, dbias (K), y, dy (N, P, Q, K) float32. Null is
+// allowed for bias, for mask, and for one of dw and dbias. `mask` (N, H, W, C) is the y of the ReLU that made x, where
+// dx is to be the gradient of what that ReLU was given: dx (+)= mask <= 0 ? 0 : value. `workspace` is room for as many
+// floats as the function of that name says. conv2d is the product, conv2d_im2col the rung below it.
+void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
+                    float* workspace, ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
+                           float* workspace, ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
+                            Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule schedule,
+                            Stream stream);
+int64_t conv2d_forward_workspace(ConvShape shape, Schedule schedule);
+int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule schedule);
+int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule schedule);
 
-void conv2d_im2col_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
-                           ConvShape shape, Schedule schedule, Stream stream);
-void conv2d_im2col_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
-                                  ConvShape shape, Schedule schedule, Stream stream);
-void conv2d_im2col_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* workspace,
-                                   ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_im2col_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
+                           float* workspace, ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_im2col_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
+                                  float* workspace, ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_im2col_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
+                                   Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule schedule,
+                                   Stream stream);
 int64_t conv2d_im2col_forward_workspace(ConvShape shape, Schedule schedule);
 int64_t conv2d_im2col_backward_input_workspace(ConvShape shape, Schedule schedule);
 int64_t conv2d_im2col_backward_weight_workspace(ConvShape shape, Schedule schedule);
@@ -93,13 +96,14 @@ void gemm_3_register(const float* a, const float* b, const float* bias, float* c
 void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
                        Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
 
-// Linear: x, dx (n, c), weight, dweight (k, c), bias (k) or null, y, dy (n, k) float32; workspace as above.
-void linear_forward(const float* x, const float* weight, const float* bias, float* y, float* workspace, int n, int c,
-                    int k, Stream stream);
-void linear_backward_input(const float* dy, const float* weight, float* dx, Accumulate accumulate, float* workspace,
-                           int n, int c, int k, Stream stream);
-void linear_backward_weight(const float* dy, const float* x, float* dweight, Accumulate accumulate, float* workspace,
-                            int n, int c, int k, Stream stream);
+// Linear: x, dx, mask (n, c), weight, dweight (k, c), bias, dbias (k), y, dy (n, k) float32; activation, mask, nulls
+// and workspace as in convolution.
+void linear_forward(const float* x, const float* weight, const float* bias, Activation activation, float* y,
+                    float* workspace, int n, int c, int k, Stream stream);
+void linear_backward_input(const float* dy, const float* weight, const float* mask, float* dx, Accumulate accumulate,
+                           float* workspace, int n, int c, int k, Stream stream);
+void linear_backward_weight(const float* dy, const float* x, float* dweight, Accumulate accumulate, float* dbias,
+                            Accumulate accumulate_dbias, float* workspace, int n, int c, int k, Stream stream);
 int64_t linear_forward_workspace(int n, int c, int k);
 int64_t linear_backward_input_workspace(int n, int c, int k);
 int64_t linear_backward_weight_workspace(int n, int c, int k);

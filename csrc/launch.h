@@ -31,7 +31,8 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config, std::type
     const auto& [kernel, arguments] = *static_cast<const Call*>(opaque);
     std::apply(kernel, arguments);
   };
-  emulation::run_grid({config.op, config.grid, config.block, config.shared_bytes, run_thread, &call});
+  const auto* code = reinterpret_cast<const void*>(kernel);
+  emulation::run_grid({config.op, code, config.grid, config.block, config.shared_bytes, run_thread, &call});
 }
 
 #else

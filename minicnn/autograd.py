@@ -60,6 +60,7 @@ class Op:
     number = -1  # of its record in the graph, in order of creation
     released = False
     is_view = False  # whether y is the array of the first input in another shape
+    relu_within = False  # whether y went through ReLU before it was written
 
     def check(self, *inputs: Tensor) -> tuple[int, ...]:
         raise NotImplementedError
@@ -77,6 +78,7 @@ class Op:
         y = Tensor(y, self.device, recorded, self if recorded else None, alias_of=inputs[0] if self.is_view else None)
         if recorded:
             self.seen = [(x.writes, x.version, x.shape) for x in (*inputs, y)]
+            self.slot.mask = y.data if self.relu_within else None
         return y
 
     def _agree(self, inputs) -> None:
@@ -134,6 +136,13 @@ class Op:
     def grad_out(self, i: int) -> tuple[object, Accumulate]:
         """For kernels: (array of input i's gradient, overwrite or add); (None, overwrite) where none is wanted."""
         return self.slots[i].open() if self.needs_grad(i) else (None, Accumulate.overwrite)
+
+    def grad_mask(self, i: int):
+        """For kernels that can mask what they write to grad_out(i), and then do: the array that must be above 0 where the
+        gradient is not 0, y of the ReLU that input i came through; None where it came through none."""
+        slot = self.slots[i]
+        slot.unmasked -= slot.mask is not None
+        return slot.mask
 
     def grad_array(self, i: int):
         """For NumPy: the array that backward_numpy must overwrite with input i's gradient; None where none is wanted."""

@@ -69,13 +69,14 @@ def conv2d(
     padding: IntOrPair = 0,
     dilation: IntOrPair = 1,
     groups: int = 1,
+    activation: str | None = None,
 ) -> Tensor:
     """Cross-correlation of x (N, H, W, C) with weight (K, R, S, C/groups), plus bias (K,) -> (N, P, Q, K).
 
     P = floor((H + 2*padding - dilation*(R - 1) - 1) / stride) + 1, and Q likewise. Raises OpError that says what of x,
-    weight, bias and groups does not fit, and where no window fits.
+    weight, bias and groups does not fit, and where no window fits. activation "relu": max(that, 0), in the same pass.
     """
-    op = ops.Conv2d(stride, padding, dilation, groups)
+    op = ops.Conv2d(stride, padding, dilation, groups, activation)
     return op(x, weight) if bias is None else op(x, weight, bias)
 
 
@@ -104,9 +105,13 @@ def flatten(x: Tensor, start_dim: int = 1) -> Tensor:
     return x.flatten(start_dim)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight.T + bias: x (N, in), weight (out, in), bias (out,) -> (N, out). Raises OpError where they do not fit."""
-    return ops.Linear()(x, weight) if bias is None else ops.Linear()(x, weight, bias)
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
+    """x @ weight.T + bias: x (N, in), weight (out, in), bias (out,) -> (N, out). Raises OpError where they do not fit.
+
+    activation "relu": max(that, 0), in the same pass.
+    """
+    op = ops.Linear(activation)
+    return op(x, weight) if bias is None else op(x, weight, bias)
 
 
 def local_response_norm(

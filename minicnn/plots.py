@@ -1,4 +1,4 @@
-"""Pictures of a training run, where matplotlib is installed."""
+"""Pictures of a training run and of measurements, where matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -69,5 +69,26 @@ def filters(weight: np.ndarray, path: str | Path, title: str) -> None:
     axes = figure.subplots()
     axes.imshow(mosaic.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
+    axes.set_title(title, color=INK)
+    figure.savefig(path)
+
+
+def ladder(rungs: dict[str, float], rivals: dict[str, float], path: str | Path, title: str, unit: str) -> None:
+    """A bar for each rung's rate, in `unit`, with how many times the rung below it is; a line for each rival's."""
+    figure = _figure(7, 0.5 * len(rungs) + 1.6)
+    axes = figure.subplots()
+    names, rates = list(rungs), list(rungs.values())
+    axes.barh(names, rates, color=LEARNED, height=0.6)
+    for i, rate in enumerate(rates):
+        gain = f"  {rate / rates[i - 1]:.1f}x" if i else ""
+        axes.annotate(f" {rate:.3g}{gain}", (rate, i), va="center", color=INK)
+    for name, rate in rivals.items():
+        axes.axvline(rate, color=HELD_OUT, linewidth=1, label=f"{name}: {rate:.3g}")
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.25 * max(*rates, *rivals.values()))
+    axes.set_xlabel(unit)
+    axes.spines[["top", "right"]].set_visible(False)
+    if rivals:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.25))
     axes.set_title(title, color=INK)
     figure.savefig(path)

@@ -20,13 +20,16 @@ class GradSlot:
 
     `array` is allocated by the first writer, or bound beforehand to a view of an arena. A stale slot holds old or no
     contents: the next writer overwrites it, a reader finds zeros. So clearing costs nothing.
+
+    Where an op put ReLU's output y there itself, `mask` is y: the gradient counts only where y is above 0. `unmasked` of
+    the writers did not see to it.
     """
 
-    __slots__ = ("array", "device", "dtype", "shape", "stale")
+    __slots__ = ("array", "device", "dtype", "mask", "shape", "stale", "unmasked")
 
     def __init__(self, device, shape: tuple[int, ...], dtype: np.dtype, array=None):
         self.device, self.shape, self.dtype, self.array = device, shape, dtype, array
-        self.stale = True
+        self.stale, self.mask, self.unmasked = True, None, 0
 
     def open(self) -> tuple[object, Accumulate]:
         """(array, how to write into it), for exactly one writer, who must write all of it."""
@@ -34,6 +37,7 @@ class GradSlot:
             self.array = self.device.empty(self.shape, self.dtype)
         accumulate = Accumulate.overwrite if self.stale else Accumulate.add
         self.stale = False
+        self.unmasked += 1
         return self.array, accumulate
 
     def adopt(self, array) -> bool:
@@ -42,6 +46,7 @@ class GradSlot:
         if self.array is not None:
             return False
         self.array, self.stale = array, False
+        self.unmasked += 1
         return True
 
     def read(self):

@@ -29,8 +29,8 @@ class Case:
 
     @property
     def known_to_torch(self) -> bool:
-        """PyTorch refuses padding of more than half the window, and empty batches of some poolings."""
-        return all(2 * padding <= size for _, size, _, padding in self.axes) and self.x[0] > 0
+        """PyTorch refuses padding of more than half the window, and empty inputs of some poolings."""
+        return all(2 * padding <= size for _, size, _, padding in self.axes) and 0 not in self.x
 
     @property
     def leaves_no_window_empty(self) -> bool:
@@ -80,6 +80,9 @@ CASES = {
     "one_channel": Case((2, 5, 5, 1), 3, 2),
     "odd_channels": Case((2, 5, 5, 3), 3, 2),
     "more_images_than_a_thread_takes": Case((6, 5, 4, 4), 3, 2),
-    "past_one_block": Case((1, 11, 12, 12), 2, 1),
+    "several_images_past_one_block": Case((3, 11, 12, 12), 2, 1),
     "empty_batch": Case((0, 6, 6, 4), 3, 2),
+    "no_rows_but_padding": Case((2, 0, 5, 4), 2, 1, 1),
+    "no_columns_but_padding": Case((2, 5, 0, 4), 2, 1, 1),
+    "no_channels": Case((2, 5, 6, 0), 3, 2),
 }

@@ -12,6 +12,7 @@
 #include "emulation/detector/order.h"
 #include "emulation/memory.h"
 #include "emulation/options.h"
+#include "emulation/recording.h"
 
 namespace minicnn::emulation {
 
@@ -41,6 +42,19 @@ inline pybind11::dict configuration() {
                         pybind11::arg("asynchrony") = ASYNCHRONIES[size_t(now.asynchrony)]);
 }
 
+// (launches, accesses): tuples (op, kernel, grid, block, shared_bytes), and a SharedAccess after the other as bytes.
+inline pybind11::tuple stop_recording_for_python() {
+  const Recording recording = stop_recording();
+  pybind11::list launches;
+  const auto triple = [](const dim3& size) { return pybind11::make_tuple(size.x, size.y, size.z); };
+  for (const RecordedLaunch& launch : recording.launches)
+    launches.append(
+        pybind11::make_tuple(launch.op, launch.kernel, triple(launch.grid), triple(launch.block), launch.shared_bytes));
+  const auto& accesses = recording.accesses;
+  return pybind11::make_tuple(launches, pybind11::bytes(reinterpret_cast<const char*>(accesses.data()),
+                                                        accesses.size() * sizeof(SharedAccess)));
+}
+
 inline void bind_emulation(pybind11::module_& m) {
   m.attr("checked") = CHECKED;
   m.def("allocate", [](size_t bytes) { return reinterpret_cast<uintptr_t>(allocate(bytes)); });
@@ -48,6 +62,8 @@ inline void bind_emulation(pybind11::module_& m) {
   m.def("check_guards", check_guards);
   m.def("mark_written",
         [](uintptr_t address, size_t bytes) { mark_written(reinterpret_cast<const void*>(address), bytes); });
+  m.def("start_recording", start_recording);
+  m.def("stop_recording", stop_recording_for_python);
   m.def("configuration", configuration);
   m.def("configure", configure, pybind11::arg("order") = "forward", pybind11::arg("seed") = 0,
         pybind11::arg("workers") = 1, pybind11::arg("asynchrony") = "late");

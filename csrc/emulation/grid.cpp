@@ -13,6 +13,7 @@
 
 #include "emulation/detector/detector.h"
 #include "emulation/faults.h"
+#include "emulation/recording.h"
 #include "emulation/worker.h"
 
 namespace minicnn::emulation {
@@ -103,6 +104,7 @@ class Grid {
 
 void run_grid(const Launch& launch) {
   check_limits(launch);
+  if (recording) record(launch);
   Grid grid(launch);
   const size_t workers = grid.workers();
   worker(workers - 1);  // all exist before the first starts

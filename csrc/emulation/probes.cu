@@ -22,6 +22,13 @@ __global__ void reverse_kernel(const float* x, float* y) {
   y[threadIdx.x] = shared.values[blockDim.x - 1 - threadIdx.x];
 }
 
+__global__ void transpose_kernel(const float* x, float* y, int pitch) {
+  float* const shared = &shared_memory<float>();
+  for (int row = 0; row < WARP_SIZE; ++row) shared[row * pitch + threadIdx.x] = x[row * WARP_SIZE + threadIdx.x];
+  __syncthreads();
+  for (int row = 0; row < WARP_SIZE; ++row) y[row * WARP_SIZE + threadIdx.x] = shared[threadIdx.x * pitch + row];
+}
+
 __global__ void start_order_kernel(int* y, int* counter) {
   y[blockIdx.x * blockDim.x + threadIdx.x] = atomicAdd(counter, 1);
   __syncthreads();
@@ -253,6 +260,16 @@ void reverse_without_barrier(const float* x, float* y, int count, Stream stream)
   launch(reverse_kernel<false>,
          {.op = "reverse", .grid = 1, .block = unsigned(count), .shared_bytes = sizeof(Values), .stream = stream}, x,
          y);
+}
+
+void transpose(const float* x, float* y, int pitch, Stream stream) {
+  launch(transpose_kernel,
+         {.op = "transpose",
+          .grid = 1,
+          .block = WARP_SIZE,
+          .shared_bytes = WARP_SIZE * pitch * sizeof(float),
+          .stream = stream},
+         x, y, pitch);
 }
 
 void start_order(int* y, int* counter, int blocks, int threads, Stream stream) {

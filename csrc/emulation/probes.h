@@ -10,6 +10,9 @@ namespace minicnn::probes {
 void reverse(const float* x, float* y, int count, Stream stream);
 void reverse_without_barrier(const float* x, float* y, int count, Stream stream);
 
+// One warp: y (32, 32) is the transpose of x, by way of shared memory whose rows lie `pitch` floats apart.
+void transpose(const float* x, float* y, int pitch, Stream stream);
+
 // y[i]: the number of threads that started before thread i of the grid did.
 void start_order(int* y, int* counter, int blocks, int threads, Stream stream);
 

@@ -25,6 +25,7 @@ inline uint64_t volume(const dim3& size) { return uint64_t(size.x) * size.y * si
 // One kernel launch.
 struct Launch {
   const char* op;
+  const void* kernel;  // its code
   dim3 grid, block;
   size_t shared_bytes;
   void (*run_thread)(const void* call);  // calls the kernel once, for the CUDA thread that is current

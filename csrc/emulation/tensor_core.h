@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string>
 
+#include "emulation/detector/order.h"
+#include "emulation/recording.h"
 #include "emulation/runtime.h"
 
 namespace minicnn::emulation {
@@ -53,6 +55,7 @@ void load_matrices(const char* name, uint32_t (&registers)[MATRICES], const void
         }
   };
   synchronize_warp(name, ~0u, hand_out, &mine, where);
+  if (CHECKED && current().linear % 32 < 8 * MATRICES) record_row(row);
   for (int matrix = 0; matrix < MATRICES; ++matrix) {
     const auto [first, second] = mine.elements[matrix];
     if constexpr (TRANSPOSED)

@@ -2,13 +2,19 @@
 //
 // Rung 4 is the fastest float32 kernel for every size and layout; the rungs below it are there to be read and measured.
 // A tensor-core rung will be chosen here, by the precision asked for.
+#include "gemm/gemm.h"
 #include "gemm/schedule.h"
 
 namespace minicnn {
 
+void fused_gemm(const float* a, const float* b, float* c, float* workspace, GemmShape shape, Layout layout,
+                const Epilogue& epilogue, Schedule schedule, Stream stream) {
+  gemm_4_fused(a, b, c, workspace, shape, layout, epilogue, schedule, stream);
+}
+
 void gemm(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape, Layout layout,
           Accumulate accumulate, Schedule schedule, Stream stream) {
-  gemm_4_vectorized(a, b, bias, c, workspace, shape, layout, accumulate, schedule, stream);
+  fused_gemm(a, b, c, workspace, shape, layout, {.bias = bias, .accumulate = accumulate}, schedule, stream);
 }
 
 int64_t gemm_workspace(GemmShape shape, Schedule schedule) {

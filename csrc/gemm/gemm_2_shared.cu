@@ -5,7 +5,7 @@
 // a (m, k) or (k, m), b (k, n) or (n, k), bias (n) or null, c (m, n) float32; rows lda, ldb, ldc apart.
 //
 // A block owns a TILE x TILE tile of c, a thread one element of it.
-// Grid ceil(m / 16) x ceil(n / 16), block 16 x 16 threads, 2,304 bytes shared.
+// Grid ceil(m / 16) x ceil(n / 16), block 16 x 16 threads, at most 2,304 bytes shared.
 // FLOPs an element of c: 2k. Bytes from global memory: k / 2, a sixteenth of rung 1's requests.
 //
 // Idea: a block brings 16 columns of a and 16 rows of b into shared memory once, and each serves 16 threads. The copy
@@ -22,14 +22,16 @@ namespace {
 
 constexpr int TILE = 16, THREADS = TILE * TILE;
 
+template <class A, class B>
 struct Storage {
-  Slice<TILE, TILE> a, b;
+  Slice<TILE, TILE, A::along> a;
+  Slice<TILE, TILE, B::along> b;
 };
 
 template <class A, class B>
 __global__ void __launch_bounds__(THREADS)
     gemm_2_shared_kernel(A a, B b, const float* bias, float* c, GemmShape shape, Accumulate accumulate) {
-  Storage& shared = shared_memory<Storage>();
+  auto& shared = shared_memory<Storage<A, B>>();
   const int thread = threadIdx.y * TILE + threadIdx.x;
   const int first_row = blockIdx.x * TILE, first_column = blockIdx.y * TILE;
   float sum = 0.0f;
@@ -55,7 +57,7 @@ void gemm_2_shared(const float* a, const float* b, const float* bias, float* c, 
            {.op = "gemm_2_shared",
             .grid = dim3(ceil_div(shape.m, TILE), ceil_div(shape.n, TILE)),
             .block = dim3(TILE, TILE),
-            .shared_bytes = sizeof(Storage),
+            .shared_bytes = sizeof(Storage<decltype(a_operand), decltype(b_operand)>),
             .stream = stream},
            a_operand, b_operand, bias, c, shape, accumulate);
   });

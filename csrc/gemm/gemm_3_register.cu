@@ -5,7 +5,7 @@
 // a (m, k) or (k, m), b (k, n) or (n, k), bias (n) or null, c (m, n) float32; rows lda, ldb, ldc apart.
 //
 // A block owns a 64 x 64 tile of c, a thread the 4 x 4 elements (row + 16 i, column + 16 j) of it.
-// Grid ceil(m / 64) x ceil(n / 64), block 16 x 16 threads, 8,448 bytes shared.
+// Grid ceil(m / 64) x ceil(n / 64), block 16 x 16 threads, at most 8,448 bytes shared.
 // FLOPs an element of c: 2k. Bytes from global memory: k / 8.
 //
 // Idea: the four elements of a and the four of b that a thread reads serve sixteen multiply-adds instead of four. They
@@ -22,11 +22,14 @@ namespace {
 
 constexpr int TILE = 64, DEPTH = 16, SIDE = 16, THREADS = SIDE * SIDE, EACH = TILE / SIDE;
 
+template <class A, class B>
 struct Storage {
-  Slice<TILE, DEPTH> a, b;
+  Slice<TILE, DEPTH, A::along> a;
+  Slice<TILE, DEPTH, B::along> b;
 };
 
-__device__ void multiply_slices(const Storage& shared, float (&sums)[EACH][EACH]) {
+template <class Slices>
+__device__ void multiply_slices(const Slices& shared, float (&sums)[EACH][EACH]) {
   for (int k = 0; k < DEPTH; ++k) {
     float a[EACH], b[EACH];
     for (int i = 0; i < EACH; ++i) a[i] = shared.a.at[k][threadIdx.y + SIDE * i];
@@ -39,7 +42,7 @@ __device__ void multiply_slices(const Storage& shared, float (&sums)[EACH][EACH]
 template <class A, class B>
 __global__ void __launch_bounds__(THREADS)
     gemm_3_register_kernel(A a, B b, const float* bias, float* c, GemmShape shape, Accumulate accumulate) {
-  Storage& shared = shared_memory<Storage>();
+  auto& shared = shared_memory<Storage<A, B>>();
   const int thread = threadIdx.y * SIDE + threadIdx.x;
   const int first_row = blockIdx.x * TILE, first_column = blockIdx.y * TILE;
   float sums[EACH][EACH] = {};
@@ -68,7 +71,7 @@ void gemm_3_register(const float* a, const float* b, const float* bias, float* c
            {.op = "gemm_3_register",
             .grid = dim3(ceil_div(shape.m, TILE), ceil_div(shape.n, TILE)),
             .block = dim3(SIDE, SIDE),
-            .shared_bytes = sizeof(Storage),
+            .shared_bytes = sizeof(Storage<decltype(a_operand), decltype(b_operand)>),
             .stream = stream},
            a_operand, b_operand, bias, c, shape, accumulate);
   });

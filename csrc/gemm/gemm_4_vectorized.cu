@@ -1,6 +1,6 @@
 // GEMM, rung 4: 16-byte accesses, and the next slice on its way while this one is multiplied.
 //
-// c[i,j] (+)= bias[j] + sum over k of op(a)[i,k] op(b)[k,j]
+// c[i,j] (+)= bias[j] + sum over k of op(a)[i,k] op(b)[k,j];   gemm_4_fused: with all of operand.h's epilogue
 //
 // a (m, k) or (k, m), b (k, n) or (n, k), bias (n) or null, c (m, n) float32; rows lda, ldb, ldc apart.
 // workspace (splits, m, n) float32 where the reduction is cut.
@@ -17,6 +17,7 @@
 //
 // Assumes nothing of alignment or sizes: off a 16-byte boundary, and at tails, the accesses are 4 bytes wide.
 // Source of the idea: the vectorised and double-buffered kernels of Boehm 2022, "How to optimize a CUDA matmul kernel".
+#include "gemm/gemm.h"
 #include "gemm/schedule.h"
 #include "launch.h"
 
@@ -33,9 +34,9 @@ __global__ void __launch_bounds__(tile_threads<TILE>())  // a second block's wor
   multiply_slices<TILE>(matrix_cursor<TILE, ACCESS>(a, first_row, part.first_k, k),
                         matrix_cursor<TILE, ACCESS>(b, first_column, part.first_k, k), part.slices,
                         shared_memory<TileStorage<TILE>>(), sums);
-  add_bias(sums, c.bias, first_column, b.extent);
-  write_tile<TILE>(sums, MatrixRows{c.result + blockIdx.z * c.part_stride, pitch}, c.accumulate, first_row, a.extent,
-                   first_column, b.extent);
+  finish_sums(sums, c.epilogue.bias, c.epilogue.activation, first_column, b.extent);
+  write_tile<TILE>(sums, c.result, c.epilogue.mask, c.epilogue.accumulate,
+                   MatrixRows{blockIdx.z * c.part_stride, pitch}, first_row, a.extent, first_column, b.extent);
 }
 
 template <Along ALONG>
@@ -46,13 +47,13 @@ bool lies_in_quads(const Operand<ALONG>& operand, int k) {
 
 }  // namespace
 
-void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
-                       Layout layout, Accumulate accumulate, Schedule schedule, Stream stream) {
+void gemm_4_fused(const float* a, const float* b, float* c, float* workspace, GemmShape shape, Layout layout,
+                  const Epilogue& epilogue, Schedule schedule, Stream stream) {
   const char* const op = "gemm_4_vectorized";
   const Product product{shape.m, shape.n, shape.k, 1};
   schedule = choose_schedule(op, product, schedule);
   if (shape.m == 0 || shape.n == 0) return;
-  const Destination target = destination(c, workspace, product.m * product.n, bias, accumulate, schedule);
+  const Destination target = destination(c, workspace, product.m * product.n, epilogue, schedule);
   const int64_t pitch = schedule.splits == 1 ? shape.ldc : shape.n;
   with_operands(a, b, shape, layout, [&](auto a_operand, auto b_operand) {
     const bool quads = lies_in_quads(a_operand, shape.k) && lies_in_quads(b_operand, shape.k);
@@ -62,8 +63,12 @@ void gemm_4_vectorized(const float* a, const float* b, const float* bias, float*
                           a_operand, b_operand, target, pitch, shape.k);
                  });
   });
-  if (schedule.splits > 1)
-    sum_parts(op, workspace, schedule.splits, shape.m, shape.n, bias, c, shape.ldc, accumulate, stream);
+  if (schedule.splits > 1) sum_parts(op, workspace, schedule.splits, shape.m, shape.n, epilogue, c, shape.ldc, stream);
+}
+
+void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
+                       Layout layout, Accumulate accumulate, Schedule schedule, Stream stream) {
+  gemm_4_fused(a, b, c, workspace, shape, layout, {.bias = bias, .accumulate = accumulate}, schedule, stream);
 }
 
 }  // namespace minicnn

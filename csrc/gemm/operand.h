@@ -34,6 +34,16 @@ void with_operands(const float* a, const float* b, const GemmShape& shape, Layou
   if (layout == Layout::tn) use(a_transposed, b_plain);
 }
 
+// What becomes of a finished sum on its way to memory:
+//
+//   result (+)= mask <= 0 ? 0 : activation(sum + bias)
+struct Epilogue {
+  const float* bias = nullptr;  // one for each column of the result; or null
+  Activation activation = Activation::none;
+  const float* mask = nullptr;  // lies as the result does: y of the ReLU whose gradient this is; or null
+  Accumulate accumulate = Accumulate::overwrite;
+};
+
 // One element of c.
 __device__ inline void write_sum(float sum, const float* bias, int column, float* c, Accumulate accumulate) {
   if (bias != nullptr) sum += bias[column];

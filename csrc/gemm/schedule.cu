@@ -1,12 +1,13 @@
 // The sum over the parts of a reduction that was cut.
 //
-// result[i,j] (+)= bias[j] + parts[0,i,j] + parts[1,i,j] + ...     always in this order
+// sum[i,j] = bias[j] + parts[0,i,j] + parts[1,i,j] + ...     always in this order
+// result[i,j] (+)= mask[i,j] <= 0 ? 0 : activation(sum[i,j])
 //
-// parts (splits, m, n), bias (n) or null, result (m, n), rows `pitch` apart, float32.
+// parts (splits, m, n), bias (n) or null, result (m, n) and mask (m, n) or null, rows `pitch` apart, float32.
 //
 // A thread owns four neighbours of a row of the result.
 // Grid ceil(m * ceil(n / 4) / 256), block 256 threads, no shared memory.
-// Bytes an element: 4 * splits + 4, 4 more with Accumulate::add or a bias from afar; one addition a part: bound by
+// Bytes an element: 4 * splits + 4, 4 more with Accumulate::add and with a mask; one addition a part: bound by
 // memory bandwidth, where the parts have not stayed in the second-level cache.
 //
 // Assumes nothing of alignment: off a 16-byte boundary the accesses are 4 bytes wide.
@@ -35,24 +36,22 @@ int64_t count_parts(const Product& product, int64_t tiles, int64_t blocks_per_pr
   return max(int64_t(1), min(wanted, product.k / SHORTEST_PART));
 }
 
-__global__ void __launch_bounds__(THREADS)
-    sum_parts_kernel(const float* parts, int splits, int64_t m, int n, const float* bias, float* result, int64_t pitch,
-                     Accumulate accumulate) {
+__global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, int splits, int64_t m, int n,
+                                                            Epilogue epilogue, float* result, int64_t pitch) {
   const int quads = ceil_div(n, 4);
   const int64_t quad = int64_t(blockIdx.x) * THREADS + threadIdx.x, row = quad / quads;
   if (row >= m) return;
   const int column = 4 * int(quad % quads);
-  Vec4 sum = bias != nullptr ? load_vec4(bias, column, n) : Vec4{};
+  Vec4 sum = epilogue.bias != nullptr ? load_vec4(epilogue.bias, column, n) : Vec4{};
   for (int part = 0; part < splits; ++part) {
     const Vec4 value = load_vec4(parts + (part * m + row) * n, column, n);
     for (int i = 0; i < 4; ++i) sum.values[i] += value.values[i];
   }
-  float* const target = result + row * pitch;
-  if (accumulate == Accumulate::add) {
-    const Vec4 earlier = load_vec4(target, column, n);
-    for (int i = 0; i < 4; ++i) sum.values[i] += earlier.values[i];
-  }
-  store_vec4(target, column, n, sum);
+  if (epilogue.activation == Activation::relu)
+    for (float& value : sum.values) value = relu(value);
+  const int64_t first = row * pitch + column;
+  write_quad(sum, result + first, epilogue.mask != nullptr ? epilogue.mask + first : nullptr, epilogue.accumulate,
+             n - column);
 }
 
 }  // namespace
@@ -83,12 +82,12 @@ dim3 tile_grid(const char* op, const Product& product, Schedule schedule) {
   return dim3(unsigned(tiles), unsigned(product.batch), unsigned(schedule.splits));
 }
 
-void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const float* bias, float* result,
-               int64_t pitch, Accumulate accumulate, Stream stream) {
+void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const Epilogue& epilogue,
+               float* result, int64_t pitch, Stream stream) {
   const int64_t quads = m * ceil_div(n, 4);
   launch(sum_parts_kernel,
          {.op = op, .grid = unsigned(ceil_div(quads, int64_t(THREADS))), .block = THREADS, .stream = stream}, parts,
-         splits, m, n, bias, result, pitch, accumulate);
+         splits, m, n, epilogue, result, pitch);
 }
 
 }  // namespace minicnn

@@ -53,19 +53,20 @@ void launch_tiles(const char* op, const Product& product, Schedule schedule, Acc
 struct Destination {
   float* result;
   int64_t part_stride;
-  const float* bias;
-  Accumulate accumulate;
+  Epilogue epilogue;
 };
 
-inline Destination destination(float* result, float* workspace, int64_t elements, const float* bias,
-                               Accumulate accumulate, Schedule schedule) {
-  if (schedule.splits == 1) return {result, 0, bias, accumulate};
-  return {workspace, elements, nullptr, Accumulate::overwrite};
+// Of a cut reduction the parts go to the workspace as they are; sum_parts does the rest.
+inline Destination destination(float* result, float* workspace, int64_t elements, const Epilogue& epilogue,
+                               Schedule schedule) {
+  if (schedule.splits == 1) return {result, 0, epilogue};
+  return {workspace, elements, {}};
 }
 
-// result (m, n), rows `pitch` apart, (+)= bias (n) + parts[0] + parts[1] + ... in this order; parts (splits, m, n).
-void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const float* bias, float* result,
-               int64_t pitch, Accumulate accumulate, Stream stream);
+// result (m, n), rows `pitch` apart, (+)= the epilogue of parts[0] + parts[1] + ... in this order; parts (splits, m,
+// n).
+void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const Epilogue& epilogue,
+               float* result, int64_t pitch, Stream stream);
 
 // The slices of the reduction that belong to one of `splits` parts.
 struct PartOfReduction {

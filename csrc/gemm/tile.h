@@ -14,6 +14,7 @@
 // large one would leave processors idle or reach far over the result's edge. A tensor-core path replaces multiply_slice
 // and what a stage looks like, and keeps the cursors.
 #pragma once
+#include "device/relu.h"
 #include "device/vec4.h"
 #include "gemm/operand.h"
 
@@ -116,13 +117,16 @@ __device__ inline void multiply_slice(const float (&a)[TILE_K][TILE + 4], const 
   }
 }
 
-// sums += the product of the next `slices` slices of the operands. All threads of the block take part.
-template <int TILE, class ACursor, class BCursor>
+// sums += the product of the next `slices` slices of the operands, and see(quad) is called for each quad of a that this
+// thread brings. All threads of the block take part.
+template <int TILE, class ACursor, class BCursor, class See>
 __device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileStorage<TILE>& shared,
-                                       ThreadSums<TILE>& sums) {
+                                       ThreadSums<TILE>& sums, const See& see) {
   if (slices == 0) return;
-  store_quad<TILE, ACursor::along>(shared.a[0], a.load());
+  const Vec4 first_a = a.load();
+  store_quad<TILE, ACursor::along>(shared.a[0], first_a);
   store_quad<TILE, BCursor::along>(shared.b[0], b.load());
+  see(first_a);
   __syncthreads();
   int stage = 0;
   for (; slices > 1; --slices) {
@@ -133,53 +137,88 @@ __device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileSto
     stage = 1 - stage;  // which nobody reads any more: all have passed the barrier behind its last slice
     store_quad<TILE, ACursor::along>(shared.a[stage], next_a);
     store_quad<TILE, BCursor::along>(shared.b[stage], next_b);
+    see(next_a);
     __syncthreads();
   }
   multiply_slice<TILE>(shared.a[stage], shared.b[stage], sums);
 }
 
-// Rows of a plain matrix: where a tile's results go.
-struct MatrixRows {
-  float* first;
-  int64_t pitch;
-  __device__ float* operator()(int row) const { return first + row * pitch; }
-};
-
-// sums[i,j] += bias[j]; a bias of null is none.
-template <int TILE>
-__device__ inline void add_bias(ThreadSums<TILE>& sums, const float* bias, int first_column, int last_column) {
-  if (bias == nullptr) return;
-  for (int j = 0; j < ThreadSums<TILE>::COLUMNS; ++j) {
-    const int column = first_column + ThreadSums<TILE>::column(j);
-    const float value = column < last_column ? bias[column] : 0.0f;
-    for (int i = 0; i < ThreadSums<TILE>::ROWS; ++i) sums.values[i][j] += value;
-  }
+template <int TILE, class ACursor, class BCursor>
+__device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileStorage<TILE>& shared,
+                                       ThreadSums<TILE>& sums) {
+  multiply_slices<TILE>(a, b, slices, shared, sums, [](const Vec4&) {});
 }
 
-// rows(i)[j] (+)= sums[i,j], for all i < last_row and j < last_column of the tile at (first_row, first_column).
+// sums_of_rows[i] (+)= the sum over k of op(a)[i, k], for the tile's first `rows` rows: of the quads of a, which lie
+// along the outer index, each thread has added up those that it brought. All threads of the block take part.
+template <int TILE>
+__device__ inline void write_row_sums(const Vec4& brought, TileStorage<TILE>& shared, float* sums_of_rows,
+                                      Accumulate accumulate, int rows) {
+  __syncthreads();  // all have multiplied the last slice
+  store_quad<TILE, Along::outer>(shared.a[0], brought);
+  __syncthreads();
+  const int row = threadIdx.x;
+  if (row >= min(TILE, rows)) return;
+  float sum = 0.0f;
+  for (int k = 0; k < TILE_K; ++k) sum += shared.a[0][k][row];
+  write_sum(sum, nullptr, 0, sums_of_rows + row, accumulate);
+}
+
+// Rows of a plain matrix: how far from the result's start they begin.
+struct MatrixRows {
+  int64_t first, pitch;
+  __device__ int64_t operator()(int row) const { return first + row * pitch; }
+};
+
+// sums[i,j] = activation(sums[i,j] + bias[j]), where a bias of null is none: the part of the epilogue that reads
+// nothing of the result's size.
+template <int TILE>
+__device__ inline void finish_sums(ThreadSums<TILE>& sums, const float* bias, Activation activation, int first_column,
+                                   int last_column) {
+  using Sums = ThreadSums<TILE>;
+  if (bias != nullptr)
+    for (int j = 0; j < Sums::COLUMNS; ++j) {
+      const int column = first_column + Sums::column(j);
+      const float value = column < last_column ? bias[column] : 0.0f;
+      for (int i = 0; i < Sums::ROWS; ++i) sums.values[i][j] += value;
+    }
+  if (activation == Activation::relu)
+    for (auto& row : sums.values)
+      for (float& sum : row) sum = relu(sum);
+}
+
+// target (+)= mask <= 0 ? 0 : quad, for the first `count` of the four.
+__device__ inline void write_quad(Vec4 quad, float* target, const float* mask, Accumulate accumulate, int count) {
+  if (mask != nullptr) {
+    const Vec4 y = load_vec4(mask, 0, count);
+    for (int i = 0; i < 4; ++i) quad.values[i] = relu_gradient(quad.values[i], y.values[i]);
+  }
+  if (accumulate == Accumulate::add) {
+    const Vec4 earlier = load_vec4(target, 0, count);
+    for (int i = 0; i < 4; ++i) quad.values[i] += earlier.values[i];
+  }
+  store_vec4(target, 0, count, quad);
+}
+
+// result[offset_of(i) + j] (+)= mask[same] <= 0 ? 0 : sums[i,j], for all i < last_row and j < last_column of the tile
+// at (first_row, first_column).
 template <int TILE, class Rows>
-__device__ inline void write_tile(const ThreadSums<TILE>& sums, const Rows& rows, Accumulate accumulate, int first_row,
-                                  int last_row, int first_column, int last_column) {
+__device__ inline void write_tile(const ThreadSums<TILE>& sums, float* result, const float* mask, Accumulate accumulate,
+                                  const Rows& offset_of, int first_row, int last_row, int first_column,
+                                  int last_column) {
   using Sums = ThreadSums<TILE>;
 #pragma unroll  // the sums are registers, which no variable can index
   for (int i = 0; i < Sums::ROWS; ++i) {
     const int row = first_row + Sums::row(i);
     if (row >= last_row) continue;
-    float* const target = rows(row) + first_column;
-    const bool aligned = reinterpret_cast<uintptr_t>(target) % alignof(Vec4) == 0;
+    const int64_t offset = offset_of(row) + first_column;
 #pragma unroll
     for (int j = 0; j < Sums::COLUMNS; j += 4) {
       const int column = Sums::column(j), count = last_column - first_column - column;
       if (count <= 0) continue;
-      if (count >= 4 && aligned) {
-        Vec4& quad = *reinterpret_cast<Vec4*>(target + column);
-        Vec4 result = accumulate == Accumulate::add ? quad : Vec4{};
-        for (int e = 0; e < 4; ++e) result.values[e] += sums.values[i][j + e];
-        quad = result;
-      } else {
-        for (int e = 0; e < 4 && e < count; ++e)
-          target[column + e] = sums.values[i][j + e] + (accumulate == Accumulate::add ? target[column + e] : 0.0f);
-      }
+      const auto& quad = sums.values[i];
+      write_quad({quad[j], quad[j + 1], quad[j + 2], quad[j + 3]}, result + offset + column,
+                 mask != nullptr ? mask + offset + column : nullptr, accumulate, count);
     }
   }
 }

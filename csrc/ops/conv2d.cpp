@@ -5,14 +5,14 @@
 //
 // MINICNN_CONV=direct leaves all to the implicit GEMM: rounding of a plain sum, exact on small integers, and infinities
 // that stay where the formula has them.
-#include <cstdlib>
-#include <string_view>
-
 #include "check.h"
 #include "kernels.h"
 #include "native/implicit.h"
 #include "native/sum_rows.h"
 #include "native/winograd.h"
+
+#include <cstdlib>
+#include <string_view>
 
 namespace minicnn {
 namespace {
@@ -45,8 +45,7 @@ Algorithm choose_backward_input(const ConvShape& shape) { return choose(shape, s
 // Throws where 32 bits do not suffice for what the kernels count in them.
 void check_extents(const ConvShape& shape) {
   const auto below_2_31 = [](int64_t count, const char* what) {
-    check(count <= INT32_MAX, "conv2d",
-          std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
+    check(count <= INT32_MAX, "conv2d", std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
   };
   below_2_31(int64_t(shape.n) * shape.h * shape.w, "input pixels");
   below_2_31(int64_t(shape.n) * shape.p * shape.q, "output pixels");
@@ -57,63 +56,42 @@ void check_extents(const ConvShape& shape) {
 
 }  // namespace
 
-static int64_t conv2d_forward_workspace(ConvShape shape, Schedule) {
+int64_t conv2d_forward_workspace(ConvShape shape, Schedule) {
   return choose_forward(shape) == Algorithm::winograd ? winograd::forward_workspace(shape)
                                                       : implicit::forward_workspace(shape);
 }
 
-static int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule) {
+int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule) {
   return choose_backward_input(shape) == Algorithm::winograd ? winograd::backward_input_workspace(shape)
                                                              : implicit::backward_input_workspace(shape);
 }
 
-static int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule) {
+int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule) {
   return choose_forward(shape) == Algorithm::winograd ? winograd::backward_weight_workspace(shape)
                                                       : implicit::backward_weight_workspace(shape);
 }
 
-static void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
-                           float* workspace, ConvShape shape, Schedule, Stream) {
+void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
+                    float* workspace, ConvShape shape, Schedule, Stream) {
   check_extents(shape);
   const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::forward : implicit::forward;
   run(x, w, bias, activation, y, workspace, shape);
 }
 
-static void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
-                                  float* workspace, ConvShape shape, Schedule, Stream) {
+void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
+                           float* workspace, ConvShape shape, Schedule, Stream) {
   check_extents(shape);
   const auto run =
       choose_backward_input(shape) == Algorithm::winograd ? winograd::backward_input : implicit::backward_input;
   run(dy, w, mask, dx, accumulate, workspace, shape);
 }
 
-static void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
-                                   Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule, Stream) {
+void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
+                            Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule, Stream) {
   check_extents(shape);
   if (dw == nullptr) return sum_rows(dy, int64_t(shape.n) * shape.p * shape.q, shape.k, dbias, accumulate_dbias);
   const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::backward_weight : implicit::backward_weight;
   run(dy, x, dw, accumulate, dbias, accumulate_dbias, workspace, shape);
-}
-
-int64_t conv2d_implicit_forward_workspace(ConvShape shape, Schedule s) { return conv2d_forward_workspace(shape, s); }
-int64_t conv2d_implicit_backward_input_workspace(ConvShape shape, Schedule s) {
-  return conv2d_backward_input_workspace(shape, s);
-}
-int64_t conv2d_implicit_backward_weight_workspace(ConvShape shape, Schedule s) {
-  return conv2d_backward_weight_workspace(shape, s);
-}
-
-void conv2d_implicit_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
-                             ConvShape shape, Schedule schedule, Stream stream) {
-  conv2d_forward(x, w, bias, Activation::none, y, workspace, shape, schedule, stream);
-}
-void conv2d_implicit_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
-                                    ConvShape shape, Schedule schedule, Stream stream) {
-  conv2d_backward_input(dy, w, nullptr, dx, accumulate, workspace, shape, schedule, stream);
-}
-void conv2d_implicit_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate,
-                                     float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
-  conv2d_backward_weight(dy, x, dw, accumulate, nullptr, Accumulate::overwrite, workspace, shape, schedule, stream);
 }
 
 }  // namespace minicnn

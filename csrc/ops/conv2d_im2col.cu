@@ -2,11 +2,13 @@
 // imagines.
 //
 // columns[(n,p,q), (r,s,c)] = x[n, h, w, c], 0 outside of the image,   h = p*stride - padding + r*dilation, w likewise
-// y = columns w^T + bias,   dw (+)= dy^T columns,   dx (+)= col2im(dy w)
+// y = activation(columns w^T + bias),   dw (+)= dy^T columns,   dx (+)= mask <= 0 ? 0 : col2im(dy w)
+// dbias[k] (+)= sum over n, p, q of dy[n,p,q,k], in a pass of its own
 // col2im: dx[n,h,w,c] = sum over r, s of columns[(n,p,q), (r,s,c)], over the (p, q) whose tap (r, s) reads (h, w)
 //
-// x, dx (N, H, W, C), w, dw (K, R, S, C / groups), bias (K) or null, y, dy (N, P, Q, K) float32; workspace: the columns
-// of as many images as fit into 64 MiB, of one at least: (images * P * Q, R * S * C / groups) float32.
+// x, dx (N, H, W, C), mask (N, H, W, C) or null, w, dw (K, R, S, C / groups), bias, dbias (K) or null, y, dy (N, P, Q,
+// K) float32; workspace: the columns of as many images as fit into 64 MiB, of one at least: (images * P * Q, R * S * C
+// / groups) float32.
 //
 // im2col: a thread owns an entry of the columns; col2im: a thread owns an element of dx and gathers, so that nothing is
 // added by atomics. Grid ceil(count / 256), block 256 threads, no shared memory; the products are csrc/gemm's. Bytes an
@@ -15,6 +17,10 @@
 //
 // Assumes N*H*W, N*P*Q and the columns of one image below 2^31 elements.
 // Source: Chellapilla, Puri, Simard 2006, "High performance convolutional neural networks for document processing".
+#include <algorithm>
+
+#include "device/relu.h"
+#include "gemm/gemm.h"
 #include "launch.h"
 #include "ops/conv2d.h"
 
@@ -54,7 +60,7 @@ __global__ void im2col_kernel(const __grid_constant__ PatchMatrix x, int group, 
 }
 
 __global__ void col2im_kernel(const float* columns, const __grid_constant__ ConvShape shape, int group, int64_t count,
-                              float* dx, Accumulate accumulate) {
+                              const float* mask, float* dx, Accumulate accumulate) {
   const int64_t element = int64_t(blockIdx.x) * THREADS + threadIdx.x;
   if (element >= count) return;
   const int channels = shape.group_c(), channel = int(element % channels);
@@ -70,7 +76,9 @@ __global__ void col2im_kernel(const float* columns, const __grid_constant__ Conv
       sum += columns[((row * shape.r + r) * shape.s + s) * channels + channel];
     }
   }
-  float& target = dx[x_offset(shape, pixel.image, pixel.row, pixel.column, group * channels + channel)];
+  const int64_t offset = x_offset(shape, pixel.image, pixel.row, pixel.column, group * channels + channel);
+  if (mask != nullptr) sum = relu_gradient(sum, mask[offset]);
+  float& target = dx[offset];
   target = accumulate == Accumulate::add ? target + sum : sum;
 }
 
@@ -104,24 +112,26 @@ int64_t conv2d_im2col_backward_input_workspace(ConvShape shape, Schedule schedul
   return Columns(shape, schedule).workspace();
 }
 int64_t conv2d_im2col_backward_weight_workspace(ConvShape shape, Schedule schedule) {
-  return Columns(shape, schedule).workspace();
+  const int64_t of_bias = reduction_workspace(1, int64_t(shape.n) * shape.p * shape.q, shape.k);
+  return std::max(Columns(shape, schedule).workspace(), of_bias);
 }
 
-void conv2d_im2col_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
-                           ConvShape shape, Schedule schedule, Stream stream) {
+void conv2d_im2col_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
+                           float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
   check_extents("conv2d_im2col_forward", shape);
   const Columns columns(shape, schedule);
   const int depth = int(columns.depth), filters = shape.group_k();
   for_each_chunk(shape, columns, [&](int first, const ConvShape& chunk, int group) {
     im2col("conv2d_im2col_forward", x + x_offset(shape, first, 0, 0, 0), chunk, group, depth, workspace, stream);
     const int pixels = chunk.n * chunk.p * chunk.q, k = group * filters;
-    gemm(workspace, w + int64_t(k) * depth, bias != nullptr ? bias + k : nullptr, y + y_offset(shape, first, 0, 0, k),
-         nullptr, {pixels, filters, depth, depth, depth, shape.k}, Layout::nt, Accumulate::overwrite, UNCUT, stream);
+    fused_gemm(workspace, w + int64_t(k) * depth, y + y_offset(shape, first, 0, 0, k), nullptr,
+               {pixels, filters, depth, depth, depth, shape.k}, Layout::nt,
+               {.bias = bias != nullptr ? bias + k : nullptr, .activation = activation}, UNCUT, stream);
   });
 }
 
-void conv2d_im2col_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
-                                  ConvShape shape, Schedule schedule, Stream stream) {
+void conv2d_im2col_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
+                                  float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
   check_extents("conv2d_im2col_backward_input", shape);
   const Columns columns(shape, schedule);
   const int depth = int(columns.depth), filters = shape.group_k();
@@ -133,13 +143,18 @@ void conv2d_im2col_backward_input(const float* dy, const float* w, float* dx, Ac
     if (count == 0) return;
     launch(col2im_kernel,
            {.op = "conv2d_im2col_backward_input", .grid = blocks_for(count), .block = THREADS, .stream = stream},
-           workspace, chunk, group, count, dx + x_offset(shape, first, 0, 0, 0), accumulate);
+           workspace, chunk, group, count, mask != nullptr ? mask + x_offset(shape, first, 0, 0, 0) : nullptr,
+           dx + x_offset(shape, first, 0, 0, 0), accumulate);
   });
 }
 
-void conv2d_im2col_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* workspace,
-                                   ConvShape shape, Schedule schedule, Stream stream) {
+void conv2d_im2col_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
+                                   Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule schedule,
+                                   Stream stream) {
   check_extents("conv2d_im2col_backward_weight", shape);
+  if (dbias != nullptr)
+    sum_forward(dy, dbias, workspace, accumulate_dbias, 1.0f, 1, int64_t(shape.n) * shape.p * shape.q, shape.k, stream);
+  if (dw == nullptr) return;
   const Columns columns(shape, schedule);
   const int depth = int(columns.depth), filters = shape.group_k();
   for_each_chunk(shape, columns, [&](int first, const ConvShape& chunk, int group) {

@@ -1,11 +1,15 @@
 // Convolution as an implicit GEMM: the im2col matrix exists only as tiles in shared memory.
 //
-// y[n,p,q,k]  = bias[k] + sum over r, s, c of x[n, h, w, c] w[k,r,s,c],   h = p*stride - padding + r*dilation, w
-// likewise dx[n,h,w,c] (+)= sum over r, s, k of dy[n, p, q, k] w[k,r,s,c],         over the (p, q) whose tap (r, s)
-// reads (h, w) dw[k,r,s,c] (+)= sum over n, p, q of dy[n,p,q,k] x[n, h, w, c]
+// y[n,p,q,k] = activation(bias[k] + sum over r, s, c of x[n, h, w, c] w[k,r,s,c])
+//   where h = p*stride - padding + r*dilation, w likewise
+// dx[n,h,w,c] (+)= mask[n,h,w,c] <= 0 ? 0 : sum over r, s, k of dy[n, p, q, k] w[k,r,s,c]
+//   over the (p, q) whose tap (r, s) reads (h, w)
+// dw[k,r,s,c] (+)= sum over n, p, q of dy[n,p,q,k] x[n, h, w, c]
+// dbias[k] (+)= sum over n, p, q of dy[n,p,q,k]
 //
-// x, dx (N, H, W, C), w, dw (K, R, S, C / groups), bias (K) or null, y, dy (N, P, Q, K) float32; workspace (splits,
-// result) float32 where the reduction is cut. The products, of one group:
+// x, dx (N, H, W, C), mask (N, H, W, C) or null, w, dw (K, R, S, C / groups), bias, dbias (K) or null, y, dy (N, P, Q,
+// K) float32; workspace (splits, result) float32 where the reduction is cut, and (splits, K) for dbias. The products,
+// of one group:
 //
 //             rows               columns             reduction
 //   forward   output pixels      filters             taps x channels
@@ -23,6 +27,9 @@
 // The input's gradient at stride s is s*s convolutions of dy at stride 1, one for each residue of (h, w), because equal
 // residues are read by the same taps: no zero is multiplied, no atomic needed, and what no tap reads becomes 0.
 // Deterministic: a cut reduction is summed in a second pass, in order.
+//
+// The bias's gradient needs no pass over dy: in the blocks of the weight's first column of tiles, TILE threads add up a
+// row of dy each as it lies in shared memory, 8 loads and additions beside the 512 (256) multiply-adds of a slice.
 //
 // Assumes an image below 2^31 elements, N*H*W, N*P*Q and the elements of w too. Channel counts that are no multiple of
 // 4 are read 4 bytes at a time. Sources: Chetlur et al. 2014, "cuDNN", section 3 (im2col in the load path); the
@@ -49,7 +56,7 @@ struct BlockWork {
 
 template <int TILE, Access ACCESS>
 __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>())
-    conv2d_implicit_forward_kernel(const __grid_constant__ PatchMatrix x, const float* w, Destination y, int filters) {
+    conv2d_forward_kernel(const __grid_constant__ PatchMatrix x, const float* w, Destination y, int filters) {
   const ConvShape& conv = x.conv;
   const int depth = conv.r * conv.s * x.channels;
   const BlockWork<TILE> work(filters, depth);
@@ -60,9 +67,11 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   ThreadSums<TILE> sums;
   multiply_slices<TILE>(patches, matrix_cursor<TILE, ACCESS>(filter_rows, work.first_column, work.part.first_k, depth),
                         work.part.slices, shared_memory<TileStorage<TILE>>(), sums);
-  add_bias(sums, y.bias != nullptr ? y.bias + first_filter : nullptr, work.first_column, filters);
-  write_tile<TILE>(sums, MatrixRows{y.result + blockIdx.z * y.part_stride + first_filter, conv.k}, y.accumulate,
-                   work.first_row, conv.n * conv.p * conv.q, work.first_column, filters);
+  const float* const bias = y.epilogue.bias;
+  finish_sums(sums, bias != nullptr ? bias + first_filter : nullptr, y.epilogue.activation, work.first_column, filters);
+  write_tile<TILE>(sums, y.result, nullptr, Accumulate::overwrite,
+                   MatrixRows{blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
+                   conv.n * conv.p * conv.q, work.first_column, filters);
 }
 
 // The input positions of one residue a side, and the filters' taps that can read them.
@@ -105,22 +114,22 @@ class FilterCursor {
   Tap tap_;
 };
 
-// Where the input pixels of a residue class lie.
+// Where the input pixels of a residue class lie, from the start of dx on.
 struct ResidueRows {
-  float* dx;
+  int64_t first;
   const ResidueClass& residue;
-  __device__ float* operator()(int row) const {
+  __device__ int64_t operator()(int row) const {
     const Pixel place = pixel_at(row, residue.rows.positions, residue.columns.positions);
     const int h = residue.rows.residue + residue.shape.stride_h * place.row;
     const int w = residue.columns.residue + residue.shape.stride_w * place.column;
-    return dx + x_offset(residue.shape, place.image, h, w, 0);
+    return first + x_offset(residue.shape, place.image, h, w, 0);
   }
 };
 
 template <int TILE, Access ACCESS>
 __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>())
-    conv2d_implicit_backward_input_kernel(const __grid_constant__ PatchMatrix dy, const float* w,
-                                          const __grid_constant__ ResidueClass residue, Destination dx, int channels) {
+    conv2d_backward_input_kernel(const __grid_constant__ PatchMatrix dy, const float* w,
+                                 const __grid_constant__ ResidueClass residue, Destination dx, int channels) {
   const ConvShape& conv = dy.conv;
   const BlockWork<TILE> work(channels, conv.r * conv.s * dy.channels);
   const QuadPlace place = quad_place<TILE, PatchRowCursor<ACCESS>::along>();
@@ -130,14 +139,15 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
                                      work.part.first_k + filter_place.k);
   ThreadSums<TILE> sums;
   multiply_slices<TILE>(patches, filters, work.part.slices, shared_memory<TileStorage<TILE>>(), sums);
-  write_tile<TILE>(sums, ResidueRows{dx.result + blockIdx.z * dx.part_stride + work.group * channels, residue},
-                   dx.accumulate, work.first_row, conv.n * conv.p * conv.q, work.first_column, channels);
+  write_tile<TILE>(sums, dx.result, dx.epilogue.mask, dx.epilogue.accumulate,
+                   ResidueRows{blockIdx.z * dx.part_stride + work.group * channels, residue}, work.first_row,
+                   conv.n * conv.p * conv.q, work.first_column, channels);
 }
 
 template <int TILE, Access ACCESS>
 __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>())
-    conv2d_implicit_backward_weight_kernel(const float* dy, const __grid_constant__ PatchMatrix x, Destination dw,
-                                           int filters) {
+    conv2d_backward_weight_kernel(const float* dy, const __grid_constant__ PatchMatrix x, Destination dw,
+                                  Destination dbias, int filters) {
   const ConvShape& conv = x.conv;
   const int depth = conv.r * conv.s * x.channels, pixels = conv.n * conv.p * conv.q;
   const BlockWork<TILE> work(depth, pixels);
@@ -146,10 +156,18 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   const QuadPlace place = quad_place<TILE, PatchColumnCursor<ACCESS>::along>();
   const PatchColumnCursor<ACCESS> patches(x, work.group, work.first_column + place.outer, work.part.first_k + place.k);
   ThreadSums<TILE> sums;
+  Vec4 gradients{};
   multiply_slices<TILE>(matrix_cursor<TILE, ACCESS>(gradient, work.first_row, work.part.first_k, pixels), patches,
-                        work.part.slices, shared_memory<TileStorage<TILE>>(), sums);
-  float* const result = dw.result + blockIdx.z * dw.part_stride + int64_t(first_filter) * depth;
-  write_tile<TILE>(sums, MatrixRows{result, depth}, dw.accumulate, work.first_row, filters, work.first_column, depth);
+                        work.part.slices, shared_memory<TileStorage<TILE>>(), sums, [&gradients](const Vec4& quad) {
+                          for (int i = 0; i < 4; ++i) gradients.values[i] += quad.values[i];
+                        });
+  write_tile<TILE>(sums, dw.result, nullptr, dw.epilogue.accumulate,
+                   MatrixRows{blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth}, work.first_row,
+                   filters, work.first_column, depth);
+  if (dbias.result != nullptr && work.first_column == 0)
+    write_row_sums<TILE>(gradients, shared_memory<TileStorage<TILE>>(),
+                         dbias.result + blockIdx.z * dbias.part_stride + first_filter + work.first_row,
+                         dbias.epilogue.accumulate, filters - work.first_row);
 }
 
 // What the launches of one pass have in common: the products, how they are cut, and the elements of the result.
@@ -167,7 +185,7 @@ struct Pass {
 
 Pass forward_pass(const ConvShape& shape, Schedule asked) {
   const int64_t pixels = int64_t(shape.n) * shape.p * shape.q, depth = int64_t(shape.r) * shape.s * shape.group_c();
-  return {"conv2d_implicit_forward", {pixels, shape.group_k(), depth, shape.groups}, pixels * shape.k, asked};
+  return {"conv2d_forward", {pixels, shape.group_k(), depth, shape.groups}, pixels * shape.k, asked};
 }
 
 // Of the first residue class, which is the largest.
@@ -175,7 +193,7 @@ Pass backward_input_pass(const ConvShape& shape, Schedule asked) {
   const int64_t pixels = int64_t(shape.n) * ceil_div(shape.h, shape.stride_h) * ceil_div(shape.w, shape.stride_w);
   const int64_t depth =
       int64_t(ceil_div(shape.r, shape.stride_h)) * ceil_div(shape.s, shape.stride_w) * shape.group_k();
-  return {"conv2d_implicit_backward_input",
+  return {"conv2d_backward_input",
           {pixels, shape.group_c(), depth, shape.groups},
           int64_t(shape.n) * shape.h * shape.w * shape.c,
           asked};
@@ -183,7 +201,7 @@ Pass backward_input_pass(const ConvShape& shape, Schedule asked) {
 
 Pass backward_weight_pass(const ConvShape& shape, Schedule asked) {
   const int64_t pixels = int64_t(shape.n) * shape.p * shape.q, depth = int64_t(shape.r) * shape.s * shape.group_c();
-  return {"conv2d_implicit_backward_weight", {shape.group_k(), depth, pixels, shape.groups}, shape.k * depth, asked};
+  return {"conv2d_backward_weight", {shape.group_k(), depth, pixels, shape.groups}, shape.k * depth, asked};
 }
 
 // By quads where all channel counts and pointers allow it, whatever the pass.
@@ -194,40 +212,44 @@ Access access_of(const ConvShape& shape, const float* a, const float* b) {
 
 }  // namespace
 
-int64_t conv2d_implicit_forward_workspace(ConvShape shape, Schedule schedule) {
+int64_t conv2d_forward_workspace(ConvShape shape, Schedule schedule) {
   return forward_pass(shape, schedule).workspace();
 }
 
-int64_t conv2d_implicit_backward_input_workspace(ConvShape shape, Schedule schedule) {
+int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule schedule) {
   return backward_input_pass(shape, schedule).workspace();
 }
 
-int64_t conv2d_implicit_backward_weight_workspace(ConvShape shape, Schedule schedule) {
-  return backward_weight_pass(shape, schedule).workspace();
+// Room for the parts of dw and of dbias, or for the sum over dy alone where dw is not wanted.
+int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule schedule) {
+  const Pass pass = backward_weight_pass(shape, schedule);
+  return max(parts_workspace(pass.schedule, pass.results + shape.k),
+             reduction_workspace(1, int64_t(shape.n) * shape.p * shape.q, shape.k));
 }
 
-void conv2d_implicit_forward(const float* x, const float* w, const float* bias, float* y, float* workspace,
-                             ConvShape shape, Schedule schedule, Stream stream) {
+void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
+                    float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
   const Pass pass = forward_pass(shape, schedule);
   check_extents(pass.op, shape);
   if (pass.results == 0) return;
-  const Destination target = destination(y, workspace, pass.results, bias, Accumulate::overwrite, pass.schedule);
+  const Epilogue epilogue{.bias = bias, .activation = activation};
+  const Destination target = destination(y, workspace, pass.results, epilogue, pass.schedule);
   launch_tiles(pass.op, pass.product, pass.schedule, access_of(shape, x, w), stream,
                [&](auto tile, auto access, const LaunchConfig& config) {
-                 launch(conv2d_implicit_forward_kernel<tile, access>, config, patch_matrix(x, shape), w, target,
+                 launch(conv2d_forward_kernel<tile, access>, config, patch_matrix(x, shape), w, target,
                         shape.group_k());
                });
   if (pass.schedule.splits > 1)
-    sum_parts(pass.op, workspace, pass.schedule.splits, pass.results / shape.k, shape.k, bias, y, shape.k,
-              Accumulate::overwrite, stream);
+    sum_parts(pass.op, workspace, pass.schedule.splits, pass.results / shape.k, shape.k, epilogue, y, shape.k, stream);
 }
 
-void conv2d_implicit_backward_input(const float* dy, const float* w, float* dx, Accumulate accumulate, float* workspace,
-                                    ConvShape shape, Schedule schedule, Stream stream) {
+void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
+                           float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
   const Pass pass = backward_input_pass(shape, schedule);
   check_extents(pass.op, shape);
   if (pass.results == 0) return;
-  const Destination target = destination(dx, workspace, pass.results, nullptr, accumulate, pass.schedule);
+  const Epilogue epilogue{.mask = mask, .accumulate = accumulate};
+  const Destination target = destination(dx, workspace, pass.results, epilogue, pass.schedule);
   for (int h = 0; h < min(shape.stride_h, shape.h); ++h)
     for (int w_residue = 0; w_residue < min(shape.stride_w, shape.w); ++w_residue) {
       const ResidueClass residue{shape, gradient_axis(shape.rows(), h), gradient_axis(shape.columns(), w_residue)};
@@ -236,28 +258,35 @@ void conv2d_implicit_backward_input(const float* dy, const float* w, float* dx, 
       product.m = int64_t(conv.n) * conv.p * conv.q;
       launch_tiles(pass.op, product, pass.schedule, access_of(shape, dy, w), stream,
                    [&](auto tile, auto access, const LaunchConfig& config) {
-                     launch(conv2d_implicit_backward_input_kernel<tile, access>, config, patch_matrix(dy, conv), w,
-                            residue, target, shape.group_c());
+                     launch(conv2d_backward_input_kernel<tile, access>, config, patch_matrix(dy, conv), w, residue,
+                            target, shape.group_c());
                    });
     }
   if (pass.schedule.splits > 1)
-    sum_parts(pass.op, workspace, pass.schedule.splits, pass.results / shape.c, shape.c, nullptr, dx, shape.c,
-              accumulate, stream);
+    sum_parts(pass.op, workspace, pass.schedule.splits, pass.results / shape.c, shape.c, epilogue, dx, shape.c, stream);
 }
 
-void conv2d_implicit_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate,
-                                     float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
+void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
+                            Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule schedule,
+                            Stream stream) {
   const Pass pass = backward_weight_pass(shape, schedule);
   check_extents(pass.op, shape);
-  const Destination target = destination(dw, workspace, pass.results, nullptr, accumulate, pass.schedule);
+  if (dw == nullptr)
+    return sum_forward(dy, dbias, workspace, accumulate_dbias, 1.0f, 1, pass.product.k, shape.k, stream);
+  const int splits = pass.schedule.splits, depth = int(pass.results / shape.k);
+  float* const bias_parts = workspace + splits * pass.results;
+  const Epilogue of_weight{.accumulate = accumulate}, of_bias{.accumulate = accumulate_dbias};
+  const Destination target = destination(dw, workspace, pass.results, of_weight, pass.schedule);
+  Destination bias_target{};
+  if (dbias != nullptr) bias_target = destination(dbias, bias_parts, shape.k, of_bias, pass.schedule);
   launch_tiles(pass.op, pass.product, pass.schedule, access_of(shape, dy, x), stream,
                [&](auto tile, auto access, const LaunchConfig& config) {
-                 launch(conv2d_implicit_backward_weight_kernel<tile, access>, config, dy, patch_matrix(x, shape),
-                        target, shape.group_k());
+                 launch(conv2d_backward_weight_kernel<tile, access>, config, dy, patch_matrix(x, shape), target,
+                        bias_target, shape.group_k());
                });
-  if (pass.schedule.splits > 1)
-    sum_parts(pass.op, workspace, pass.schedule.splits, shape.k, int(pass.results / shape.k), nullptr, dw,
-              pass.results / shape.k, accumulate, stream);
+  if (splits == 1) return;
+  sum_parts(pass.op, workspace, splits, shape.k, depth, of_weight, dw, depth, stream);
+  if (dbias != nullptr) sum_parts(pass.op, bias_parts, splits, 1, shape.k, of_bias, dbias, shape.k, stream);
 }
 
 }  // namespace minicnn

@@ -118,17 +118,4 @@ int64_t linear_forward_workspace(int n, int c, int k) { return Plan::workspace(k
 int64_t linear_backward_input_workspace(int n, int c, int k) { return Plan::workspace(c, n, k); }
 int64_t linear_backward_weight_workspace(int n, int c, int k) { return Plan::workspace(k, c, n); }
 
-void linear_forward(const float* x, const float* weight, const float* bias, float* y, float* workspace, int n, int c,
-                    int k, Stream stream) {
-  linear_forward(x, weight, bias, Activation::none, y, workspace, n, c, k, stream);
-}
-void linear_backward_input(const float* dy, const float* weight, float* dx, Accumulate accumulate, float* workspace,
-                           int n, int c, int k, Stream stream) {
-  linear_backward_input(dy, weight, nullptr, dx, accumulate, workspace, n, c, k, stream);
-}
-void linear_backward_weight(const float* dy, const float* x, float* dweight, Accumulate accumulate, float* workspace,
-                            int n, int c, int k, Stream stream) {
-  linear_backward_weight(dy, x, dweight, accumulate, nullptr, Accumulate::overwrite, workspace, n, c, k, stream);
-}
-
 }  // namespace minicnn

@@ -37,7 +37,6 @@ __global__ void __launch_bounds__(THREADS)
     prepare_images_kernel(Images images, const int64_t* windows, const float* scale, const float* offset, float* y,
                           int p, int q, int64_t count) {
   const int64_t begin = vec4_begin();
-  if (begin >= count) return;
   const int c = images.c;
   Pixel pixel = pixel_at(int(begin / c), p, q);
   int channel = int(begin % c);

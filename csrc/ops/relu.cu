@@ -12,6 +12,7 @@
 // Assumes nothing of alignment: off a 16-byte boundary the accesses are 4 bytes wide. The output may be the very array
 // that an input is (in place): a thread reads its elements before it writes them.
 // Backward needs y, not x, so that the engine keeps one array alive instead of two (Chainer, PyTorch).
+#include "device/relu.h"
 #include "device/vec4.h"
 #include "kernels.h"
 #include "launch.h"
@@ -24,7 +25,7 @@ constexpr int THREADS = 256;
 __global__ void __launch_bounds__(THREADS) relu_forward_kernel(const float* x, float* y, int64_t count) {
   const int64_t begin = vec4_begin();
   Vec4 value = load_vec4(x, begin, count);
-  for (float& element : value.values) element = element < 0.0f ? 0.0f : element;
+  for (float& element : value.values) element = relu(element);
   store_vec4(y, begin, count, value);
 }
 
@@ -33,8 +34,7 @@ __global__ void __launch_bounds__(THREADS)
   const int64_t begin = vec4_begin();
   const Vec4 output = load_vec4(y, begin, count);
   Vec4 gradient = load_vec4(dy, begin, count);
-  for (int i = 0; i < 4; ++i)
-    if (output.values[i] <= 0.0f) gradient.values[i] = 0.0f;
+  for (int i = 0; i < 4; ++i) gradient.values[i] = relu_gradient(gradient.values[i], output.values[i]);
   if (accumulate == Accumulate::add) {
     const Vec4 earlier = load_vec4(dx, begin, count);
     for (int i = 0; i < 4; ++i) gradient.values[i] += earlier.values[i];

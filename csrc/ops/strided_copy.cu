@@ -101,8 +101,8 @@ void strided_copy(const float* x, float* y, Accumulate accumulate, float scale, 
   const Walk walk{extents, x_strides, y_strides};
   const int64_t count = walk_count(walk);
   if (count == 0) return;
-  const int p = transposed_axis(walk, TILE);
-  if (p >= 0) return transpose(x + x_offset, y + y_offset, accumulate, scale, walk, p, stream);
+  const int turned_axis = transposed_axis(walk, TILE);
+  if (turned_axis >= 0) return transpose(x + x_offset, y + y_offset, accumulate, scale, walk, turned_axis, stream);
   launch(strided_copy_kernel,
          {.op = "strided_copy", .grid = vec4_blocks(count, THREADS), .block = THREADS, .stream = stream}, x + x_offset,
          y + y_offset, accumulate, scale, walk, count);

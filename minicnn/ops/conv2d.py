@@ -10,20 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from minicnn.autograd import Op
-from minicnn.errors import OpError
-from minicnn.ops.bias import add_bias, bias_backward
+from minicnn.ops.affine import Affine, add_bias
 from minicnn.shapes import AUTOMATIC, ConvShape
 from minicnn.threads import in_shares
 
 PATCH_BYTES = 8 << 20  # a chunk of im2col: a last-level cache holds it; with less, BLAS packs the filters too often
 SHARE_BYTES = 1 << 20  # a chunk of col2im: a second-level cache holds it, each is read once for every tap
-RUNGS = ("implicit", "im2col")
+RUNGS = {"implicit": "conv2d", "im2col": "conv2d_im2col"}  # how MINICNN_CONV calls them, and the functions' stem
 
 
 def _rung() -> str:
     """Which kernels compute: csrc/ops/conv2d_implicit.cu, or the ladder's lower rung csrc/ops/conv2d_im2col.cu."""
-    name = os.environ.get("MINICNN_CONV", RUNGS[0])
+    name = os.environ.get("MINICNN_CONV", "implicit")
     if name not in RUNGS:
         raise ValueError(f"MINICNN_CONV must be one of {', '.join(RUNGS)}, got {name!r}")
     return name
@@ -32,9 +30,9 @@ def _rung() -> str:
 RUNG = _rung()
 
 
-class Conv2d(Op):
-    """y[n,p,q,k] = bias[k] + sum over r, s, c of x[n, h, w, c] * weight[k, r, s, c], where x is 0 outside its borders and
-    h = p*stride - padding + r*dilation, w = q*stride - padding + s*dilation.
+class Conv2d(Affine):
+    """y[n,p,q,k] = activation(bias[k] + sum over r, s, c of x[n, h, w, c] * weight[k, r, s, c]), where x is 0 outside its
+    borders and h = p*stride - padding + r*dilation, w = q*stride - padding + s*dilation.
 
     x (N, H, W, C), weight (K, R, S, C/groups), bias (K,) or absent, y (N, P, Q, K). With groups, output channels
     [g*K/groups, (g+1)*K/groups) see input channels [g*C/groups, (g+1)*C/groups) alone.
@@ -44,32 +42,34 @@ class Conv2d(Op):
 
     name = "conv2d"
 
-    def __init__(self, stride=1, padding=0, dilation=1, groups: int = 1):
+    def __init__(self, stride=1, padding=0, dilation=1, groups: int = 1, activation: str | None = None):
+        super().__init__(activation)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def check(self, x, weight, bias=None):
         self.shape = ConvShape.of(
             self.name, x.shape, weight.shape, self.stride, self.padding, self.dilation, self.groups
         )
-        if bias is not None and bias.shape != (self.shape.k,):
-            raise OpError(f"{self.name}: bias must be ({self.shape.k},), got {bias.shape}")
+        self.check_bias(bias, self.shape.k)
         return self.shape.out
 
     def forward_numpy(self, x, weight, *bias_and_y):
-        *bias, y = bias_and_y
-        self.x, self.weight, self.has_bias = x, weight, bool(bias)
+        bias, y = self.keep(x, weight, *bias_and_y)
 
         def of_images(images):
             for group in range(self.groups):
                 filters, ks = group_filters(weight, self.groups, group)
                 for pixels, patches in im2col(x[images], self._shape_of(images), group, self.empty):
                     np.matmul(patches, filters.T, out=as_matrix(y[images])[pixels, ks])
-            if bias:
-                add_bias(y[images], bias[0])
+            if bias is not None:
+                add_bias(y[images], bias)
+            if self.relu_within:
+                np.maximum(y[images], 0, out=y[images])
 
         in_shares(of_images, self.shape.n, self._macs())
 
     def backward_numpy(self, dy):
+        self.mask_gradient(dy)
         if (dx := self.grad_array(0)) is not None:
             in_shares(
                 lambda images: col2im(dy[images], self.weight, dx[images], self._shape_of(images), self.empty),
@@ -81,8 +81,7 @@ class Conv2d(Op):
             dweight[...] = first
             for share in others:
                 dweight += share
-        if self.has_bias:
-            bias_backward(self, 2, dy)
+        self.bias_backward_numpy(dy)
 
     def _gradient_of_weight(self, dy, images: slice):
         """What some of the images give: dweight[k] = sum over pixels of dy[pixel, k] * patches[pixel]."""
@@ -102,24 +101,9 @@ class Conv2d(Op):
     def _shape_of(self, images: slice) -> ConvShape:
         return self.shape._replace(n=images.stop - images.start)
 
-    def forward_kernel(self, x, weight, *bias_and_y):
-        *bias, y = bias_and_y
-        self.x, self.weight, self.has_bias = x, weight, bool(bias)
-        self._launch("forward", x, weight, bias[0] if bias else None, y)
-
-    def backward_kernel(self, dy):
-        dx, accumulate = self.grad_out(0)
-        if dx is not None:
-            self._launch("backward_input", dy, self.weight, dx, accumulate)
-        dweight, accumulate = self.grad_out(1)
-        if dweight is not None:
-            self._launch("backward_weight", dy, self.x, dweight, accumulate)
-        if self.has_bias:
-            bias_backward(self, 2, dy)
-
-    def _launch(self, direction: str, *arguments):
-        """conv2d_implicit_forward, conv2d_im2col_backward_input, ...: each with the workspace that it asks for."""
-        kernel = f"conv2d_{RUNG}_{direction}"
+    def launch(self, direction, *arguments):
+        """conv2d_forward, conv2d_im2col_backward_input, ...: each with the workspace that it asks for."""
+        kernel = f"{RUNGS[RUNG]}_{direction}"
         elements = getattr(self.kernels, f"{kernel}_workspace")(self.shape, AUTOMATIC)
         getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), self.shape, AUTOMATIC)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicnn.autograd import Op
 from minicnn.errors import OpError
-from minicnn.ops.bias import bias_backward
+from minicnn.ops.affine import Affine
 from minicnn.threads import in_shares
 
 
-class Linear(Op):
-    """y = x @ weight.T + bias, with x (N, C), weight (K, C), bias (K,) or absent, y (N, K).
+class Linear(Affine):
+    """y = activation(x @ weight.T + bias), with x (N, C), weight (K, C), bias (K,) or absent, y (N, K).
 
     dx = dy @ weight, dweight = dy.T @ x, dbias = sum of dy over N.
     """
@@ -28,46 +27,31 @@ class Linear(Op):
                 f"linear: weight expects {weight.shape[1]} features but x has {x.shape[1]} "
                 f"(x is {x.shape}, weight {weight.shape})"
             )
-        if bias is not None and bias.shape != weight.shape[:1]:
-            raise OpError(f"linear: bias must be ({weight.shape[0]},), got {bias.shape}")
+        self.check_bias(bias, weight.shape[0])
         return x.shape[0], weight.shape[0]
 
     def forward_numpy(self, x, weight, *bias_and_y):
-        *bias, y = bias_and_y
-        self.x, self.weight, self.has_bias = x, weight, bool(bias)
+        bias, y = self.keep(x, weight, *bias_and_y)
 
         def of_outputs(k):
             y[:, k] = (weight[k] @ x.T).T  # at small N, BLAS streams the weights faster in this order
 
         in_shares(of_outputs, weight.shape[0], x.shape[0] * weight.size)
-        if bias:
-            y += bias[0]
+        if bias is not None:
+            y += bias
+        if self.relu_within:
+            np.maximum(y, 0, out=y)
 
     def backward_numpy(self, dy):
+        self.mask_gradient(dy)
         macs = dy.shape[0] * self.weight.size
         if (dx := self.grad_array(0)) is not None:
             in_shares(lambda c: np.matmul(dy, self.weight[:, c], out=dx[:, c]), dx.shape[1], macs)
         if (dweight := self.grad_array(1)) is not None:
             in_shares(lambda k: np.matmul(dy[:, k].T, self.x, out=dweight[k]), dy.shape[1], macs)
-        if self.has_bias:
-            bias_backward(self, 2, dy)
+        self.bias_backward_numpy(dy)
 
-    def forward_kernel(self, x, weight, *bias_and_y):
-        *bias, y = bias_and_y
-        self.x, self.weight, self.has_bias = x, weight, bool(bias)
-        self._launch("forward", x, weight, bias[0] if bias else None, y)
-
-    def backward_kernel(self, dy):
-        dx, accumulate = self.grad_out(0)
-        if dx is not None:
-            self._launch("backward_input", dy, self.weight, dx, accumulate)
-        dweight, accumulate = self.grad_out(1)
-        if dweight is not None:
-            self._launch("backward_weight", dy, self.x, dweight, accumulate)
-        if self.has_bias:
-            bias_backward(self, 2, dy)
-
-    def _launch(self, direction: str, *arguments):
+    def launch(self, direction, *arguments):
         """linear_forward, linear_backward_input or linear_backward_weight, with the workspace that it asks for."""
         kernel, extents = f"linear_{direction}", (*self.x.shape, self.weight.shape[0])
         elements = getattr(self.kernels, f"{kernel}_workspace")(*extents)

@@ -9,7 +9,7 @@ from minicnn.errors import OpError
 from minicnn.threads import in_shares
 
 DIALECTS = ("mean", "sum")
-CHUNK = 1 << 16  # elements: larger leaves the second-level cache, with smaller ones the threads wait for Python
+CHUNK = 1 << 16  # elements: larger chunks were measured to be no faster
 
 
 class LocalResponseNorm(Op):
@@ -90,7 +90,7 @@ class LocalResponseNorm(Op):
 
 
 def _in_chunks(work, *arrays) -> None:
-    """work(*the same pixels of each array (..., C)), as (pixels, C), as many at a time as fit into the cache."""
+    """work(*the same pixels of each array (..., C)), as (pixels, C), as many at a time as make about CHUNK elements."""
     channels = arrays[0].shape[-1]
     flat = [array.reshape(array.size // max(channels, 1), channels) for array in arrays]
     step = max(1, CHUNK // max(channels, 1))

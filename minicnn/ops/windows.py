@@ -9,7 +9,7 @@ import numpy as np
 
 from minicnn.shapes import PoolShape
 
-CHUNK = 1 << 19  # elements of x: larger leaves the second-level cache, with smaller ones the threads wait for Python
+CHUNK = 1 << 19  # elements of x: larger chunks were measured to be no faster
 
 
 def chunks(shape: PoolShape, share: slice) -> Iterator[tuple[slice, slice]]:

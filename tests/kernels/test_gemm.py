@@ -59,6 +59,15 @@ def test_every_tile_and_cut_is_exact(schedule, layout, kernel_device, rng):
         np.testing.assert_array_equal(got, 2 * product)
 
 
+def test_a_product_and_its_transpose_are_cut_alike(kernel_device):
+    """Few tiles over a long reduction: in as many parts as keep the processors busy, the more the fewer tiles."""
+    k, workspace = 1 << 20, kernel_device.kernels.gemm_workspace
+    wide, tall = (workspace((m, n, k, k, n, n), (0, 0)) for m, n in ((3, 200), (200, 3)))
+    assert wide == tall > 3 * 200
+    assert wide % (3 * 200) == 0
+    assert workspace((200, 200, k, k, 200, 200), (0, 0)) / (200 * 200) < wide / (3 * 200)
+
+
 def test_rows_may_lie_apart(kernel_device, rng):
     """Leading dimensions beyond the width, off any 16-byte boundary: columns past the product stay as they were."""
     a, b, product = operands("nn", 9, 10, 11, rng)

@@ -51,7 +51,14 @@ EQUIVALENT = (
         "16 x 16 threads where there is more than one tile of channels; in one, more of its threads own no channel, and "
         "rows are taken fewer at a time",
     ),
+    Equivalent(
+        "csrc/ops/batch_norm.cu",
+        "r < ROWS_A_GROUP",
+        "r <= ROWS_A_GROUP",
+        "`count` is at most ROWS_A_GROUP: the round more finds `r < count` false, and its deviation is 0",
+    ),
     Equivalent("csrc/ops/windows.h", "image.size() / width", "image.size() * width", BLOCKS_WITHOUT_WORK),
+    Equivalent("csrc/ops/windows.h", "image.size() / width", "image.size() / width + 1", BLOCKS_WITHOUT_WORK),
     Equivalent(
         "csrc/ops/lrn.cu",
         "norm.channels / width",
@@ -69,6 +76,12 @@ EQUIVALENT = (
         "int64_t(shape.n) * shape.p * shape.q * shape.c == 0",
         "int64_t(shape.n) * shape.p * shape.p * shape.c == 0",
         "at least one window fits along either axis, PoolShape.of refuses the others: neither p nor q is ever 0",
+    ),
+    Equivalent(
+        "csrc/device/strided.h",
+        "row % 4 == 0 || row == count",
+        "row % 4 == 0 && row == count",
+        "of fewer rows it is known that four neighbours lie in one: each of the four is then located by itself",
     ),
     Equivalent(
         "csrc/gemm/stage.h",

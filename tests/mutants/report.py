@@ -48,8 +48,8 @@ class Report:
 
     def score(self, kind: str = "all") -> float:
         """The share that was killed of those that are faults."""
-        faults = len(self.of_class(kind)) - len(self.equivalent(kind))
-        return len(self.killed(kind)) / faults if faults else 1.0
+        faults = set(self.of_class(kind)) - set(self.equivalent(kind))
+        return len(faults & set(self.killed(kind))) / len(faults) if faults else 1.0
 
     def complaints(self, least: float) -> list[str]:
         """What must not be: too low a score, too many equivalent faults or one that was killed."""

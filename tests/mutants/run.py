@@ -67,8 +67,10 @@ def run_mutants(
     sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
     switch = Switch(module, count)
     switch.install()
-    with contextlib.suppress(ImportError):  # once, and not in each process: its seconds would count as a test's
-        importlib.import_module("torch")
+    # Once, and not in each process: the seconds would count as a test's. An optimiser of torch imports the second.
+    with contextlib.suppress(ImportError):
+        for name in ("torch", "torch._dynamo"):
+            importlib.import_module(name)
     conductor = Conductor(switch, numbers, tests, processes, time.monotonic() + seconds, on_result)
     checked = ["--checked"] if switch.name == "_emulated_checked" else []
     with silence():

@@ -157,6 +157,13 @@ def test_a_report_counts_and_complains(all_faults):
     assert found.score() == 0.75 and found.killed_by_outputs() == [1, 2]
 
 
+def test_an_argument_that_is_wrong_raises_no_score(all_faults):
+    wrong = next(number for number, mutant in enumerate(all_faults, 1) if equivalent.argument(mutant))
+    found = report.Report(all_faults, "c", "s", {n: run.Result(n, "killed", "a test") for n in (1, wrong)})
+    assert found.score() == 1.0
+    assert [c.endswith("is called equivalent, but a test found it") for c in found.complaints(0.9)] == [True]
+
+
 @pytest.mark.skipif("mutants" not in REQUIRED, reason="mutants: builds all kernels anew; MINICNN_REQUIRE=mutants")
 def test_the_kernels_without_a_fault_pass_and_two_faults_are_noticed(all_faults):
     wanted = {

@@ -1,6 +1,7 @@
 #include "emulation/detector/detector.h"
 
 #include "emulation/detector/checker.h"
+#include "emulation/recording.h"
 
 namespace minicnn::emulation::detector {
 namespace {
@@ -30,6 +31,7 @@ void visit(const void* address, size_t bytes, Access access, Kind kind, const vo
 template <Access ACCESS>
 inline void visit_plainly(const void* address, size_t bytes, const void* code) {
   if (!is_in_arena(address)) return;
+  if (recording) record(address, bytes, ACCESS == Access::write, code);
   const Epoch now = checker->clocks.epoch(current().linear);
   if (!checker->repeats<ACCESS>(reinterpret_cast<uintptr_t>(address) - arena_begin, bytes, now))
     visit(address, bytes, ACCESS, Kind::plain, code);
@@ -100,6 +102,7 @@ void start_copy(const Copy& copy, const void* code) {
   const auto source = reinterpret_cast<uintptr_t>(copy.global), target = reinterpret_cast<uintptr_t>(copy.shared);
   if (copy.inside && is_in_arena(copy.global)) checker.visit({source, copy.bytes, Access::read, thread, trace});
   checker.visit({target, copy.bytes, Access::write, thread, trace});
+  if (recording) record(copy.shared, copy.bytes, true, code);
 }
 
 void commit_copies() { instance().clocks.commit_copies(current().linear); }

@@ -1,0 +1,84 @@
+"""What fully connected and convolutional layers share: the bias, and the ReLU of a sum on its way to memory."""
+
+from __future__ import annotations
+
+import enum
+import math
+
+import numpy as np
+
+from minicnn.autograd import Op
+from minicnn.errors import OpError
+from minicnn.tensor import Accumulate
+from minicnn.threads import elementwise, in_shares
+
+
+class Activation(enum.IntEnum):
+    """What a kernel does to a sum before it stores it; kernels.h has the twin."""
+
+    none = 0
+    relu = 1
+
+
+class Affine(Op):
+    """y = activation(product of x and weight + bias), with bias (K,) or absent, K the last axis of y.
+
+    activation: None or "relu". A subclass has the product: its NumPy code, and `launch(direction, *arguments)`, which
+    calls its kernel "forward", "backward_input" or "backward_weight".
+    """
+
+    def __init__(self, activation: str | None = None):
+        if activation not in (None, "relu"):
+            raise OpError(f"{self.name}: activation must be None or 'relu', got {activation!r}")
+        self.relu_within = activation == "relu"
+
+    def launch(self, direction: str, *arguments) -> None:
+        raise NotImplementedError
+
+    def check_bias(self, bias, outputs: int) -> None:
+        if bias is not None and bias.shape != (outputs,):
+            raise OpError(f"{self.name}: bias must be ({outputs},), got {bias.shape}")
+
+    def keep(self, x, weight, *bias_and_y):
+        """(bias or None, y); what backward needs is kept."""
+        *bias, y = bias_and_y
+        self.x, self.weight, self.has_bias = x, weight, bool(bias)
+        return (bias[0] if bias else None), y
+
+    def forward_kernel(self, *arrays):
+        bias, y = self.keep(*arrays)
+        activation = Activation.relu if self.relu_within else Activation.none
+        self.launch("forward", self.x, self.weight, bias, activation, y)
+
+    def backward_kernel(self, dy):
+        self.mask_gradient(dy)
+        if self.needs_grad(0):
+            dx, accumulate = self.grad_out(0)
+            self.launch("backward_input", dy, self.weight, self.grad_mask(0), dx, accumulate)
+        dweight = self.grad_out(1)
+        dbias = self.grad_out(2) if self.has_bias else (None, Accumulate.overwrite)
+        if dweight[0] is not None or dbias[0] is not None:
+            self.launch("backward_weight", dy, self.x, *dweight, *dbias)
+
+    def mask_gradient(self, dy) -> None:
+        """dy = 0, in place, where ReLU cut y: a pass that is left out where all ops that wrote dy have done it."""
+        y = self.slot.mask
+        if y is None or self.slot.unmasked == 0:
+            return
+        if self.kernels is not None:
+            self.kernels.relu_backward(dy, y, dy, Accumulate.overwrite, dy.size)
+        else:
+            elementwise(lambda dy, y: np.multiply(dy, y != 0, out=dy), dy, y)
+
+    def bias_backward_numpy(self, dy) -> None:
+        """dbias = dy (..., Q, K), summed over all axes but the last."""
+        if self.has_bias and (dbias := self.grad_array(2)) is not None:
+            lines = dy.reshape(math.prod(dy.shape[:-2]), dy.shape[-2] * dy.shape[-1])  # also of an empty batch
+            sums = in_shares(lambda share: lines[share].sum(axis=0), len(lines), lines.size)
+            np.sum(np.reshape(sums, (-1, dy.shape[-1])), axis=0, out=dbias)
+
+
+def add_bias(y, bias) -> None:
+    """y (..., Q, K) += bias (K,), a line of Q*K at a time: NumPy is slow on runs as short as K may be."""
+    lines = y.reshape(-1, y.shape[-2] * y.shape[-1])
+    lines += np.tile(bias, y.shape[-2])

@@ -1,0 +1,61 @@
+"""What the gates look at."""
+
+import importlib
+import subprocess
+
+import pytest
+from conftest import unavailable
+
+from gates import machine_code
+from gates.names import CSRC
+from minicnn import _build_info, backend, toolchain
+
+
+@pytest.fixture(scope="session")
+def emulated_device():
+    why = backend.available()["emulated"]
+    return unavailable("emulated", why) if why else backend.device("emulated")
+
+
+@pytest.fixture(scope="session")
+def checked_device():
+    """The emulated device with the checked module, whatever that of this run is."""
+    try:
+        return backend.EmulatedDevice(importlib.import_module("minicnn._emulated_checked"))
+    except ImportError:
+        unavailable("checked", "minicnn._emulated_checked was not built (MINICNN_CHECKED=1)")
+
+
+@pytest.fixture(scope="session")
+def cuda_module():
+    """The CUDA module: it can be read, and even imported, where no GPU is."""
+    try:
+        module = importlib.import_module("minicnn._cuda")
+    except ImportError:
+        unavailable("machine_code", f"minicnn has no CUDA kernels: {_build_info.cuda_why}")
+    if not machine_code.find_cuobjdump():
+        unavailable("machine_code", "there is no cuobjdump (nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm)")
+    return module
+
+
+@pytest.fixture(scope="session")
+def code(cuda_module):
+    """Every kernel of the CUDA module, for every architecture that it was built for."""
+    return machine_code.kernels(cuda_module.__file__)
+
+
+@pytest.fixture
+def compile_text(tmp_path):
+    """A function: compiles this text for sm_80 or another, -> (the object file, how the compiler ended)."""
+    found = toolchain.system_nvcc()
+    nvcc = found[0] if found else toolchain.wheel_nvcc()
+    if not nvcc:
+        unavailable("nvcc", "there is no nvcc to compile planted faults with")
+
+    def compile_text(text, architecture="80", launcher=()):
+        (tmp_path / "fault.cu").write_text(text)
+        target = f"arch=compute_{architecture},code=sm_{architecture}"
+        command = [*launcher, nvcc, "-std=c++20", "-O3", "-I", CSRC, "-gencode", target, "-c", "fault.cu"]
+        return tmp_path / "fault.o", subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    return compile_text

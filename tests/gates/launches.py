@@ -1,0 +1,147 @@
+"""Small runs that between them launch every kernel on the emulated device, and what the emulation records of them."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from collections.abc import Callable
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+
+import minicnn
+from minicnn import functional as F
+from minicnn import optim
+from minicnn.ops.clip_grad_norm import clip_norm
+from minicnn.ops.prepare_images import PrepareImages
+from minicnn.tensor import Accumulate
+
+from .banks import ACCESS
+from .names import short_name
+
+CHANNELS = 64  # as multiples of 4 in arrays on 16-byte boundaries, and whole warps: the networks' own case
+
+
+class Launch(NamedTuple):
+    """One launch: the op's name, the kernel's with its template arguments, threads a block, bytes of shared memory."""
+
+    op: str
+    kernel: str
+    threads: int
+    shared_bytes: int
+
+
+class Recording(NamedTuple):
+    """`accesses`: an array of banks.ACCESS, those of the checked module to shared memory; of others, none."""
+
+    launches: list[Launch]
+    accesses: np.ndarray
+
+
+def numbers(device, *shape, requires_grad=True):
+    values = np.random.default_rng(0).uniform(0.5, 1.5, shape).astype(np.float32)
+    return minicnn.tensor(values, device=device, requires_grad=requires_grad)
+
+
+def both_ways(function: Callable, *tensors) -> None:
+    y = function(*tensors)
+    y.backward(np.ones(y.shape, np.float32))
+
+
+def elementwise(device) -> None:
+    x, y = numbers(device, 4, 33, CHANNELS), numbers(device, 4, 33, CHANNELS)
+    for function in (F.relu, F.sigmoid, F.tanh, lambda t: t.exp(), lambda t: t.log(), lambda t: t.sqrt()):
+        both_ways(function, x)
+    both_ways(lambda t: t**1.5, x)
+    for function in (lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / b):
+        both_ways(function, x, y)
+    both_ways(lambda t: F.dropout(t, 0.5), x)
+    both_ways(lambda t: t.permute(0, 2, 1) + 0.0, x)
+
+
+def reductions(device) -> None:
+    x = numbers(device, 96, 8 * CHANNELS)
+    for axis in (0, 1):
+        both_ways(lambda t, axis=axis: t.sum(axis), x)
+        both_ways(lambda t, axis=axis: t.max(axis), x)
+    both_ways(F.softmax, x)
+    both_ways(F.log_softmax, x)
+    target = minicnn.tensor(np.arange(96) % 10, device=device)
+    both_ways(lambda t: F.cross_entropy(t, target), x)
+
+
+def windows(device) -> None:
+    x = numbers(device, 2, 9, 9, CHANNELS)
+    both_ways(lambda t: F.max_pool2d(t, 3, 2), x)
+    both_ways(lambda t: F.max_pool2d(t, 17, padding=8), x)  # more places than a byte counts
+    both_ways(lambda t: F.avg_pool2d(t, 3, 2), x)
+    both_ways(lambda t: F.adaptive_avg_pool2d(t, 4), x)
+    both_ways(lambda t: F.local_response_norm(t, 5), x)
+    norm = minicnn.nn.BatchNorm2d(CHANNELS).to(device)
+    both_ways(norm, x)
+
+
+def convolutions(device) -> None:
+    """Every tile and both rungs; the reduction is cut once."""
+    from minicnn.ops import conv2d as op_file
+
+    x, weight = numbers(device, 1, 6, 6, 16), numbers(device, 72, 3, 3, 16)
+    for schedule in ((64, 2), (128, 1)):
+        with mock.patch.object(op_file, "AUTOMATIC", schedule):
+            both_ways(lambda *t: F.conv2d(*t, padding=1), x, weight)
+    with mock.patch.object(op_file, "RUNG", "im2col"):
+        both_ways(lambda *t: F.conv2d(*t, padding=1), x, weight)
+
+
+def matrices(device) -> None:
+    """Every rung of the ladder in every layout, at a size that fills whole tiles."""
+    kernels, (m, n, k) = device.kernels, (128, 128, 32)
+    for layout, a_shape, b_shape in ((0, (m, k), (k, n)), (1, (m, k), (n, k)), (2, (k, m), (k, n))):
+        a, b, c = (numbers(device, *shape).data for shape in (a_shape, b_shape, (m, n)))
+        shape = (m, n, k, a_shape[1], b_shape[1], n)
+        for rung in ("gemm_1_naive", "gemm_2_shared", "gemm_3_register"):
+            getattr(kernels, rung)(a, b, None, c, shape, layout, Accumulate.overwrite)
+        for schedule in ((64, 1), (128, 2)):
+            workspace = device.empty((schedule[1] * m * n,))
+            kernels.gemm_4_vectorized(a, b, None, c, workspace, shape, layout, Accumulate.overwrite, schedule)
+
+
+def images(device) -> None:
+    pixels = minicnn.tensor(np.zeros((2, 9, 9, 3), np.uint8), device=device)
+    windows = minicnn.tensor(np.array([[0, 1, 0], [1, 0, 1]]), device=device)
+    constants = (numbers(device, *shape, requires_grad=False) for shape in ((3,), (2, 3)))
+    PrepareImages(8, 8)(pixels, windows, *constants)
+
+
+def optimizer(device) -> None:
+    layer = minicnn.nn.Linear(CHANNELS, CHANNELS).to(device)
+    sgd = optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    both_ways(layer, numbers(device, 8, CHANNELS))
+    clip_norm(device, [p.grad.data for p in layer.parameters()], 1e-3)
+    sgd.step()
+
+
+RUNS = (elementwise, reductions, windows, convolutions, matrices, images, optimizer)
+
+
+def record(device, run: Callable) -> Recording:
+    """What `run` does on the emulated `device`."""
+    device.module.start_recording()
+    try:
+        run(device)
+    finally:
+        launches, accesses = device.module.stop_recording()
+    names = kernel_names(device.module, {kernel for _, kernel, *_ in launches})
+    return Recording(
+        [Launch(op, names[kernel], math.prod(block), shared) for op, kernel, _, block, shared in launches],
+        np.frombuffer(accesses, ACCESS),
+    )
+
+
+def kernel_names(module, places) -> dict[int, str]:
+    """The function of the module that begins at each place, as short_name has it."""
+    places = sorted(places)
+    command = ["addr2line", "-f", "-C", "-e", module.__file__, *map(hex, places)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return dict(zip(places, map(short_name, lines[::2]), strict=True))
