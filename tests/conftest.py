@@ -100,6 +100,12 @@ def kernel_device(request):
     yield from _guarded(_device(request.param))
 
 
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
+def ladder_device(request):
+    """Each device with the ladder's rungs, which obey a schedule: those that run the CUDA kernels."""
+    yield from _guarded(_device(request.param))
+
+
 @pytest.fixture(params=["numpy", "cpu", "emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
     """Every device: the reference and those that run the kernels."""
