@@ -106,7 +106,7 @@ class Kernels:
 
     def __getattr__(self, name: str):
         function, signature, device = getattr(self._module, name), self._module.signatures[name], self._device
-        dtypes = [np.dtype(kind) if kind in _POINTERS else None for kind in signature]
+        dtypes = [_ARRAYS.get(kind) for kind in signature]
 
         def launch(*arguments):
             converted = [
@@ -132,7 +132,11 @@ class Kernels:
         return self._device.address(array)
 
 
-_POINTERS = {"float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+# The dtype of an array by what the C++ signature calls it: NumPy has no bfloat16, its bits are uint16.
+_ARRAYS = {
+    name: np.dtype(name)
+    for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+} | {"bfloat16": np.dtype("uint16")}
 
 
 class Device:

@@ -114,6 +114,14 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
       plan.activations, [&] { return WeightRows{{{dweight, Activation::none, nullptr, accumulate}, nullptr, c, {}}}; });
 }
 
+void linear_dropout_forward(const float* x, const float* weight, const float* bias, Activation activation,
+                            uint64_t seed, const int64_t* drawn, float p, float scale, float* y, float* workspace,
+                            int n, int c, int k, Stream stream) {
+  linear_forward(x, weight, bias, activation, y, workspace, n, c, k, stream);
+  dropout_apply(y, nullptr, y, Accumulate::overwrite, seed, drawn, p, scale, int64_t(n) * k, stream);
+}
+
+int64_t linear_dropout_forward_workspace(int n, int c, int k) { return linear_forward_workspace(n, c, k); }
 int64_t linear_forward_workspace(int n, int c, int k) { return Plan::workspace(k, n, c); }
 int64_t linear_backward_input_workspace(int n, int c, int k) { return Plan::workspace(c, n, k); }
 int64_t linear_backward_weight_workspace(int n, int c, int k) { return Plan::workspace(k, c, n); }

@@ -5,6 +5,7 @@
 // Forward:  y[c] = x[c] * s[c]^-beta
 // Backward: dx[c] (+)= dy[c] * s[c]^-beta - 2*scale*beta * x[c] * sum of ratio[i] over c - above <= i <= c + below,
 //           ratio[i] = dy[i] * s[i]^-beta * x[i] / s[i]:  those i whose window contains c
+//           Where a ReLU made x, dx[c] (+)= 0 where x[c] <= 0: then dx is the gradient of what the ReLU was given.
 //
 // x, y, dy, dx (pixels, channels) float32.
 //
@@ -100,8 +101,8 @@ struct BackwardLines {
 };
 
 // The windows that contain c reach as far above it as those of c reach below, and the other way round.
-void backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int64_t pixels, const Norm& norm,
-              BackwardLines& lines) {
+void backward(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, int64_t pixels,
+              const Norm& norm, BackwardLines& lines) {
   const float* squares = lines.squares.floats.data();
   float* ratios = lines.ratios.floats.data();
   float* direct = lines.direct.data();
@@ -112,10 +113,12 @@ void backward(const float* dy, const float* x, float* dx, Accumulate accumulate,
     store_some(direct + at, gradient, lanes);
     store_some(ratios + (terms - squares), gradient / s * load_some(x + at, lanes), lanes);
   });
+  const float* mask = of_x == Activation::relu ? x : nullptr;
   const float factor = 2 * norm.scale * norm.beta;
   each_vector(pixels, norm, lines.ratios, [&](int64_t at, const float* terms, auto lanes) {
     const Floats through_s = factor * load_some(x + at, lanes) * window_sums(terms, norm.above, norm.below);
-    write_some(dx + at, load_some(direct + at, lanes) - through_s, accumulate, lanes);
+    write_some(dx + at, load_some(direct + at, lanes) - through_s, mask == nullptr ? nullptr : mask + at, accumulate,
+               lanes);
   });
 }
 
@@ -144,11 +147,11 @@ void lrn_forward(const float* x, float* y, int below, int above, float scale, fl
                   [&](int64_t at, int64_t count, Line& squares) { forward(x + at, y + at, count, norm, squares); });
 }
 
-void lrn_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int below, int above, float scale,
-                  float beta, float k, int64_t pixels, int channels, Stream) {
+void lrn_backward(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, int below,
+                  int above, float scale, float beta, float k, int64_t pixels, int channels, Stream) {
   const Norm norm = norm_of(below, above, scale, beta, k, channels);
   each_line<BackwardLines>(pixels, norm, [&](int64_t at, int64_t count, BackwardLines& lines) {
-    backward(dy + at, x + at, dx + at, accumulate, count, norm, lines);
+    backward(dy + at, x + at, of_x, dx + at, accumulate, count, norm, lines);
   });
 }
 
