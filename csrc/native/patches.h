@@ -68,8 +68,9 @@ struct Patches {
 
   // The elements [position, position + length) of a line of `end`, 0 outside of it.
   static void copy_inside(const float* line, int end, int position, int length, float* to) {
-    for (int i = 0; i < length; i += LANES)
-      store_some(to + i, load_inside(line, position + i, end), std::min(LANES, length - i));
+    const int begin = std::clamp(-position, 0, length), stop = std::clamp(end - position, begin, length);
+    zero_runs(to, PANEL, 1, length);
+    copy_runs(line + position + begin, 0, to + begin, PANEL, 1, stop - begin);
   }
 };
 
