@@ -69,8 +69,9 @@ void sum_share(const float* dy, const Patches& patches, const Plan& plan, int pi
     for (int64_t index = panels.begin; index < panels.end; ++index) {
       const Share columns = {index * PANEL, std::min<int64_t>((index + 1) * PANEL, plan.depth)};
       patches.pack(rows, columns, patch_panel);
-      const Start start = {rows.begin == pixels.begin ? nullptr : part.panel(index), PANEL};
-      multiply_panel<Along::outer>(dy_block, plan.filters, patch_panel.data, count, columns.end - columns.begin, start,
+      zero_tail(patch_panel, count, columns.end - columns.begin);
+      const Before before = {rows.begin == pixels.begin ? nullptr : part.panel(index), PANEL};
+      multiply_panel<Along::outer>(dy_block, plan.filters, patch_panel.data, count, columns.end - columns.begin, before,
                                    StoreInPanel{part.panel(index)});
     }
   }

@@ -8,8 +8,8 @@
 // two rows compete for one set of the cache, and every row begins on a cache line. The last panel is filled up with
 // zeros where it is read as columns of a product; what stands there in a result is never used.
 #pragma once
+#include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #include "device/host_device.h"
 #include "native/simd.h"
@@ -75,7 +75,11 @@ inline void copy_runs(const float* source, int64_t source_pitch, float* target, 
 }
 
 inline void zero_runs(float* target, int64_t target_pitch, int64_t rows, int count) {
-  for (int64_t row = 0; row < rows; ++row, target += target_pitch) std::memset(target, 0, count * sizeof(float));
+  const int first = std::min(count, LANES), second = count - first;
+  for (int64_t row = 0; row < rows; ++row, target += target_pitch) {
+    store_some(target, Floats{}, first);
+    store_some(target + first, Floats{}, second);
+  }
 }
 
 // What stands behind the last of `columns` in its panel.

@@ -30,7 +30,6 @@ struct Patches {
       row += count;
       pixel = pixel_after(pixel, count, conv.p, conv.q);
     }
-    zero_tail(to, rows.end - rows.begin, ks.end - ks.begin);
   }
 
  private:
@@ -39,13 +38,17 @@ struct Patches {
   // `count` pixels of one row of the output.
   void pack_line(const Pixel& first, int count, Share ks, Panels to) const {
     const int run = taps_are_neighbours() ? conv.s * conv.c : conv.group_c();
-    for (int64_t k = ks.begin; k < ks.end;) {
-      const int64_t place = k - ks.begin;
-      const int in_run = int(k % run);
-      const int length = int(std::min({int64_t(run - in_run), PANEL - place % PANEL, ks.end - k}));
-      const int tap = int(k / run), taps = taps_are_neighbours() ? 1 : conv.s;
-      pack_piece(first, count, tap / taps, tap % taps, in_run, length, to.at(0, place));
-      k += length;
+    const int runs_of_row = taps_are_neighbours() ? 1 : conv.s;
+    const int first_run = int(ks.begin) / run, depth = int(ks.end - ks.begin);
+    int r = first_run / runs_of_row, s = first_run % runs_of_row, in_run = int(ks.begin) % run;
+    for (int place = 0; place < depth;) {
+      const int length = std::min({run - in_run, PANEL - place % PANEL, depth - place});
+      pack_piece(first, count, r, s, in_run, length, to.at(0, place));
+      place += length;
+      in_run += length;
+      if (in_run < run) continue;
+      in_run = 0;
+      if (++s == runs_of_row) s = 0, ++r;
     }
   }
 
@@ -66,9 +69,8 @@ struct Patches {
   // The elements [position, position + length) of a line of `end`, 0 outside of it.
   static void copy_inside(const float* line, int end, int position, int length, float* to) {
     const int begin = std::clamp(-position, 0, length), stop = std::clamp(end - position, begin, length);
-    std::memset(to, 0, begin * sizeof(float));
-    std::memcpy(to + begin, line + position + begin, (stop - begin) * sizeof(float));
-    std::memset(to + stop, 0, (length - stop) * sizeof(float));
+    zero_runs(to, PANEL, 1, length);
+    copy_runs(line + position + begin, 0, to + begin, PANEL, 1, stop - begin);
   }
 };
 

@@ -42,14 +42,14 @@ struct Epilogue {
   }
 };
 
-// The results of a block: row i lies at result + offsets[i]. `bias` (in whole panels) is where the sums begin, or null.
+// The results of a block: row i lies at result + offsets[i]. They are added to `bias` (in whole panels), or null.
 struct RowsOfResult {
   Epilogue epilogue;
   const float* bias;
   int64_t columns;
   int64_t offsets[BLOCK_ROWS];
 
-  Start start(int64_t column) const { return {bias == nullptr ? nullptr : bias + column, 0}; }
+  Before before(int64_t column) const { return {bias == nullptr ? nullptr : bias + column, 0}; }
 
   struct Finish {
     const RowsOfResult& rows;
@@ -110,7 +110,7 @@ struct Product {
   Panels waiting(int share) const { return panels_of(block(share) + block_floats, BLOCK_ROWS); }
 };
 
-// A block of rows, for one share of the panels. Result: start(column) is where the sums of a panel begin,
+// A block of rows, for one share of the panels. Result: before(column) is what the sums of a panel are added to,
 // finish(column, waiting) what takes them.
 template <Along ALONG, class PackA, class Result>
 void multiply_block(const Product& product, int share, const PackA& pack_a, Panels b, const Result& result, Share rows,
@@ -125,12 +125,12 @@ void multiply_block(const Product& product, int share, const PackA& pack_a, Pane
     for (int64_t index = panels.begin; index < panels.end; ++index) {
       const int64_t column = index * PANEL, columns = std::min<int64_t>(PANEL, product.n - column);
       float* const waiting = product.waiting(share).panel(index - panels.begin);
-      const Start start = part == 0 ? result.start(column) : Start{waiting, PANEL};
+      const Before before = part == 0 ? result.before(column) : Before{waiting, PANEL};
       const float* const b_rows = b.at(k_begin, column);
       if (part + 1 < parts)
-        multiply_panel<ALONG>(a, count, b_rows, depth, columns, start, StoreInPanel{waiting});
+        multiply_panel<ALONG>(a, count, b_rows, depth, columns, before, StoreInPanel{waiting});
       else
-        multiply_panel<ALONG>(a, count, b_rows, depth, columns, start, result.finish(column, waiting));
+        multiply_panel<ALONG>(a, count, b_rows, depth, columns, before, result.finish(column, waiting));
     }
   }
 }

@@ -112,7 +112,7 @@ void convolve_block(const float* x, const ConvShape& conv, int group, const Plan
   for (int plane = 0; plane < PLANES; ++plane)
     for (int64_t panel = 0; panel < panel_count(conv.group_k()); ++panel)
       multiply_panel<Along::reduction>(v[plane], count, plan.filters[plane].panel(panel), conv.group_c(),
-                                       conv.group_k() - panel * PANEL, Start{nullptr, 0},
+                                       conv.group_k() - panel * PANEL, Before{nullptr, 0},
                                        StoreInPanel{m[plane].panel(panel)});
   for (int64_t row = 0; row < count; ++row)
     transform_output<TAPS>(m, row, plan.grid.at(tiles.begin + row), conv, group, bias, epilogue);

@@ -82,7 +82,7 @@ void multiply_plane(Panels d, Panels v, int64_t tiles, const Plan& plan, Share p
       float* const sums = u.panel(panel) + row * PANEL;
       multiply_panel<Along::outer>({d.panel(panels.begin) + first * PANEL, d.stride}, rows,
                                    v.panel(panel) + first * PANEL, depth, plan.c - panel * PANEL,
-                                   Start{is_first && first == 0 ? nullptr : sums, PANEL}, StoreInPanel{sums});
+                                   Before{is_first && first == 0 ? nullptr : sums, PANEL}, StoreInPanel{sums});
     }
   }
 }

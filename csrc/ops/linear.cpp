@@ -39,7 +39,7 @@ struct Transposed {
   int64_t images, features;
 
   void begin_block(Share) const {}
-  Start start(int64_t) const { return {nullptr, 0}; }
+  Before before(int64_t) const { return {nullptr, 0}; }
   StoreInPanel finish(int64_t, float* waiting) const { return {waiting}; }
 
   void end_block(Share rows, Share panels, Panels waiting) const {
