@@ -100,6 +100,15 @@ void gemm_3_register(const float* a, const float* b, const float* bias, float* c
                      Accumulate accumulate, Stream stream);
 void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
                        Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
+void gemm_5_tensor_core(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
+                        Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
+
+// The same of numbers of 16 bits: bias float32; c in the format of a and b, or, where that is null, float32 `wide_c`.
+void gemm_bfloat16(const Bfloat16* a, const Bfloat16* b, const float* bias, Bfloat16* c, float* wide_c,
+                   float* workspace, GemmShape shape, Layout layout, Accumulate accumulate, Schedule schedule,
+                   Stream stream);
+void gemm_float16(const Float16* a, const Float16* b, const float* bias, Float16* c, float* wide_c, float* workspace,
+                  GemmShape shape, Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
 
 // Linear: x, dx, mask (n, c), weight, dweight (k, c), bias, dbias (k), y, dy (n, k) float32; activation, mask, nulls
 // and workspace as in convolution; seed, drawn, p and scale as in dropout_apply, by whose mask y is multiplied.

@@ -169,11 +169,22 @@ class Layout(enum.IntEnum):
     tn = 2  # a (k, m), b (k, n)
 
 
+class Math(enum.IntEnum):
+    """How float32 arrays are multiplied on the devices that have kernels; csrc/gemm/precision.h has the arithmetic."""
+
+    float32 = 0  # by float32 arithmetic
+    tf32 = 1  # on tensor cores, each element rounded to 11 significant bits
+    tf32x3 = 2  # on tensor cores, each element as two TF32 numbers: float32's accuracy
+
+
 class Schedule(NamedTuple):
-    """How a kernel cuts a product: tiles of tile x tile (64 or 128), the reduction in `splits`; 0 leaves it to the kernel."""
+    """How a kernel cuts a product: tiles of tile x tile (64 or 128), the reduction in `splits`; 0 leaves it to the kernel.
+    And how it multiplies.
+    """
 
     tile: int = 0
     splits: int = 0
+    math: Math = Math.float32
 
 
 AUTOMATIC = Schedule()

@@ -11,6 +11,7 @@
 // memory bandwidth, where the parts have not stayed in the second-level cache.
 //
 // Assumes nothing of alignment: off a 16-byte boundary the accesses are 4 bytes wide.
+#include "device/float16.h"
 #include "gemm/schedule.h"
 #include "launch.h"
 
@@ -36,8 +37,32 @@ int64_t count_parts(const Product& product, int64_t tiles, int64_t blocks_per_pr
   return max(int64_t(1), min(wanted, product.k / SHORTEST_PART));
 }
 
+// target (+)= mask <= 0 ? 0 : quad, for the first `count` of the four.
+__device__ void write_quad(Vec4 quad, float* target, const float* mask, Accumulate accumulate, int count) {
+  if (mask != nullptr) {
+    const Vec4 y = load_vec4(mask, 0, count);
+    for (int i = 0; i < 4; ++i) quad.values[i] = relu_gradient(quad.values[i], y.values[i]);
+  }
+  if (accumulate == Accumulate::add) {
+    const Vec4 earlier = load_vec4(target, 0, count);
+    for (int i = 0; i < 4; ++i) quad.values[i] += earlier.values[i];
+  }
+  store_vec4(target, 0, count, quad);
+}
+
+template <class T>
+__device__ void write_quad(const Vec4& quad, T* target, const T* mask, Accumulate accumulate, int count) {
+  for (int i = 0; i < 4 && i < count; ++i) {
+    float value = quad.values[i];
+    if (mask != nullptr) value = relu_gradient(value, to_float(mask[i]));
+    if (accumulate == Accumulate::add) value += to_float(target[i]);
+    target[i] = from_float<T>(value);
+  }
+}
+
+template <class T>
 __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, int splits, int64_t m, int n,
-                                                            Epilogue epilogue, float* result, int64_t pitch) {
+                                                            EpilogueOf<T> epilogue, T* result, int64_t pitch) {
   const int quads = ceil_div(n, 4);
   const int64_t quad = int64_t(blockIdx.x) * THREADS + threadIdx.x, row = quad / quads;
   if (row >= m) return;
@@ -51,15 +76,8 @@ __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, 
     for (float& value : sum.values) value = relu(value);
   if (epilogue.dropout.drawn != nullptr) drop(sum, epilogue.dropout, row * n + column);
   const int64_t first = row * pitch + column;
-  if (epilogue.mask != nullptr) {
-    const Vec4 y = load_vec4(epilogue.mask + first, 0, n - column);
-    for (int i = 0; i < 4; ++i) sum.values[i] = relu_gradient(sum.values[i], y.values[i]);
-  }
-  if (epilogue.accumulate == Accumulate::add) {
-    const Vec4 earlier = load_vec4(result + first, 0, n - column);
-    for (int i = 0; i < 4; ++i) sum.values[i] += earlier.values[i];
-  }
-  store_vec4(result + first, 0, n - column, sum);
+  write_quad(sum, result + first, epilogue.mask != nullptr ? epilogue.mask + first : nullptr, epilogue.accumulate,
+             n - column);
 }
 
 }  // namespace
@@ -67,6 +85,8 @@ __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, 
 Schedule choose_schedule(const char* op, const Product& product, Schedule asked) {
   check(asked.tile == 0 || asked.tile == 64 || asked.tile == 128, op,
         "a tile is 64 or 128, or 0 to have it chosen, not " + std::to_string(asked.tile));
+  check(asked.math >= Math::float32 && asked.math <= Math::tf32x3, op,
+        "math is 0 (float32), 1 (tf32) or 2 (tf32x3), not " + std::to_string(int(asked.math)));
   check(asked.splits >= 0, op, "splits is at least 1, or 0 to have it chosen, not " + std::to_string(asked.splits));
   Schedule chosen = asked;
   if (chosen.tile == 0) {
@@ -90,12 +110,19 @@ dim3 tile_grid(const char* op, const Product& product, Schedule schedule) {
   return dim3(unsigned(tiles), unsigned(product.batch), unsigned(schedule.splits));
 }
 
-void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const Epilogue& epilogue,
-               float* result, int64_t pitch, Stream stream) {
+template <class T>
+void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const EpilogueOf<T>& epilogue,
+               T* result, int64_t pitch, Stream stream) {
   const int64_t quads = m * ceil_div(n, 4);
-  launch(sum_parts_kernel,
+  launch(sum_parts_kernel<T>,
          {.op = op, .grid = unsigned(ceil_div(quads, int64_t(THREADS))), .block = THREADS, .stream = stream}, parts,
          splits, m, n, epilogue, result, pitch);
 }
+
+template void sum_parts(const char*, const float*, int, int64_t, int, const Epilogue&, float*, int64_t, Stream);
+template void sum_parts(const char*, const float*, int, int64_t, int, const EpilogueOf<Bfloat16>&, Bfloat16*, int64_t,
+                        Stream);
+template void sum_parts(const char*, const float*, int, int64_t, int, const EpilogueOf<Float16>&, Float16*, int64_t,
+                        Stream);
 
 }  // namespace minicnn

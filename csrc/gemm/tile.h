@@ -164,8 +164,14 @@ __device__ inline void write_row_sums(const Vec4& brought, TileStorage<TILE>& sh
   write_sum(sum, nullptr, 0, sums_of_rows + row, accumulate);
 }
 
-// Rows of a plain matrix: where a tile's results go.
+// Rows of a plain matrix: how far from the result's start they begin.
 struct MatrixRows {
+  int64_t first, pitch;
+  __device__ int64_t operator()(int row) const { return first + row * pitch; }
+};
+
+// The same as addresses: offsets would take some kernels past their 128 registers.
+struct MatrixRowPointers {
   float* first;
   int64_t pitch;
   __device__ float* operator()(int row) const { return first + row * pitch; }

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   const float* const bias = y.epilogue.bias;
   finish_sums(sums, bias != nullptr ? bias + first_filter : nullptr, y.epilogue.activation, work.first_column, filters);
   write_tile<TILE>(sums, y.result, nullptr, y.epilogue.accumulate,
-                   MatrixRows{y.result + blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
+                   MatrixRowPointers{y.result + blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
                    conv.n * conv.p * conv.q, work.first_column, filters);
 }
 
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
                           for (int i = 0; i < 4; ++i) gradients.values[i] += quad.values[i];
                         });
   write_tile<TILE>(sums, dw.result, nullptr, dw.epilogue.accumulate,
-                   MatrixRows{dw.result + blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth},
+                   MatrixRowPointers{dw.result + blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth},
                    work.first_row, filters, work.first_column, depth);
   if (dbias.result != nullptr && work.first_column == 0)
     write_row_sums<TILE>(gradients, shared_memory<TileStorage<TILE>>(),
