@@ -108,8 +108,8 @@ def matrices(device) -> None:
             for how in Math:
                 rung = kernels.gemm_4_vectorized if how is Math.float32 else kernels.gemm_5_tensor_core
                 rung(a, b, None, c, workspace, shape, layout, accumulate, Schedule(tile, splits, how))
-            halves = [device.array(np.zeros(extents, np.uint16)) for extents in (a_shape, b_shape)]
-            for kernel in (kernels.gemm_bfloat16, kernels.gemm_float16):
+            for kernel, dtype in ((kernels.gemm_bfloat16, np.uint16), (kernels.gemm_float16, np.float16)):
+                halves = [device.array(np.zeros(extents, dtype)) for extents in (a_shape, b_shape)]
                 kernel(*halves, None, None, c, workspace, shape, layout, accumulate, Schedule(tile, splits))
 
 
