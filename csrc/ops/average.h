@@ -7,7 +7,7 @@
 //
 // x, dx (N, H, W, C) float32, mask the same or null; y, dy (N, P, Q, C) float32.
 //
-// Windows: inputs, outputs (the extents of its axis), inputs_of(output), count(output) > 0, outputs_over(input).
+// Windows: ops/average_windows.h.
 //
 // Forward: a thread owns four consecutive channels (one where C % 4 != 0) of an output pixel; backward the same of an
 // input pixel, for which it gathers: no atomics, and one order of additions.
