@@ -81,6 +81,7 @@ def test_every_kernel_is_compiled_for_every_architecture(code, cuda_module, coun
         assert {kernel.base for kernel in code if kernel.architecture == architecture} == expected
     count("instances of kernels", len(code) // len(architectures))
     count("architectures", len(architectures))
+    count("machine instructions", sum(len(kernel.instructions) for kernel in code))
 
 
 def test_registers_hold_everything(code):
