@@ -255,6 +255,12 @@ void bind_kernels(py::module_& m) {
   bind(m, "conv2d_backward_weight_workspace", conv2d_backward_weight_workspace);
   bind(m, "conv2d_forward", conv2d_forward);
   bind(m, "conv2d_forward_workspace", conv2d_forward_workspace);
+  bind(m, "conv2d_backward_input_bfloat16", conv2d_backward_input_bfloat16);
+  bind(m, "conv2d_backward_input_float16", conv2d_backward_input_float16);
+  bind(m, "conv2d_backward_weight_bfloat16", conv2d_backward_weight_bfloat16);
+  bind(m, "conv2d_backward_weight_float16", conv2d_backward_weight_float16);
+  bind(m, "conv2d_forward_bfloat16", conv2d_forward_bfloat16);
+  bind(m, "conv2d_forward_float16", conv2d_forward_float16);
   bind(m, "conv2d_im2col_backward_input", conv2d_im2col_backward_input);
   bind(m, "conv2d_im2col_backward_input_workspace", conv2d_im2col_backward_input_workspace);
   bind(m, "conv2d_im2col_backward_weight", conv2d_im2col_backward_weight);
