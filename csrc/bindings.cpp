@@ -6,6 +6,10 @@
 //   shape_fields   {"ConvShape": ("n", "h", ...), ...}
 //   architectures  the GPU architectures that the kernels were compiled for; empty in the emulated module
 //   cuda_version   of the toolkit, as CUDART_VERSION has it; 0 in the emulated module
+// and the native modules have
+//   instruction_set()   which processors theirs are the kernels for
+//   instruction_sets()  what this processor can run, the best first
+//   set_thread_count(count), thread_count()
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -22,10 +26,16 @@
 
 #ifdef MINICNN_EMULATED
 #include "emulation/bindings.h"
+#endif
+#if defined(MINICNN_EMULATED) || defined(MINICNN_PROBES)
 #include "emulation/probes.h"
 #endif
 #ifdef MINICNN_CHECKED
 #include "emulation/detector/races.h"
+#endif
+#ifdef MINICNN_NATIVE
+#include "native/cpu.h"
+#include "native/threads.h"
 #endif
 
 #ifndef MINICNN_ARCHITECTURES
@@ -162,10 +172,22 @@ struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
 template <class T>
 using ParameterOf = Parameter<std::remove_cvref_t<T>>;
 
+// While native kernels compute, other threads of Python run: those that prepare the next batch.
+template <class Result, class... Parameters>
+Result call(Result (*function)(Parameters...), std::type_identity_t<Parameters>... arguments) {
+#ifdef MINICNN_NATIVE
+  if constexpr (std::is_void_v<Result>) {
+    py::gil_scoped_release release;
+    return function(arguments...);
+  }
+#endif
+  return function(arguments...);
+}
+
 template <class Result, class... Parameters>
 void bind(py::module_& module, const char* name, Result (*function)(Parameters...)) {
   module.def(name, [function](typename ParameterOf<Parameters>::Python... arguments) {
-    return function(ParameterOf<Parameters>::convert(arguments)...);
+    return call(function, ParameterOf<Parameters>::convert(arguments)...);
   });
   module.attr("signatures")[name] = py::make_tuple(ParameterOf<Parameters>::name...);
 }
@@ -261,12 +283,6 @@ void bind_kernels(py::module_& m) {
   bind(m, "conv2d_backward_weight_float16", conv2d_backward_weight_float16);
   bind(m, "conv2d_forward_bfloat16", conv2d_forward_bfloat16);
   bind(m, "conv2d_forward_float16", conv2d_forward_float16);
-  bind(m, "conv2d_im2col_backward_input", conv2d_im2col_backward_input);
-  bind(m, "conv2d_im2col_backward_input_workspace", conv2d_im2col_backward_input_workspace);
-  bind(m, "conv2d_im2col_backward_weight", conv2d_im2col_backward_weight);
-  bind(m, "conv2d_im2col_backward_weight_workspace", conv2d_im2col_backward_weight_workspace);
-  bind(m, "conv2d_im2col_forward", conv2d_im2col_forward);
-  bind(m, "conv2d_im2col_forward_workspace", conv2d_im2col_forward_workspace);
   bind(m, "cross_entropy_backward", cross_entropy_backward);
   bind(m, "cross_entropy_forward", cross_entropy_forward);
   bind(m, "cross_entropy_reduce", cross_entropy_reduce);
@@ -278,18 +294,13 @@ void bind_kernels(py::module_& m) {
   bind(m, "exp_backward", exp_backward);
   bind(m, "exp_forward", exp_forward);
   bind(m, "gemm", gemm);
-  bind(m, "gemm_1_naive", gemm_1_naive);
-  bind(m, "gemm_2_shared", gemm_2_shared);
-  bind(m, "gemm_3_register", gemm_3_register);
-  bind(m, "gemm_4_vectorized", gemm_4_vectorized);
-  bind(m, "gemm_5_tensor_core", gemm_5_tensor_core);
-  bind(m, "gemm_bfloat16", gemm_bfloat16);
-  bind(m, "gemm_float16", gemm_float16);
   bind(m, "gemm_workspace", gemm_workspace);
   bind(m, "linear_backward_input", linear_backward_input);
   bind(m, "linear_backward_input_workspace", linear_backward_input_workspace);
   bind(m, "linear_backward_weight", linear_backward_weight);
   bind(m, "linear_backward_weight_workspace", linear_backward_weight_workspace);
+  bind(m, "linear_dropout_forward", linear_dropout_forward);
+  bind(m, "linear_dropout_forward_workspace", linear_dropout_forward_workspace);
   bind(m, "linear_forward", linear_forward);
   bind(m, "linear_forward_workspace", linear_forward_workspace);
   bind(m, "log_backward", log_backward);
@@ -325,6 +336,42 @@ void bind_kernels(py::module_& m) {
   bind(m, "tanh_forward", tanh_forward);
 }
 
+#ifndef MINICNN_NATIVE
+
+// What devices have beside: the ladders' other rungs, products of 16-bit numbers.
+void bind_device_kernels(py::module_& m) {
+  bind(m, "conv2d_im2col_backward_input", conv2d_im2col_backward_input);
+  bind(m, "conv2d_im2col_backward_input_workspace", conv2d_im2col_backward_input_workspace);
+  bind(m, "conv2d_im2col_backward_weight", conv2d_im2col_backward_weight);
+  bind(m, "conv2d_im2col_backward_weight_workspace", conv2d_im2col_backward_weight_workspace);
+  bind(m, "conv2d_im2col_forward", conv2d_im2col_forward);
+  bind(m, "conv2d_im2col_forward_workspace", conv2d_im2col_forward_workspace);
+  bind(m, "gemm_1_naive", gemm_1_naive);
+  bind(m, "gemm_2_shared", gemm_2_shared);
+  bind(m, "gemm_3_register", gemm_3_register);
+  bind(m, "gemm_4_vectorized", gemm_4_vectorized);
+  bind(m, "gemm_5_tensor_core", gemm_5_tensor_core);
+  bind(m, "gemm_bfloat16", gemm_bfloat16);
+  bind(m, "gemm_float16", gemm_float16);
+}
+
+#endif
+
+#if defined(MINICNN_EMULATED) || defined(MINICNN_PROBES)
+// Probes of single instructions: a GPU's are compared with their twins.
+void bind_instructions(py::module_ m) {
+  bind(m, "load_matrices", probes::load_matrices);
+  bind(m, "mma", probes::mma);
+  bind(m, "narrow", probes::narrow);
+  bind(m, "run_copies", probes::run_copies);
+  bind(m, "warp_gemm_bf16", probes::warp_gemm_bf16);
+  bind(m, "warp_gemm_f16", probes::warp_gemm_f16);
+  bind(m, "warp_gemm_tf32", probes::warp_gemm_tf32);
+  bind(m, "widen_bf16", probes::widen_bf16);
+  bind(m, "widen_f16", probes::widen_f16);
+}
+#endif
+
 #ifdef MINICNN_EMULATED
 
 void bind_probes(py::module_ m) {
@@ -338,11 +385,8 @@ void bind_probes(py::module_ m) {
   bind(m, "diverge_at_mma", probes::diverge_at_mma);
   bind(m, "diverge_in_warp", probes::diverge_in_warp);
   bind(m, "hand_over", probes::hand_over);
-  bind(m, "load_matrices", probes::load_matrices);
   bind(m, "load_matrices_in_half_a_warp", probes::load_matrices_in_half_a_warp);
   bind(m, "misuse_named_barrier", probes::misuse_named_barrier);
-  bind(m, "mma", probes::mma);
-  bind(m, "narrow", probes::narrow);
   bind(m, "overflow_stack", probes::overflow_stack);
   bind(m, "philox", probes::philox);
   bind(m, "philox_known_answer", probes::philox_known_answer);
@@ -351,7 +395,6 @@ void bind_probes(py::module_ m) {
   bind(m, "return_before_barrier", probes::return_before_barrier);
   bind(m, "reverse", probes::reverse);
   bind(m, "reverse_without_barrier", probes::reverse_without_barrier);
-  bind(m, "run_copies", probes::run_copies);
   bind(m, "shuffle_outside_mask", probes::shuffle_outside_mask);
   bind(m, "shuffle_with_foreign_mask", probes::shuffle_with_foreign_mask);
   bind(m, "shuffles", probes::shuffles);
@@ -362,11 +405,6 @@ void bind_probes(py::module_ m) {
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
   bind(m, "wait_for_each_other", probes::wait_for_each_other);
-  bind(m, "warp_gemm_bf16", probes::warp_gemm_bf16);
-  bind(m, "warp_gemm_f16", probes::warp_gemm_f16);
-  bind(m, "warp_gemm_tf32", probes::warp_gemm_tf32);
-  bind(m, "widen_bf16", probes::widen_bf16);
-  bind(m, "widen_f16", probes::widen_f16);
   bind(m, "write_at", probes::write_at);
   bind(m, "write_shared", probes::write_shared);
 }
@@ -411,6 +449,17 @@ PYBIND11_MODULE(MINICNN_MODULE, m) {
   bind_shape<Schedule>(m);
   bind_kernels(m);
   bind_index_maps(submodule(m, "index_maps"));
+#ifdef MINICNN_NATIVE
+  m.def("instruction_set", instruction_set);
+  m.def("instruction_sets", instruction_sets);
+  m.def("thread_count", thread_count);
+  m.def("set_thread_count", set_thread_count);
+#else
+  bind_device_kernels(m);
+#endif
+#if defined(MINICNN_EMULATED) || defined(MINICNN_PROBES)
+  bind_instructions(submodule(m, "instructions"));
+#endif
 #ifdef MINICNN_EMULATED
   emulation::bind_emulation(m);
   bind_probes(submodule(m, "probes"));

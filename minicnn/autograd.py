@@ -99,7 +99,7 @@ class Op:
                 f"{self.name}: inputs must share one floating-point dtype, got {', '.join(x.dtype.name for x in inputs)}"
             )
         self.device, self.dtype = inputs[0].device, np.dtype(dtypes[0])
-        if self.device.kernels is not None and self.dtype != np.float32:
+        if self.kernels is not None and self.dtype != np.float32:
             raise OpError(
                 f"{self.name}: the kernels of {self.device.name!r} compute in float32, x is {self.dtype.name}"
             )
@@ -128,7 +128,7 @@ class Op:
 
     @property
     def kernels(self):
-        return self.device.kernels
+        return self.device.kernels_for(self.dtype)
 
     def needs_grad(self, i: int) -> bool:
         return self.slots[i] is not None

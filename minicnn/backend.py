@@ -1,7 +1,8 @@
 """Devices: who owns memory and who computes. The only importer of CuPy and of the compiled kernel modules.
 
 "numpy"     the reference: every op's forward_numpy / backward_numpy
-"cpu"       what is fastest on this processor (the reference, until native kernels stand beside it)
+"cpu"       the native kernels, for the best instruction set that this processor has, in float32; the reference for the
+            other dtypes, and where nothing was compiled
 "emulated"  the CUDA kernels, run on the CPU; with MINICNN_EMULATED=checked, under a detector of races
 "cuda"      the CUDA kernels, run on a GPU; "cuda:1" is the second one
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import mmap
 import os
 import threading
 
@@ -17,8 +19,9 @@ import numpy as np
 
 from minicnn import _build_info, cuda
 from minicnn.errors import DeviceError
+from minicnn.threads import thread_count
 
-PAGE = 4096
+LINE, PAGE, HUGE_PAGE = 64, 4096, 2 << 20
 
 
 class Pool:
@@ -103,11 +106,12 @@ class Kernels:
 
     def __getattr__(self, name: str):
         function, signature, device = getattr(self._module, name), self._module.signatures[name], self._device
+        dtypes = [_ARRAYS.get(kind) for kind in signature]
 
         def launch(*arguments):
             converted = [
-                self._address(name, i, argument, kind) if kind in _ARRAYS else argument
-                for i, (argument, kind) in enumerate(zip(arguments, signature, strict=False))
+                argument if dtype is None else self._address(name, i, argument, dtype)
+                for i, (argument, dtype) in enumerate(zip(arguments, dtypes, strict=False))
             ]
             result = function(*converted, *arguments[len(converted) :], *device.stream_argument(signature))
             if self._synchronize:
@@ -117,13 +121,13 @@ class Kernels:
         setattr(self, name, launch)
         return launch
 
-    def _address(self, name, i, array, kind) -> int:
+    def _address(self, name, i, array, dtype) -> int:
         if array is None:
             return 0
-        if array.dtype != _ARRAYS[kind] or not array.flags.c_contiguous:
+        if array.dtype != dtype or not array.flags.c_contiguous:
             layout = "" if array.flags.c_contiguous else "strided "
             raise DeviceError(
-                f"{name}: argument {i} must be a contiguous {_ARRAYS[kind]} array, got a {layout}{array.dtype} one"
+                f"{name}: argument {i} must be a contiguous {dtype} array, got a {layout}{array.dtype} one"
             )
         return self._device.address(array)
 
@@ -140,6 +144,11 @@ class Device:
 
     name: str
     kernels: Kernels | None = None
+    computes_on_host = False  # whether NumPy computes what the kernels do not
+
+    def kernels_for(self, dtype) -> Kernels | None:
+        """The kernels of ops in `dtype`; None where NumPy computes."""
+        return self.kernels if dtype == np.float32 or not self.computes_on_host else None
 
     def empty(self, shape, dtype):
         """The only allocator: a C-contiguous array whose contents are anything."""
@@ -152,6 +161,9 @@ class Device:
 class HostDevice(Device):
     """A device whose arrays are NumPy's, in pooled memory."""
 
+    computes_on_host = True
+    smallest_block = PAGE  # what is smaller is NumPy's own
+
     def __init__(self, name: str, pool: Pool | GuardedMemory):
         self.name, self.pool = name, pool
 
@@ -159,13 +171,19 @@ class HostDevice(Device):
         dtype = np.dtype(dtype)
         count = int(np.prod(shape, dtype=np.int64))
         nbytes = count * dtype.itemsize
-        if nbytes < PAGE and self.kernels is None:
+        if nbytes < self.smallest_block:
             return np.empty(shape, dtype)
         block = Block(self.pool, self.block_size(nbytes))
         return np.asarray(block)[:nbytes].view(dtype).reshape(shape)
 
     def block_size(self, nbytes: int) -> int:
         return -(-nbytes // PAGE) * PAGE
+
+    def address(self, array) -> int:
+        return array.__array_interface__["data"][0]
+
+    def stream_argument(self, signature) -> tuple:
+        return (0,) if signature[-1:] == ("stream",) else ()
 
     def array(self, values) -> np.ndarray:
         """A copy of a host array, on this device."""
@@ -200,12 +218,25 @@ class HostDevice(Device):
         """Nothing runs behind the caller's back here."""
 
 
+class NativeDevice(HostDevice):
+    """The kernels for this processor (csrc/native), which share the work of each op among threads."""
+
+    def __init__(self, module):
+        super().__init__("cpu", _host_pool())
+        self.module = module
+        self.kernels = Kernels(module, self)
+        module.set_thread_count(thread_count())
+
+
 class EmulatedDevice(HostDevice):
     """The CUDA kernels on the CPU, each array alone between guard pages (csrc/emulation).
 
     The checked module knows what kernels have written; what the host writes here, it is told. Of what NumPy writes
     elsewhere it sees only that it is no longer the 0xFF of fresh memory.
     """
+
+    computes_on_host = False
+    smallest_block = 0
 
     def __init__(self, module):
         super().__init__("emulated", GuardedMemory(module))
@@ -234,12 +265,6 @@ class EmulatedDevice(HostDevice):
         if array.flags.c_contiguous:
             self.module.mark_written(self.address(array), array.nbytes)
         return array
-
-    def address(self, array) -> int:
-        return array.__array_interface__["data"][0]
-
-    def stream_argument(self, signature) -> tuple:
-        return (0,) if signature[-1:] == ("stream",) else ()
 
 
 class CudaDevice(Device):
@@ -292,12 +317,20 @@ class CudaDevice(Device):
 
 
 def _host_pool() -> Pool:
-    kept: dict[int, np.ndarray] = {}
+    """Blocks that begin on a line of the cache; the large ones on a page, and on huge pages where the kernel has some."""
+    kept: dict[int, object] = {}
 
     def allocate(nbytes: int) -> int:
-        array = np.empty(nbytes, np.uint8)
-        kept[array.ctypes.data] = array
-        return array.ctypes.data
+        if nbytes >= HUGE_PAGE:
+            memory = mmap.mmap(-1, nbytes)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                memory.madvise(mmap.MADV_HUGEPAGE)
+            address = np.frombuffer(memory, np.uint8).ctypes.data
+        else:
+            memory = np.empty(nbytes + LINE, np.uint8)
+            address = -(-memory.ctypes.data // LINE) * LINE
+        kept[address] = memory
+        return address
 
     return Pool(allocate, kept.pop)
 
@@ -317,6 +350,23 @@ def _module(name: str):
         return importlib.import_module(f"minicnn.{name}")
     except ImportError:
         return None
+
+
+@functools.cache
+def native_module():
+    """The module of native kernels for the best instruction set of this processor; None where nothing was compiled.
+
+    The environment variable MINICNN_INSTRUCTIONS may ask for a lesser set: "avx2", "baseline". Raises DeviceError where
+    it asks for one that this processor or this installation does not have.
+    """
+    baseline = _module("_native_baseline")
+    if baseline is None:
+        return None
+    sets = [name for name in baseline.instruction_sets() if _module(f"_native_{name}")]
+    wanted = os.environ.get("MINICNN_INSTRUCTIONS") or sets[0]
+    if wanted not in sets:
+        raise DeviceError(f"MINICNN_INSTRUCTIONS={wanted}: this processor runs {', '.join(sets)}")
+    return _module(f"_native_{wanted}")
 
 
 def emulated_module() -> str:
@@ -343,6 +393,8 @@ def device(name: str | Device = "cpu") -> Device:
 
 @functools.cache
 def _device(name: str) -> Device:
+    if name == "cpu" and native_module():
+        return NativeDevice(native_module())
     if name in ("numpy", "cpu"):
         return HostDevice(name, _host_pool())
     if name == "emulated":

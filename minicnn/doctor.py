@@ -11,18 +11,19 @@ from pathlib import Path
 
 from minicnn import _build_info as build
 from minicnn import backend, cuda, toolchain
+from minicnn.threads import thread_count
 from minicnn.toolchain import dotted
 
 PACKAGES = ("numpy", "pillow", "rich", "safetensors", "matplotlib", "pytest", "hypothesis", "torch")
 LEVELS = {
-    1: "CUDA kernels, their emulation, NumPy",
-    2: "emulated CUDA kernels, NumPy",
+    1: "CUDA kernels, native ones, emulated ones, NumPy",
+    2: "native kernels, emulated CUDA kernels, NumPy",
     3: "NumPy alone: no kernel can be run or tested",
 }
 
 
 def level() -> int:
-    """1: with CUDA kernels; 2: with the emulated ones; 3: neither."""
+    """1: with CUDA kernels; 2: with the native and the emulated ones; 3: none."""
     return 1 if build.cuda else 2 if build.emulated else 3
 
 
@@ -38,7 +39,7 @@ def doctor() -> int:
     print(f"  Python {platform.python_version()} ({sys.executable}), {platform.platform()}, {os.cpu_count()} CPUs")
     print("devices")
     for name, why in backend.available().items():
-        print(f"  {name:<9} {'no: ' + why if why else 'yes'}")
+        print(f"  {name:<9} {'no: ' + why if why else f'yes{computed_by(name)}'}")
     print("built with")
     print(f"  C++       {build.cxx_compiler or 'nothing: ' + build.emulated_why}")
     print(f"  CUDA      {built_cuda() or 'nothing: ' + build.cuda_why}")
@@ -50,6 +51,15 @@ def doctor() -> int:
     for advice in advices():
         print(f"to do: {advice}")
     return 0
+
+
+def computed_by(device: str) -> str:
+    """What is worth knowing of a device that is there."""
+    if device != "cpu":
+        return ""
+    native = backend.native_module()
+    kernels = f"{native.instruction_set()} kernels" if native else "NumPy"
+    return f", {kernels}, {thread_count()} threads"
 
 
 def built_cuda() -> str:

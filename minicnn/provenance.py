@@ -6,16 +6,18 @@ import platform
 
 import numpy as np
 
-from minicnn import _build_info, threads
+from minicnn import _build_info, backend, threads
 
 
 def environment() -> dict[str, str | int]:
-    """Versions, the BLAS and the threads of the NumPy path, the compiler of the emulated kernels: for config.json."""
+    """Versions, the BLAS of the NumPy path, the threads, the native kernels, the compiler: for config.json."""
+    native = backend.native_module()
     return {
         "minicnn": _build_info.version,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": threads.blas_name(),
         "threads": threads.thread_count(),
-        "emulated_by": _build_info.cxx_compiler,
+        "native": native.instruction_set() if native else "",
+        "compiler": _build_info.cxx_compiler,
     }

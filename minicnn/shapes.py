@@ -155,6 +155,13 @@ class GemmShape(NamedTuple):
     ldc: int
 
 
+class Activation(enum.IntEnum):
+    """What a kernel does to a sum before it stores it, or what has been done to its input; kernels.h has the twin."""
+
+    none = 0
+    relu = 1
+
+
 class Layout(enum.IntEnum):
     """How the operands of a product lie in memory, row by row; kernels.h has the twin."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import pytest
 from tolerances import assert_close
 
 import minicnn
@@ -38,6 +39,18 @@ def check_kernels(function, inputs, device, rng, **tolerance):
         assert (grad is None) == (expected_grad is None), f"gradient of input {i} is missing on one device"
         if grad is not None:
             assert_close(grad, expected_grad, what=f"gradient of input {i}", **tolerance)
+
+
+def check_float64(function, device):
+    """Kernels compute in float32. What lies on the host NumPy computes in float64; other devices refuse it."""
+    x = minicnn.tensor(np.array([-1.5, 0.25, 3.0]), device=device)
+    if device.computes_on_host:
+        expected = function(minicnn.tensor(x.numpy(), device="numpy")).numpy()
+        np.testing.assert_array_equal(function(x).numpy(), expected, strict=True)
+    else:
+        message = rf"^{function.__name__}: the kernels of '{device.name}' compute in float32, x is float64$"
+        with pytest.raises(minicnn.OpError, match=message):
+            function(x)
 
 
 def check_exact(function, inputs, device, dy):

@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: the devices that are there, the count of what was run within tests, and of what was not."""
 
 import collections
+import functools
 import itertools
 import math
 import os
@@ -63,27 +64,52 @@ def unavailable(what: str, why: str):
     pytest.skip(f"{what}: {why}")
 
 
+class GuardedNativeDevice(backend.NativeDevice):
+    """Device "cpu" with each array alone between the emulated device's guard pages."""
+
+    smallest_block = 0
+    block_size = backend.EmulatedDevice.block_size
+
+    def __init__(self):
+        super().__init__(backend.native_module())
+        self.pool = backend.device("emulated").pool
+
+
+@functools.cache
 def _device(name: str):
-    why = backend.available()[name]
-    return unavailable(name, why) if why else backend.device(name)
+    why = backend.available()[name] or (_why_not_native() if name == "cpu" else "")
+    if why:
+        return unavailable(name, why)
+    return GuardedNativeDevice() if name == "cpu" else backend.device(name)
+
+
+def _why_not_native() -> str:
+    return "" if backend.native_module() else f"no native kernels: {backend.available()['emulated']}"
+
+
+def _guarded(device):
+    """The device; every buffer's guard bands are looked at afterwards."""
+    yield device
+    if isinstance(device, backend.HostDevice) and device.smallest_block == 0:
+        backend.device("emulated").module.check_guards()
+
+
+@pytest.fixture(params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
+def kernel_device(request):
+    """Each device that runs kernels: the native ones, and the CUDA ones."""
+    yield from _guarded(_device(request.param))
 
 
 @pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
-def kernel_device(request):
-    """Each device that runs the CUDA kernels. On the emulated one every buffer's guard bands are looked at afterwards."""
-    device = _device(request.param)
-    yield device
-    if request.param == "emulated":
-        device.module.check_guards()
+def ladder_device(request):
+    """Each device with the ladder's rungs, which obey a schedule: those that run the CUDA kernels."""
+    yield from _guarded(_device(request.param))
 
 
-@pytest.fixture(params=["numpy", "emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.fixture(params=["numpy", "cpu", "emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
     """Every device: the reference and those that run the kernels."""
-    device = _device(request.param)
-    yield device
-    if request.param == "emulated":
-        device.module.check_guards()
+    yield from _guarded(_device(request.param))
 
 
 @pytest.fixture(params=["all_arrays", "the_first_of_two", "the_second_of_two"])

@@ -1,38 +1,9 @@
-// Walks over arrays of any strides: what broadcasting, permutation, indexing and concatenation share.
+// Four elements at a time of a walk over arrays of any strides (ops/walk.h).
 #pragma once
 #include "device/vec4.h"
-#include "shapes.h"
+#include "ops/walk.h"
 
 namespace minicnn {
-
-// All indices below `extents` in C order, and how many elements a step along each axis takes in two arrays a and b.
-// The caller has merged neighbouring axes (minicnn/axes.py): two contiguous arrays are walked along one axis.
-struct Walk {
-  PerAxis extents, a_strides, b_strides;
-};
-
-inline int64_t walk_count(const Walk& walk) {
-  int64_t count = 1;
-  for (int axis = 0; axis < PerAxis::COUNT; ++axis) count *= walk.extents[axis];
-  return count;
-}
-
-struct Place {
-  int64_t a, b;  // offsets
-};
-
-// Where element `index` of the walk lies. A division for each axis but the outermost: none where one axis is left.
-__device__ inline Place locate(const Walk& walk, int64_t index) {
-  Place place{0, 0};
-  int axis = PerAxis::COUNT - 1;
-  for (; index >= walk.extents[axis]; --axis) {
-    const int64_t outer = index / walk.extents[axis], inner = index - outer * walk.extents[axis];
-    place.a += inner * walk.a_strides[axis];
-    place.b += inner * walk.b_strides[axis];
-    index = outer;
-  }
-  return {place.a + index * walk.a_strides[axis], place.b + index * walk.b_strides[axis]};
-}
 
 // Where four consecutive elements of a walk lie.
 struct Place4 {

@@ -44,7 +44,7 @@ void multiply(const char* op, const Element* a, const Element* b, Results<Elemen
   schedule = choose_schedule(op, product, schedule);
   if (shape.m == 0 || shape.n == 0) return;
   const auto target = destination(c, workspace, product.m * product.n, epilogue, schedule);
-  const int64_t pitch = schedule.splits == 1 ? shape.ldc : shape.n;
+  const int64_t pitch = has_second_pass(epilogue, schedule) ? shape.n : shape.ldc;
   with_operands(a, b, shape, layout, [&](auto a_operand, auto b_operand) {
     const bool in_chunks = lies_in_chunks(a_operand, shape.k) && lies_in_chunks(b_operand, shape.k);
     launch_tensor_core_tiles(
@@ -53,7 +53,8 @@ void multiply(const char* op, const Element* a, const Element* b, Results<Elemen
                  a_operand, b_operand, target, pitch, shape.k, in_chunks);
         });
   });
-  if (schedule.splits > 1) sum_parts(op, workspace, schedule.splits, shape.m, shape.n, epilogue, c, shape.ldc, stream);
+  if (has_second_pass(epilogue, schedule))
+    sum_parts(op, workspace, schedule.splits, shape.m, shape.n, epilogue, c, shape.ldc, stream);
 }
 
 }  // namespace

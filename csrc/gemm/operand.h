@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "device/cuda.h"
+#include "device/dropout.h"
 #include "gemm/along.h"
 #include "kernels.h"
 
@@ -33,11 +34,12 @@ void with_operands(const T* a, const T* b, const GemmShape& shape, Layout layout
 
 // What becomes of a finished sum on its way to memory:
 //
-//   result (+)= mask <= 0 ? 0 : activation(sum + bias)
+//   result (+)= mask <= 0 ? 0 : activation(sum + bias) * dropout
 template <class T>
 struct EpilogueOf {
   const float* bias = nullptr;  // one for each column of the result; or null
   Activation activation = Activation::none;
+  DropoutMask dropout;      // of the elements of a result whose rows lie one behind another
   const T* mask = nullptr;  // lies as the result does: y of the ReLU whose gradient this is; or null
   Accumulate accumulate = Accumulate::overwrite;
 };

@@ -1,7 +1,7 @@
 // The sum over the parts of a reduction that was cut.
 //
 // sum[i,j] = bias[j] + parts[0,i,j] + parts[1,i,j] + ...     always in this order
-// result[i,j] (+)= mask[i,j] <= 0 ? 0 : activation(sum[i,j])
+// result[i,j] (+)= mask[i,j] <= 0 ? 0 : activation(sum[i,j]) * dropout[i,j]
 //
 // parts (splits, m, n), bias (n) or null, result (m, n) and mask (m, n) or null, rows `pitch` apart, float32.
 //
@@ -62,6 +62,7 @@ __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, 
   }
   if (epilogue.activation == Activation::relu)
     for (float& value : sum.values) value = relu(value);
+  if (epilogue.dropout.drawn != nullptr) drop(sum, epilogue.dropout, row * n + column);
   const int64_t first = row * pitch + column;
   write_quad(sum, result + first, epilogue.mask != nullptr ? epilogue.mask + first : nullptr, epilogue.accumulate,
              n - column);

@@ -56,10 +56,17 @@ struct Destination {
   Epilogue epilogue;
 };
 
-// Of a cut reduction the parts go to the workspace as they are; sum_parts does the rest.
+// Whether the sums go to the workspace as they are, and sum_parts does the rest: of a cut reduction, and before
+// dropout, whose random numbers would take a tile's threads too many registers, while in its place a pass of its own
+// moves as many bytes.
+template <class T>
+bool has_second_pass(const EpilogueOf<T>& epilogue, Schedule schedule) {
+  return schedule.splits > 1 || epilogue.dropout.drawn != nullptr;
+}
+
 inline Destination destination(float* result, float* workspace, int64_t elements, const Epilogue& epilogue,
                                Schedule schedule) {
-  if (schedule.splits == 1) return {result, 0, epilogue};
+  if (!has_second_pass(epilogue, schedule)) return {result, 0, epilogue};
   return {workspace, elements, {}};
 }
 

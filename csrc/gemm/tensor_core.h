@@ -24,7 +24,7 @@ struct TensorCoreDestination {
 template <class Element>
 TensorCoreDestination<Element> destination(Results<Element> results, float* workspace, int64_t elements,
                                            const EpilogueOf<Element>& epilogue, Schedule schedule) {
-  if (schedule.splits == 1) return {results, 0, epilogue};
+  if (!has_second_pass(epilogue, schedule)) return {results, 0, epilogue};
   return {{workspace, nullptr}, elements, {}};
 }
 
@@ -32,14 +32,13 @@ TensorCoreDestination<Element> destination(Results<Element> results, float* work
 template <class Element>
 void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const EpilogueOf<Element>& epilogue,
                Results<Element> results, int64_t pitch, Stream stream) {
-  if constexpr (std::is_same_v<Element, float>) {
-    sum_parts(op, parts, splits, m, n, epilogue, results.wide, pitch, stream);
-  } else if (results.wide == nullptr) {
-    sum_parts(op, parts, splits, m, n, epilogue, results.narrow, pitch, stream);
-  } else {
-    const Epilogue wide{.bias = epilogue.bias, .activation = epilogue.activation, .accumulate = epilogue.accumulate};
-    sum_parts(op, parts, splits, m, n, wide, results.wide, pitch, stream);
-  }
+  if (results.wide == nullptr) return sum_parts(op, parts, splits, m, n, epilogue, results.narrow, pitch, stream);
+  Epilogue wide{.bias = epilogue.bias,
+                .activation = epilogue.activation,
+                .dropout = epilogue.dropout,
+                .accumulate = epilogue.accumulate};
+  if constexpr (std::is_same_v<Element, float>) wide.mask = epilogue.mask;
+  sum_parts(op, parts, splits, m, n, wide, results.wide, pitch, stream);
 }
 
 // target[0], target[1] (+)= first, second; the second where `both`.

@@ -75,15 +75,6 @@ __global__ void __launch_bounds__(TILE* TILE_ROWS)
   }
 }
 
-// The axis along which x is contiguous, if a tile pays there: y is contiguous along another one, and both fill at least
-// half of a tile. -1 where not.
-int transposed_axis(const Walk& walk) {
-  if (walk.b_strides[INNERMOST] != 1 || walk.a_strides[INNERMOST] == 1 || walk.extents[INNERMOST] < TILE / 2) return -1;
-  for (int axis = 0; axis < INNERMOST; ++axis)
-    if (walk.a_strides[axis] == 1 && walk.extents[axis] >= TILE / 2) return axis;
-  return -1;
-}
-
 void transpose(const float* x, float* y, Accumulate accumulate, float scale, const Walk& walk, int p, Stream stream) {
   Planes planes{.walk = walk,
                 .p_extent = walk.extents[p],
@@ -110,7 +101,7 @@ void strided_copy(const float* x, float* y, Accumulate accumulate, float scale, 
   const Walk walk{extents, x_strides, y_strides};
   const int64_t count = walk_count(walk);
   if (count == 0) return;
-  const int turned_axis = transposed_axis(walk);
+  const int turned_axis = transposed_axis(walk, TILE);
   if (turned_axis >= 0) return transpose(x + x_offset, y + y_offset, accumulate, scale, walk, turned_axis, stream);
   launch(strided_copy_kernel,
          {.op = "strided_copy", .grid = vec4_blocks(count, THREADS), .block = THREADS, .stream = stream}, x + x_offset,

@@ -1,30 +1,13 @@
-// What the pooling kernels share: which thread owns which run of channels, and which windows meet which pixels.
+// What the pooling kernels share: which thread owns which run of channels.
 #pragma once
 #include "check.h"
 #include "device/host_device.h"
 #include "device/run.h"
 #include "kernels.h"
 #include "launch.h"
+#include "ops/taps.h"
 
 namespace minicnn {
-
-// begin <= i < end; empty where end <= begin.
-struct Range {
-  int begin, end;
-};
-
-// The taps of a window that lie in the image rather than in the padding.
-__device__ inline Range taps_inside(const Axis& axis, int output) {
-  const int first = axis.input_at(output, 0);
-  return {max(0, -first), min(axis.taps, axis.inputs - first)};
-}
-
-// The windows that contain an input position.
-__device__ inline Range windows_over(const Axis& axis, int input) {
-  const int distance = input + axis.padding;
-  return {distance < axis.taps ? 0 : (distance - axis.taps) / axis.stride + 1,
-          min(axis.outputs, distance / axis.stride + 1)};
-}
 
 // One image (rows, columns, channels) of an activation.
 struct ImageExtents {

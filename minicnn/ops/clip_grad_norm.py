@@ -16,7 +16,7 @@ def clip_norm(device, grads: list, max_norm: float):
     Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", section 3.2.
     """
     norm = device.empty((), grads[0].dtype)
-    clip = _clip_numpy if device.kernels is None else _clip_kernels
+    clip = _clip_numpy if device.kernels_for(grads[0].dtype) is None else _clip_kernels
     clip(device, grads, max_norm, norm)
     return norm
 

@@ -16,11 +16,13 @@ from minicnn.threads import in_shares
 
 PATCH_BYTES = 8 << 20  # a chunk of im2col: a last-level cache holds it; with less, BLAS packs the filters too often
 SHARE_BYTES = 1 << 20  # a chunk of col2im: a second-level cache holds it, each is read once for every tap
-RUNGS = {"implicit": "conv2d", "im2col": "conv2d_im2col"}  # how MINICNN_CONV calls them, and the functions' stem
+RUNGS = ("implicit", "im2col", "direct")
 
 
 def _rung() -> str:
-    """Which kernels compute: csrc/ops/conv2d_implicit.cu, or the ladder's lower rung csrc/ops/conv2d_im2col.cu."""
+    """What MINICNN_CONV asks for: csrc/ops/conv2d_implicit.cu, or the ladder's lower rung csrc/ops/conv2d_im2col.cu. Device
+    "cpu" has no ladder: with any of the names csrc/ops/conv2d.cpp leaves Winograd's algorithms out.
+    """
     name = os.environ.get("MINICNN_CONV", "implicit")
     if name not in RUNGS:
         raise ValueError(f"MINICNN_CONV must be one of {', '.join(RUNGS)}, got {name!r}")
@@ -103,7 +105,8 @@ class Conv2d(Affine):
 
     def launch(self, direction, *arguments):
         """conv2d_forward, conv2d_im2col_backward_input, ...: each with the workspace that it asks for."""
-        kernel = f"{RUNGS[RUNG]}_{direction}"
+        has_rung = RUNG == "im2col" and hasattr(self.kernels, "conv2d_im2col_forward")
+        kernel = f"conv2d_im2col_{direction}" if has_rung else f"conv2d_{direction}"
         elements = getattr(self.kernels, f"{kernel}_workspace")(self.shape, AUTOMATIC)
         getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), self.shape, AUTOMATIC)
 

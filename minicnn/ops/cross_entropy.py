@@ -16,7 +16,8 @@ class CrossEntropy(Op):
     q[n, c] = (1 - label_smoothing) * [c == target[n]] + label_smoothing / C. The result is loss (N,), its sum () or its
     mean (); the mean over no rows is NaN, as in PyTorch. dlogits[n, c] = (softmax(logits[n])[c] - q[n, c]) * dloss[n].
 
-    NumPy refuses a target outside [0, C). Kernels cannot throw: they make the loss and the gradient of that row NaN.
+    Devices that compute on the host refuse a target outside [0, C). The others' kernels cannot throw: they make the loss
+    and the gradient of that row NaN.
     Source of label smoothing: Szegedy et al. 2015, "Rethinking the Inception architecture", section 7.
     """
 
@@ -36,7 +37,7 @@ class CrossEntropy(Op):
             )
         if target.dtype != np.int64:
             raise OpError(f"cross_entropy: target must hold class numbers as int64, got {target.dtype.name}")
-        if self.device.kernels is None:
+        if self.device.computes_on_host:
             self.check_classes(target.data, logits.shape[1])
         self.divisor = logits.shape[0] if self.reduction == "mean" else 1
         return logits.shape[:1] if self.reduction == "none" else ()

@@ -45,14 +45,13 @@ def sgd_step(
     device, weights, grads, velocity, segments: Segments, hyper, momentum: float, weight_decay: float, rule: SgdRule
 ) -> None:
     """One step. `hyper` is a device array (lr, scale of grads), so that a captured graph can follow a schedule."""
-    if device.kernels is None:
+    kernels = device.kernels_for(weights.dtype)
+    if kernels is None:
         for segment in segments.host:
             _sgd_numpy(weights, grads, velocity, segment, hyper, momentum, weight_decay, rule)
     else:
         table = (segments.bounds, segments.multipliers, len(segments.host))
-        device.kernels.sgd_step(
-            weights, grads, velocity, *table, hyper, momentum, weight_decay, int(rule), weights.size
-        )
+        kernels.sgd_step(weights, grads, velocity, *table, hyper, momentum, weight_decay, int(rule), weights.size)
 
 
 @np.errstate(all="ignore")  # a training that diverges is the trainer's to notice

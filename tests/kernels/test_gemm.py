@@ -11,6 +11,13 @@ SIZES = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (31, 33, 17), (64, 64, 8), (65, 63,
 FEW = [(31, 33, 17), (64, 64, 8), (130, 131, 9), (132, 260, 8)]
 
 
+@pytest.fixture(params=RUNGS)
+def rung(request, kernel_device):
+    if not hasattr(kernel_device.kernels, request.param):
+        pytest.skip("device cpu has one kernel in the place of the ladder")
+    return request.param
+
+
 def operands(layout: str, m: int, n: int, k: int, rng):
     """(a, b as they lie in memory, their product)."""
     a, b = rng.integers(-4, 5, (m, k)).astype(np.float32), rng.integers(-4, 5, (k, n)).astype(np.float32)
@@ -25,8 +32,7 @@ def launch(device, name, layout, a, b, bias, c, shape, accumulate, *, workspace=
     target = device.array(c)
     arguments = [*arrays, target]
     if schedule is not None:
-        elements = schedule[1] * c.size if schedule[1] else device.kernels.gemm_workspace(shape, schedule)
-        arguments.append(device.empty((elements,)))
+        arguments.append(device.empty((device.kernels.gemm_workspace(shape, schedule),)))
     arguments += [shape, LAYOUTS[layout], accumulate]
     if schedule is not None:
         arguments.append(schedule)
@@ -35,7 +41,6 @@ def launch(device, name, layout, a, b, bias, c, shape, accumulate, *, workspace=
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("rung", RUNGS)
 def test_every_rung_is_exact(rung, layout, kernel_device, rng):
     for m, n, k in SIZES:
         a, b, product = operands(layout, m, n, k, rng)
@@ -59,9 +64,9 @@ def test_every_tile_and_cut_is_exact(schedule, layout, kernel_device, rng):
         np.testing.assert_array_equal(got, 2 * product)
 
 
-def test_a_product_and_its_transpose_are_cut_alike(kernel_device):
+def test_a_product_and_its_transpose_are_cut_alike(ladder_device):
     """Few tiles over a long reduction: in as many parts as keep the processors busy, the more the fewer tiles."""
-    k, workspace = 1 << 20, kernel_device.kernels.gemm_workspace
+    k, workspace = 1 << 20, ladder_device.kernels.gemm_workspace
     wide, tall = (workspace((m, n, k, k, n, n), (0, 0)) for m, n in ((3, 200), (200, 3)))
     assert wide == tall > 3 * 200
     assert wide % (3 * 200) == 0
@@ -107,7 +112,6 @@ def test_nothing_to_sum_gives_the_bias(kernel_device):
     assert got.tolist() == [[1, 2]] * 3
 
 
-@pytest.mark.parametrize("rung", RUNGS)
 def test_a_product_without_rows_or_columns_writes_nothing(rung, kernel_device):
     schedule = (0, 0) if rung in ("gemm_4_vectorized", "gemm") else None
     for m, n in ((0, 5), (5, 0)):
@@ -116,9 +120,9 @@ def test_a_product_without_rows_or_columns_writes_nothing(rung, kernel_device):
         launch(kernel_device, rung, "nn", a, b, None, c, shape, Accumulate.overwrite, schedule=schedule)
 
 
-def test_a_tile_that_there_is_not_is_refused(kernel_device, rng):
+def test_a_tile_that_there_is_not_is_refused(ladder_device, rng):
     a, b, product = operands("nn", 3, 3, 3, rng)
     with pytest.raises(ValueError, match="a tile is 64 or 128, or 0 to have it chosen, not 32"):
         launch(
-            kernel_device, "gemm", "nn", a, b, None, product, (3, 3, 3, 3, 3, 3), Accumulate.overwrite, schedule=(32, 1)
+            ladder_device, "gemm", "nn", a, b, None, product, (3, 3, 3, 3, 3, 3), Accumulate.overwrite, schedule=(32, 1)
         )

@@ -84,12 +84,6 @@ EQUIVALENT = (
         "of fewer rows it is known that four neighbours lie in one: each of the four is then located by itself",
     ),
     Equivalent(
-        "csrc/gemm/stage.h",
-        "Source::along == Along::reduction",
-        "Source::along != Along::reduction",
-        "which thread brings which element: all OUTER * DEPTH of them come either way, in another order along memory",
-    ),
-    Equivalent(
         "csrc/gemm/tile.h",
         "slices == 0",
         "false",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from checks import check_accumulates, check_kernels, leaf, run
+from checks import check_accumulates, check_float64, check_kernels, leaf, run
 from tolerances import assert_close
 
 import minicnn
@@ -58,8 +58,5 @@ def test_gradients_accumulate(device, rng):
     check_accumulates(relu, [rng.standard_normal((5, 9))], device)
 
 
-def test_kernels_refuse_float64(kernel_device):
-    with pytest.raises(
-        minicnn.OpError, match=rf"^relu: the kernels of '{kernel_device.name}' compute in float32, x is float64$"
-    ):
-        relu(minicnn.tensor(np.zeros(3), device=kernel_device))
+def test_float64_beside_the_kernels(kernel_device):
+    check_float64(relu, kernel_device)

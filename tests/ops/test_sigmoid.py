@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from checks import check_accumulates, check_deterministic, check_kernels, leaf, run
+from checks import check_accumulates, check_deterministic, check_float64, check_kernels, leaf, run
 from tolerances import assert_close
 
 import minicnn
@@ -78,8 +78,5 @@ def test_the_layer_is_the_function(rng):
     np.testing.assert_array_equal(minicnn.nn.Sigmoid()(x).numpy(), sigmoid(x).numpy())
 
 
-def test_kernels_refuse_float64(kernel_device):
-    with pytest.raises(
-        minicnn.OpError, match=rf"^sigmoid: the kernels of '{kernel_device.name}' compute in float32, x is float64$"
-    ):
-        sigmoid(minicnn.tensor(np.zeros(3), device=kernel_device))
+def test_float64_beside_the_kernels(kernel_device):
+    check_float64(sigmoid, kernel_device)

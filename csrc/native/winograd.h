@@ -1,0 +1,23 @@
+// Convolution by Winograd's minimal filtering, for windows of 3 x 3 and 5 x 5 at stride 1 (winograd_transforms.h).
+//
+// With float32 sums its error is 2 to 5 times that of the sum over taps (tests/ops/test_conv2d_native.py has bounds).
+// An infinity or NaN reaches every output of its tile, as NaN: B^T subtracts infinities from each other.
+#pragma once
+#include "kernels.h"
+
+namespace minicnn::winograd {
+
+// Windows that it computes, stride and dilation included.
+bool supports(const ConvShape& shape);
+
+void forward(const float* x, const float* w, const float* bias, Activation activation, float* y, float* workspace,
+             const ConvShape& shape);
+void backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
+                    float* workspace, const ConvShape& shape);
+void backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
+                     Accumulate accumulate_dbias, float* workspace, const ConvShape& shape);
+int64_t forward_workspace(const ConvShape& shape);
+int64_t backward_input_workspace(const ConvShape& shape);
+int64_t backward_weight_workspace(const ConvShape& shape);
+
+}  // namespace minicnn::winograd

@@ -1,0 +1,93 @@
+// Convolution on the CPU: which algorithm computes which shape.
+//
+//   Winograd       F(4x4, 3x3), F(2x2, 5x5) where its 36 products a tile save work enough      native/winograd.cpp
+//   implicit GEMM  everything else: strides, dilation, 1x1, 11x11, few channels                native/implicit.cpp
+//
+// MINICNN_CONV=direct, like the names of the device kernels that the variable knows too, leaves all to the implicit
+// GEMM: rounding of a plain sum, exact on small integers, and infinities that stay where the formula has them.
+#include <cstdlib>
+
+#include "check.h"
+#include "kernels.h"
+#include "native/implicit.h"
+#include "native/sum_rows.h"
+#include "native/winograd.h"
+
+namespace minicnn {
+namespace {
+
+enum class Algorithm { implicit, winograd };
+
+bool only_direct() { return std::getenv("MINICNN_CONV") != nullptr; }
+
+// Multiplications of the implicit GEMM for each one of Winograd's products, tiles over the border counted whole.
+double winograd_saving(const ConvShape& shape, int rows, int columns) {
+  const int outputs = 7 - shape.r;
+  const double tiles = double(ceil_div(rows, outputs)) * ceil_div(columns, outputs);
+  return double(rows) * columns * shape.r * shape.s / (tiles * 36);
+}
+
+// rows and columns: of the pixels that the pass computes.
+Algorithm choose(const ConvShape& shape, int rows, int columns) {
+  const bool enough_channels = shape.group_c() >= 16 && shape.group_k() >= 16;
+  return winograd::supports(shape) && enough_channels && winograd_saving(shape, rows, columns) >= 1.5 && !only_direct()
+             ? Algorithm::winograd
+             : Algorithm::implicit;
+}
+
+Algorithm choose_forward(const ConvShape& shape) { return choose(shape, shape.p, shape.q); }
+Algorithm choose_backward_input(const ConvShape& shape) { return choose(shape, shape.h, shape.w); }
+
+// Throws where 32 bits do not suffice for what the kernels count in them.
+void check_extents(const ConvShape& shape) {
+  const auto below_2_31 = [](int64_t count, const char* what) {
+    check(count <= INT32_MAX, "conv2d", std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
+  };
+  below_2_31(int64_t(shape.n) * shape.h * shape.w, "input pixels");
+  below_2_31(int64_t(shape.n) * shape.p * shape.q, "output pixels");
+  below_2_31(int64_t(shape.h) * shape.w * shape.c, "elements in one image of x");
+  below_2_31(int64_t(shape.p) * shape.q * shape.k, "elements in one image of y");
+  below_2_31(int64_t(shape.k) * shape.r * shape.s * shape.group_c(), "elements in w");
+}
+
+}  // namespace
+
+int64_t conv2d_forward_workspace(ConvShape shape, Schedule) {
+  return choose_forward(shape) == Algorithm::winograd ? winograd::forward_workspace(shape)
+                                                      : implicit::forward_workspace(shape);
+}
+
+int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule) {
+  return choose_backward_input(shape) == Algorithm::winograd ? winograd::backward_input_workspace(shape)
+                                                             : implicit::backward_input_workspace(shape);
+}
+
+int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule) {
+  return choose_forward(shape) == Algorithm::winograd ? winograd::backward_weight_workspace(shape)
+                                                      : implicit::backward_weight_workspace(shape);
+}
+
+void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
+                    float* workspace, ConvShape shape, Schedule, Stream) {
+  check_extents(shape);
+  const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::forward : implicit::forward;
+  run(x, w, bias, activation, y, workspace, shape);
+}
+
+void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
+                           float* workspace, ConvShape shape, Schedule, Stream) {
+  check_extents(shape);
+  const auto run =
+      choose_backward_input(shape) == Algorithm::winograd ? winograd::backward_input : implicit::backward_input;
+  run(dy, w, mask, dx, accumulate, workspace, shape);
+}
+
+void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
+                            Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule, Stream) {
+  check_extents(shape);
+  if (dw == nullptr) return sum_rows(dy, int64_t(shape.n) * shape.p * shape.q, shape.k, dbias, accumulate_dbias);
+  const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::backward_weight : implicit::backward_weight;
+  run(dy, x, dw, accumulate, dbias, accumulate_dbias, workspace, shape);
+}
+
+}  // namespace minicnn
