@@ -164,18 +164,15 @@ __device__ inline void write_row_sums(const Vec4& brought, TileStorage<TILE>& sh
   write_sum(sum, nullptr, 0, sums_of_rows + row, accumulate);
 }
 
-// Rows of a plain matrix: how far from the result's start they begin.
+// Rows of a plain matrix, where a tile's results go: pointers or offsets, as `first` is.
+template <class Place>
 struct MatrixRows {
-  int64_t first, pitch;
-  __device__ int64_t operator()(int row) const { return first + row * pitch; }
-};
-
-// The same as addresses: offsets would take some kernels past their 128 registers.
-struct MatrixRowPointers {
-  float* first;
+  Place first;
   int64_t pitch;
-  __device__ float* operator()(int row) const { return first + row * pitch; }
+  __device__ Place operator()(int row) const { return first + row * pitch; }
 };
+template <class Place>
+MatrixRows(Place, int64_t) -> MatrixRows<Place>;
 
 // sums[i,j] = activation(sums[i,j] + bias[j]), where a bias of null is none: the part of the epilogue that reads
 // nothing of the result's size.
