@@ -28,8 +28,8 @@
 // residues are read by the same taps: no zero is multiplied, no atomic needed, and what no tap reads becomes 0.
 // Deterministic: a cut reduction is summed in a second pass, in order.
 //
-// The bias's gradient needs no pass over dy: in the blocks of the weight's first column of tiles, TILE threads add up a
-// row of dy each as it lies in shared memory, 8 loads and additions beside the 512 (256) multiply-adds of a slice.
+// The bias's gradient needs no pass over dy: each thread adds up the quads of dy that it brings, 4 additions beside the
+// 512 (256) multiply-adds that it does of a slice, and the blocks of the weight's first column of tiles write the sums.
 //
 // Assumes an image below 2^31 elements, N*H*W, N*P*Q and the elements of w too. Channel counts that are no multiple of
 // 4 are read 4 bytes at a time. Sources: Chetlur et al. 2014, "cuDNN", section 3 (im2col in the load path); the
