@@ -334,6 +334,12 @@ void bind_kernels(py::module_& m) {
 
 // What devices have beside: the ladders' other rungs, products of 16-bit numbers.
 void bind_device_kernels(py::module_& m) {
+  bind(m, "conv2d_backward_input_bfloat16", conv2d_backward_input_bfloat16);
+  bind(m, "conv2d_backward_input_float16", conv2d_backward_input_float16);
+  bind(m, "conv2d_backward_weight_bfloat16", conv2d_backward_weight_bfloat16);
+  bind(m, "conv2d_backward_weight_float16", conv2d_backward_weight_float16);
+  bind(m, "conv2d_forward_bfloat16", conv2d_forward_bfloat16);
+  bind(m, "conv2d_forward_float16", conv2d_forward_float16);
   bind(m, "conv2d_im2col_backward_input", conv2d_im2col_backward_input);
   bind(m, "conv2d_im2col_backward_input_workspace", conv2d_im2col_backward_input_workspace);
   bind(m, "conv2d_im2col_backward_weight", conv2d_im2col_backward_weight);

@@ -77,6 +77,25 @@ int64_t conv2d_forward_workspace(ConvShape shape, Schedule schedule);
 int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule schedule);
 int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule schedule);
 
+// The same of numbers of 16 bits, on the tensor cores: bias, dw, dbias and workspace float32, all else in the format.
+// Each has the workspace of its namesake; dw is not null.
+void conv2d_forward_bfloat16(const Bfloat16* x, const Bfloat16* w, const float* bias, Activation activation,
+                             Bfloat16* y, float* workspace, ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_backward_input_bfloat16(const Bfloat16* dy, const Bfloat16* w, const Bfloat16* mask, Bfloat16* dx,
+                                    Accumulate accumulate, float* workspace, ConvShape shape, Schedule schedule,
+                                    Stream stream);
+void conv2d_backward_weight_bfloat16(const Bfloat16* dy, const Bfloat16* x, float* dw, Accumulate accumulate,
+                                     float* dbias, Accumulate accumulate_dbias, float* workspace, ConvShape shape,
+                                     Schedule schedule, Stream stream);
+void conv2d_forward_float16(const Float16* x, const Float16* w, const float* bias, Activation activation, Float16* y,
+                            float* workspace, ConvShape shape, Schedule schedule, Stream stream);
+void conv2d_backward_input_float16(const Float16* dy, const Float16* w, const Float16* mask, Float16* dx,
+                                   Accumulate accumulate, float* workspace, ConvShape shape, Schedule schedule,
+                                   Stream stream);
+void conv2d_backward_weight_float16(const Float16* dy, const Float16* x, float* dw, Accumulate accumulate, float* dbias,
+                                    Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule schedule,
+                                    Stream stream);
+
 void conv2d_im2col_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
                            float* workspace, ConvShape shape, Schedule schedule, Stream stream);
 void conv2d_im2col_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
@@ -113,18 +132,19 @@ void gemm_float16(const Float16* a, const Float16* b, const float* bias, Float16
 // Linear: x, dx, mask (n, c), weight, dweight (k, c), bias, dbias (k), y, dy (n, k) float32; activation, mask, nulls
 // and workspace as in convolution; seed, drawn, p and scale as in dropout_apply, by whose mask y is multiplied.
 void linear_forward(const float* x, const float* weight, const float* bias, Activation activation, float* y,
-                    float* workspace, int n, int c, int k, Stream stream);
+                    float* workspace, int n, int c, int k, Schedule schedule, Stream stream);
 void linear_dropout_forward(const float* x, const float* weight, const float* bias, Activation activation,
                             uint64_t seed, const int64_t* drawn, float p, float scale, float* y, float* workspace,
-                            int n, int c, int k, Stream stream);
+                            int n, int c, int k, Schedule schedule, Stream stream);
 void linear_backward_input(const float* dy, const float* weight, const float* mask, float* dx, Accumulate accumulate,
-                           float* workspace, int n, int c, int k, Stream stream);
+                           float* workspace, int n, int c, int k, Schedule schedule, Stream stream);
 void linear_backward_weight(const float* dy, const float* x, float* dweight, Accumulate accumulate, float* dbias,
-                            Accumulate accumulate_dbias, float* workspace, int n, int c, int k, Stream stream);
-int64_t linear_forward_workspace(int n, int c, int k);
-int64_t linear_dropout_forward_workspace(int n, int c, int k);
-int64_t linear_backward_input_workspace(int n, int c, int k);
-int64_t linear_backward_weight_workspace(int n, int c, int k);
+                            Accumulate accumulate_dbias, float* workspace, int n, int c, int k, Schedule schedule,
+                            Stream stream);
+int64_t linear_forward_workspace(int n, int c, int k, Schedule schedule);
+int64_t linear_dropout_forward_workspace(int n, int c, int k, Schedule schedule);
+int64_t linear_backward_input_workspace(int n, int c, int k, Schedule schedule);
+int64_t linear_backward_weight_workspace(int n, int c, int k, Schedule schedule);
 
 // The input of a network: images (N, H, W, C) uint8, windows (N, 3) int64 of top, left, mirrored, scale (C) float32,
 // offset (N, C) float32, y (N, P, Q, C) float32.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 from typing import NamedTuple
 
 from minicnn.errors import OpError
@@ -187,4 +188,11 @@ class Schedule(NamedTuple):
     math: Math = Math.float32
 
 
-AUTOMATIC = Schedule()
+def _math() -> Math:
+    name = os.environ.get("MINICNN_MATH", Math.float32.name)
+    if name not in Math.__members__:
+        raise ValueError(f"MINICNN_MATH must be one of {', '.join(Math.__members__)}, got {name!r}")
+    return Math[name]
+
+
+AUTOMATIC = Schedule(math=_math())

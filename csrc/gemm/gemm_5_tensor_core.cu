@@ -13,7 +13,8 @@ namespace {
 
 template <class Arithmetic, int TILE, Copies COPIES, class A, class B>
 __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
-    gemm_5_tensor_core_kernel(A a, B b, TensorCoreDestination<typename Arithmetic::Element> c, int64_t pitch, int k) {
+    gemm_5_tensor_core_kernel(A a, B b, TensorCoreDestination<typename Arithmetic::Element> c, int64_t pitch, int k,
+                              bool in_chunks) {
   using Element = typename Arithmetic::Element;
   using ACursor = MatrixChunks<SliceLayout<Element, TILE, A::along>, COPIES>;
   using BCursor = MatrixChunks<SliceLayout<Element, TILE, B::along>, COPIES>;
@@ -21,8 +22,8 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   const int first_row = blockIdx.x / column_tiles * TILE, first_column = blockIdx.x % column_tiles * TILE;
   const PartOfReduction part = part_of_reduction(k, gridDim.z, blockIdx.z, ACursor::Layout::DEPTH);
   WarpSums<TILE> sums;
-  multiply_on_tensor_cores<Arithmetic>(ACursor(a, first_row, part.first_k, k),
-                                       BCursor(b, first_column, part.first_k, k), part.slices,
+  multiply_on_tensor_cores<Arithmetic>(ACursor(a, first_row, part.first_k, k, in_chunks),
+                                       BCursor(b, first_column, part.first_k, k, in_chunks), part.slices,
                                        shared_memory<TensorCoreStorage<TILE>>(), sums);
   write_sums(sums, c.results, c.epilogue, MatrixRows{blockIdx.z * c.part_stride, pitch}, first_row, a.extent,
              first_column, b.extent);
@@ -47,10 +48,9 @@ void multiply(const char* op, const Element* a, const Element* b, Results<Elemen
   with_operands(a, b, shape, layout, [&](auto a_operand, auto b_operand) {
     const bool in_chunks = lies_in_chunks(a_operand, shape.k) && lies_in_chunks(b_operand, shape.k);
     launch_tensor_core_tiles(
-        op, product, schedule, in_chunks ? Copies::chunks : Copies::elements, stream,
-        [&](auto tile, auto copies, const LaunchConfig& config) {
+        op, product, schedule, in_chunks, stream, [&](auto tile, auto copies, const LaunchConfig& config) {
           launch(gemm_5_tensor_core_kernel<Arithmetic, tile, copies, decltype(a_operand), decltype(b_operand)>, config,
-                 a_operand, b_operand, target, pitch, shape.k);
+                 a_operand, b_operand, target, pitch, shape.k, in_chunks);
         });
   });
   if (has_second_pass(epilogue, schedule))

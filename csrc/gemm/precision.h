@@ -2,10 +2,9 @@
 //
 //   Bfloat16Arithmetic   Bfloat16 arrays   products exact, sums float32
 //   Float16Arithmetic    Float16 arrays    likewise
-//   Tf32Arithmetic       float32 arrays    each element rounded to TF32, 11 significant bits
-//   Tf32x3Arithmetic     float32 arrays    each element as the sum of two TF32 numbers: three products in place of one,
-//   at
-//                                    the accuracy of float32
+//   Tf32Arithmetic       float32 arrays    each element rounded to TF32, 11 significant bits; the largest to infinity
+//   Tf32x3Arithmetic     float32 arrays    each element as two TF32 numbers, three products in place of one: the
+//                                          accuracy of float32, its infinities and NaNs too
 //
 // Each has
 //   Element                    of the arrays

@@ -37,15 +37,17 @@ int64_t count_parts(const Product& product, int64_t tiles, int64_t blocks_per_pr
   return max(int64_t(1), min(wanted, product.k / SHORTEST_PART));
 }
 
-// target (+)= mask <= 0 ? 0 : quad, for the first `count` of the four, as write_quad of tile.h has it for float32.
+// As load_vec4 and store_vec4 of float32, for numbers of 16 bits: one by one, as they are a small part of what is read.
 template <class T>
-__device__ void write_quad(const Vec4& quad, T* target, const T* mask, Accumulate accumulate, int count) {
-  for (int i = 0; i < 4 && i < count; ++i) {
-    float value = quad.values[i];
-    if (mask != nullptr) value = relu_gradient(value, to_float(mask[i]));
-    if (accumulate == Accumulate::add) value += to_float(target[i]);
-    target[i] = from_float<T>(value);
-  }
+__device__ Vec4 load_vec4(const T* array, int64_t begin, int64_t count) {
+  Vec4 result;
+  for (int i = 0; i < 4; ++i) result.values[i] = begin + i < count ? to_float(array[begin + i]) : 0.0f;
+  return result;
+}
+template <class T>
+__device__ void store_vec4(T* array, int64_t begin, int64_t count, const Vec4& value) {
+  for (int i = 0; i < 4; ++i)
+    if (begin + i < count) array[begin + i] = from_float<T>(value.values[i]);
 }
 
 template <class T>
@@ -64,8 +66,15 @@ __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, 
     for (float& value : sum.values) value = relu(value);
   if (epilogue.dropout.drawn != nullptr) drop(sum, epilogue.dropout, row * n + column);
   const int64_t first = row * pitch + column;
-  write_quad(sum, result + first, epilogue.mask != nullptr ? epilogue.mask + first : nullptr, epilogue.accumulate,
-             n - column);
+  if (epilogue.mask != nullptr) {
+    const Vec4 y = load_vec4(epilogue.mask + first, 0, n - column);
+    for (int i = 0; i < 4; ++i) sum.values[i] = relu_gradient(sum.values[i], y.values[i]);
+  }
+  if (epilogue.accumulate == Accumulate::add) {
+    const Vec4 earlier = load_vec4(result + first, 0, n - column);
+    for (int i = 0; i < 4; ++i) sum.values[i] += earlier.values[i];
+  }
+  store_vec4(result + first, 0, n - column, sum);
 }
 
 }  // namespace

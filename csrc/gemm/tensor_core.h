@@ -28,7 +28,7 @@ TensorCoreDestination<Element> destination(Results<Element> results, float* work
   return {{workspace, nullptr}, elements, {}};
 }
 
-// The second pass of a cut reduction.
+// The second pass of a cut reduction. Results that are wider than the operands have no mask.
 template <class Element>
 void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const EpilogueOf<Element>& epilogue,
                Results<Element> results, int64_t pitch, Stream stream) {
@@ -92,29 +92,23 @@ __device__ inline void write_sums(const WarpSums<TILE>& sums, const Results<Elem
   }
 }
 
-// Calls launch_with(tile, copies, config) with the kernel's compile-time constants. Off 16-byte boundaries there is the
-// small tile alone, whose registers leave room for finding elements one by one.
+// Calls launch_with(tile, copies, config) with the kernel's compile-time constants.
 template <class Launch>
-void launch_tensor_core_tiles(const char* op, const Product& product, Schedule schedule, Copies copies, Stream stream,
+void launch_tensor_core_tiles(const char* op, const Product& product, Schedule schedule, bool in_chunks, Stream stream,
                               const Launch& launch_with) {
-  const auto launch_tile = [&](auto tile, auto constant_copies) {
+  const auto launch_tile = [&](auto tile, auto copies) {
     schedule.tile = tile;
-    launch_with(tile, constant_copies,
+    launch_with(tile, copies,
                 LaunchConfig{.op = op,
                              .grid = tile_grid(op, product, schedule),
                              .block = TENSOR_CORE_THREADS,
                              .shared_bytes = sizeof(TensorCoreStorage<tile>),
                              .stream = stream});
   };
-  using Large = std::integral_constant<int, 128>;
-  using Small = std::integral_constant<int, 64>;
-  using Chunks = std::integral_constant<Copies, Copies::chunks>;
-  if (copies == Copies::elements)
-    launch_tile(Small(), std::integral_constant<Copies, Copies::elements>());
-  else if (schedule.tile == 64)
-    launch_tile(Small(), Chunks());
+  if (schedule.tile == 128 && in_chunks)
+    launch_tile(std::integral_constant<int, 128>(), std::integral_constant<Copies, Copies::chunks>());
   else
-    launch_tile(Large(), Chunks());
+    launch_tile(std::integral_constant<int, 64>(), std::integral_constant<Copies, Copies::any>());
 }
 
 // Throws where the GPU's tensor cores do not know the elements.

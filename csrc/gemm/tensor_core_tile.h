@@ -5,8 +5,8 @@
 // the warps multiply a third; one barrier a slice. What differs between a matrix and a convolution is the cursor alone:
 //
 //   using Layout              SliceLayout: how its slices lie
-//   bring(i, chunk) const     starts to fill `chunk` with the i-th of those that this thread brings of a slice
-//                             (ThreadChunks); zeros outside of the operand
+//   bring(i, chunk)           starts to fill `chunk` with the i-th of those that this thread brings of a slice
+//                             (ThreadChunks), in the order of i; zeros outside of the operand
 //   advance()                 to the next slice
 //
 // Two tiles: 128 x 128, 64 x 64 sums a warp; 64 x 64, 32 x 32 a warp, where the large one would leave processors idle
@@ -41,13 +41,14 @@ struct ThreadChunks {
   __device__ static int k() { return Layout::along == Along::reduction ? column() : row(); }
 };
 
-// How cursors read. By chunks where every chunk is whole and lies on a 16-byte boundary: operands that start on one,
-// and whose extent and pitch along memory are multiples of a chunk's elements. Else element by element.
-enum class Copies { chunks, elements };
+// How cursors read: by chunks where every chunk is whole and lies on a 16-byte boundary, which is where operands start
+// on one, and their extent and pitch along memory are multiples of a chunk's elements. Else element by element: the
+// small tile has registers for that, and finds out when it runs.
+enum class Copies { chunks, any };
 
-// Fills `chunk` with the elements at(0), at(1), ...: addresses, null for a zero.
+// Fills `chunk` with the elements at(0), at(1), ..., asked for in this order: addresses, null for a zero.
 template <class Element, class At>
-__device__ inline void bring_elements(Chunk& chunk, const At& at) {
+__device__ inline void bring_elements(Chunk& chunk, At at) {
   if constexpr (sizeof(Element) == 4) {
     for (int i = 0; i < 4; ++i) {
       const Element* const element = at(i);
@@ -63,15 +64,6 @@ __device__ inline void bring_elements(Chunk& chunk, const At& at) {
   }
 }
 
-// Fills `chunk` with the first `count` elements at `source`, and zeros; count may be any number.
-template <Copies COPIES, class Element>
-__device__ inline void bring_chunk(Chunk& chunk, const Element* source, int count) {
-  if constexpr (COPIES == Copies::chunks)
-    async_copy_or_zero<16>(&chunk, source, count > 0);
-  else
-    bring_elements<Element>(chunk, [&](int i) { return i < count ? source + i : nullptr; });
-}
-
 // A cursor over a matrix, k below k_end.
 template <class LAYOUT, Copies COPIES>
 class MatrixChunks {
@@ -79,8 +71,9 @@ class MatrixChunks {
   using Layout = LAYOUT;
   using Element = typename Layout::Element;
 
-  __device__ MatrixChunks(const Operand<Layout::along, Element>& operand, int first_outer, int first_k, int k_end)
-      : pitch_(operand.pitch) {
+  __device__ MatrixChunks(const Operand<Layout::along, Element>& operand, int first_outer, int first_k, int k_end,
+                          bool in_chunks)
+      : pitch_(operand.pitch), in_chunks_(in_chunks) {
     const int outer = first_outer + Mine::outer(), k = first_k + Mine::k();
     first_ = operand.at(outer, k);
     rows_left_ = BY_K ? operand.extent - outer : k_end - k;
@@ -88,8 +81,12 @@ class MatrixChunks {
   }
 
   __device__ void bring(int i, Chunk& chunk) const {
-    const int row = i * Mine::ROWS_APART;
-    bring_chunk<COPIES>(chunk, first_ + int64_t(row) * pitch_, row < rows_left_ ? row_left_ : 0);
+    const int row = i * Mine::ROWS_APART, count = row < rows_left_ ? row_left_ : 0;
+    const Element* const source = first_ + int64_t(row) * pitch_;
+    if (COPIES == Copies::chunks || in_chunks_)
+      async_copy_or_zero<16>(&chunk, source, count > 0);
+    else
+      bring_elements<Element>(chunk, [=](int e) { return e < count ? source + e : nullptr; });
   }
 
   __device__ void advance() {
@@ -103,6 +100,7 @@ class MatrixChunks {
   const Element* first_;
   int pitch_;
   int rows_left_, row_left_;  // from the first chunk to the end of the operand: rows, and elements of a row
+  bool in_chunks_;
 };
 
 // Which of the block's sums a warp has, and which of those a lane: d of device/mma.h, tile by tile.
@@ -230,21 +228,19 @@ __device__ inline void bring_slice(Cursor& cursor, Chunk* slice) {
 template <int TILE, class ACursor, class BCursor, class Multiply>
 __device__ inline void for_each_slice(ACursor a, BCursor b, int slices, TensorCoreStorage<TILE>& shared,
                                       const Multiply& multiply) {
-  int to_bring = 0, stage_to_fill = 0, stage = 0;
-  const auto bring_next = [&] {
-    if (to_bring < slices) {
-      bring_slice(a, shared.a[stage_to_fill]);
-      bring_slice(b, shared.b[stage_to_fill]);
+  const auto bring_into = [&](int stage, bool is_any_left) {
+    if (is_any_left) {
+      bring_slice(a, shared.a[stage]);
+      bring_slice(b, shared.b[stage]);
     }
     async_copy_commit();  // an empty group too, so that the age of a slice counts groups
-    ++to_bring;
-    stage_to_fill = stage_to_fill + 1 == STAGES ? 0 : stage_to_fill + 1;
   };
-  for (int i = 0; i < STAGES - 1; ++i) bring_next();
-  for (int slice = 0; slice < slices; ++slice) {
+  for (int stage = 0; stage < STAGES - 1; ++stage) bring_into(stage, stage < slices);
+  int stage = 0;
+  for (; slices > 0; --slices) {
     async_copy_wait<STAGES - 2>();
     __syncthreads();  // this slice is there for all; and nobody reads the one before any more, whose stage is next
-    bring_next();
+    bring_into(stage == 0 ? STAGES - 1 : stage - 1, slices >= STAGES);
     multiply(shared.a[stage], shared.b[stage]);
     stage = stage + 1 == STAGES ? 0 : stage + 1;
   }
@@ -280,13 +276,15 @@ __device__ inline bool has_special(const WarpSums<TILE>& sums) {
   return nothing != 0.0f;
 }
 
-// sums = the product of the next `slices` slices of the operands. All threads of the block take part.
-template <class Arithmetic, int TILE, class ACursor, class BCursor>
+// sums = the product of the next `slices` slices of the operands, and see(slice) is called for each slice of a. All
+// threads of the block take part.
+template <class Arithmetic, int TILE, class ACursor, class BCursor, class See>
 __device__ inline void multiply_on_tensor_cores(const ACursor& a, const BCursor& b, int slices,
-                                                TensorCoreStorage<TILE>& shared, WarpSums<TILE>& sums) {
+                                                TensorCoreStorage<TILE>& shared, WarpSums<TILE>& sums, const See& see) {
   using A = typename ACursor::Layout;
   using B = typename BCursor::Layout;
   for_each_slice(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
+    see(a_slice);
     if constexpr (sizeof(typename Arithmetic::Number) == sizeof(uint32_t))
       multiply_slice_ahead<Arithmetic, TILE, A, B>(a_slice, b_slice, sums);
     else
@@ -299,6 +297,12 @@ __device__ inline void multiply_on_tensor_cores(const ACursor& a, const BCursor&
         multiply_slice_in_float32<TILE, A, B>(a_slice, b_slice, sums);
       });
     }
+}
+
+template <class Arithmetic, int TILE, class ACursor, class BCursor>
+__device__ inline void multiply_on_tensor_cores(const ACursor& a, const BCursor& b, int slices,
+                                                TensorCoreStorage<TILE>& shared, WarpSums<TILE>& sums) {
+  multiply_on_tensor_cores<Arithmetic>(a, b, slices, shared, sums, [](const Chunk*) {});
 }
 
 }  // namespace minicnn

@@ -34,25 +34,15 @@
 // Assumes an image below 2^31 elements, N*H*W, N*P*Q and the elements of w too. Channel counts that are no multiple of
 // 4 are read 4 bytes at a time. Sources: Chetlur et al. 2014, "cuDNN", section 3 (im2col in the load path); the
 // residues follow CUTLASS's strided dgrad.
+#include "device/capability.h"
 #include "gemm/schedule.h"
 #include "launch.h"
 #include "ops/conv2d.h"
+#include "ops/conv2d_implicit.h"
+#include "ops/conv2d_tensor_core.h"
 
 namespace minicnn {
 namespace {
-
-// The tile of the result that a block owns, and its part of the reduction.
-template <int TILE>
-struct BlockWork {
-  int group, first_row, first_column;
-  PartOfReduction part;
-
-  __device__ BlockWork(int columns, int k) : group(blockIdx.y), part(part_of_reduction(k, gridDim.z, blockIdx.z)) {
-    const int column_tiles = ceil_div(columns, TILE);
-    first_row = blockIdx.x / column_tiles * TILE;
-    first_column = blockIdx.x % column_tiles * TILE;
-  }
-};
 
 template <int TILE, Access ACCESS>
 __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>())
@@ -69,16 +59,10 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
                         work.part.slices, shared_memory<TileStorage<TILE>>(), sums);
   const float* const bias = y.epilogue.bias;
   finish_sums(sums, bias != nullptr ? bias + first_filter : nullptr, y.epilogue.activation, work.first_column, filters);
-  write_tile<TILE>(sums, y.result, nullptr, Accumulate::overwrite,
-                   MatrixRows{blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
+  write_tile<TILE>(sums, y.result, nullptr, y.epilogue.accumulate,
+                   MatrixRows{y.result + blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
                    conv.n * conv.p * conv.q, work.first_column, filters);
 }
-
-// The input positions of one residue a side, and the filters' taps that can read them.
-struct ResidueClass {
-  ConvShape shape;
-  GradientAxis rows, columns;
-};
 
 // The filters of a group as an operand: the outer index is the channel, the reduction runs over (tap of the class,
 // filter).
@@ -114,18 +98,6 @@ class FilterCursor {
   Tap tap_;
 };
 
-// Where the input pixels of a residue class lie, from the start of dx on.
-struct ResidueRows {
-  int64_t first;
-  const ResidueClass& residue;
-  __device__ int64_t operator()(int row) const {
-    const Pixel place = pixel_at(row, residue.rows.positions, residue.columns.positions);
-    const int h = residue.rows.residue + residue.shape.stride_h * place.row;
-    const int w = residue.columns.residue + residue.shape.stride_w * place.column;
-    return first + x_offset(residue.shape, place.image, h, w, 0);
-  }
-};
-
 template <int TILE, Access ACCESS>
 __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>())
     conv2d_backward_input_kernel(const __grid_constant__ PatchMatrix dy, const float* w,
@@ -140,8 +112,8 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   ThreadSums<TILE> sums;
   multiply_slices<TILE>(patches, filters, work.part.slices, shared_memory<TileStorage<TILE>>(), sums);
   write_tile<TILE>(sums, dx.result, dx.epilogue.mask, dx.epilogue.accumulate,
-                   ResidueRows{blockIdx.z * dx.part_stride + work.group * channels, residue}, work.first_row,
-                   conv.n * conv.p * conv.q, work.first_column, channels);
+                   ResidueRows{dx.result + blockIdx.z * dx.part_stride + work.group * channels, residue},
+                   work.first_row, conv.n * conv.p * conv.q, work.first_column, channels);
 }
 
 template <int TILE, Access ACCESS>
@@ -162,46 +134,12 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
                           for (int i = 0; i < 4; ++i) gradients.values[i] += quad.values[i];
                         });
   write_tile<TILE>(sums, dw.result, nullptr, dw.epilogue.accumulate,
-                   MatrixRows{blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth}, work.first_row,
-                   filters, work.first_column, depth);
+                   MatrixRows{dw.result + blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth},
+                   work.first_row, filters, work.first_column, depth);
   if (dbias.result != nullptr && work.first_column == 0)
     write_row_sums<TILE>(gradients, shared_memory<TileStorage<TILE>>(),
                          dbias.result + blockIdx.z * dbias.part_stride + first_filter + work.first_row,
                          dbias.epilogue.accumulate, filters - work.first_row);
-}
-
-// What the launches of one pass have in common: the products, how they are cut, and the elements of the result.
-struct Pass {
-  const char* op;
-  Product product;
-  int64_t results;
-  Schedule schedule;
-
-  Pass(const char* op, const Product& product, int64_t results, Schedule asked)
-      : op(op), product(product), results(results), schedule(choose_schedule(op, product, asked)) {}
-
-  int64_t workspace() const { return parts_workspace(schedule, results); }
-};
-
-Pass forward_pass(const ConvShape& shape, Schedule asked) {
-  const int64_t pixels = int64_t(shape.n) * shape.p * shape.q, depth = int64_t(shape.r) * shape.s * shape.group_c();
-  return {"conv2d_forward", {pixels, shape.group_k(), depth, shape.groups}, pixels * shape.k, asked};
-}
-
-// Of the first residue class, which is the largest.
-Pass backward_input_pass(const ConvShape& shape, Schedule asked) {
-  const int64_t pixels = int64_t(shape.n) * ceil_div(shape.h, shape.stride_h) * ceil_div(shape.w, shape.stride_w);
-  const int64_t depth =
-      int64_t(ceil_div(shape.r, shape.stride_h)) * ceil_div(shape.s, shape.stride_w) * shape.group_k();
-  return {"conv2d_backward_input",
-          {pixels, shape.group_c(), depth, shape.groups},
-          int64_t(shape.n) * shape.h * shape.w * shape.c,
-          asked};
-}
-
-Pass backward_weight_pass(const ConvShape& shape, Schedule asked) {
-  const int64_t pixels = int64_t(shape.n) * shape.p * shape.q, depth = int64_t(shape.r) * shape.s * shape.group_c();
-  return {"conv2d_backward_weight", {shape.group_k(), depth, pixels, shape.groups}, shape.k * depth, asked};
 }
 
 // By quads where all channel counts and pointers allow it, whatever the pass.
@@ -209,6 +147,8 @@ Access access_of(const ConvShape& shape, const float* a, const float* b) {
   const bool quads = shape.group_c() % 4 == 0 && shape.group_k() % 4 == 0 && is_aligned(a) && is_aligned(b);
   return quads ? Access::quads : Access::elements;
 }
+
+bool on_tensor_cores(Schedule schedule) { return schedule.math != Math::float32 && compute_capability("conv2d") >= 80; }
 
 }  // namespace
 
@@ -229,6 +169,8 @@ int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule schedule) {
 
 void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
                     float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
+  if (on_tensor_cores(schedule))
+    return conv2d_forward_tensor_core(x, w, bias, activation, y, workspace, shape, schedule, stream);
   const Pass pass = forward_pass(shape, schedule);
   check_extents(pass.op, shape);
   if (pass.results == 0) return;
@@ -245,6 +187,8 @@ void conv2d_forward(const float* x, const float* w, const float* bias, Activatio
 
 void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
                            float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
+  if (on_tensor_cores(schedule))
+    return conv2d_backward_input_tensor_core(dy, w, mask, dx, accumulate, workspace, shape, schedule, stream);
   const Pass pass = backward_input_pass(shape, schedule);
   check_extents(pass.op, shape);
   if (pass.results == 0) return;
@@ -269,6 +213,9 @@ void conv2d_backward_input(const float* dy, const float* w, const float* mask, f
 void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
                             Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule schedule,
                             Stream stream) {
+  if (dw != nullptr && on_tensor_cores(schedule))
+    return conv2d_backward_weight_tensor_core(dy, x, dw, accumulate, dbias, accumulate_dbias, workspace, shape,
+                                              schedule, stream);
   const Pass pass = backward_weight_pass(shape, schedule);
   check_extents(pass.op, shape);
   if (dw == nullptr)

@@ -71,7 +71,7 @@ void pack_images_as_columns(const float* activations, int64_t images, int64_t fe
 }  // namespace
 
 void linear_forward(const float* x, const float* weight, const float* bias, Activation activation, float* y,
-                    float* workspace, int n, int c, int k, Stream) {
+                    float* workspace, int n, int c, int k, Schedule, Stream) {
   Scratch scratch(workspace);
   const Plan plan(k, n, c, scratch);
   pack_images_as_columns(x, n, c, plan.activations);
@@ -84,7 +84,7 @@ void linear_forward(const float* x, const float* weight, const float* bias, Acti
 }
 
 void linear_backward_input(const float* dy, const float* weight, const float* mask, float* dx, Accumulate accumulate,
-                           float* workspace, int n, int c, int k, Stream) {
+                           float* workspace, int n, int c, int k, Schedule, Stream) {
   Scratch scratch(workspace);
   const Plan plan(c, n, k, scratch);
   pack_images_as_columns(dy, n, k, plan.activations);
@@ -97,7 +97,7 @@ void linear_backward_input(const float* dy, const float* weight, const float* ma
 }
 
 void linear_backward_weight(const float* dy, const float* x, float* dweight, Accumulate accumulate, float* dbias,
-                            Accumulate accumulate_dbias, float* workspace, int n, int c, int k, Stream) {
+                            Accumulate accumulate_dbias, float* workspace, int n, int c, int k, Schedule, Stream) {
   sum_rows(dy, n, k, dbias, accumulate_dbias);
   if (dweight == nullptr) return;
   Scratch scratch(workspace);
@@ -116,14 +116,14 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
 
 void linear_dropout_forward(const float* x, const float* weight, const float* bias, Activation activation,
                             uint64_t seed, const int64_t* drawn, float p, float scale, float* y, float* workspace,
-                            int n, int c, int k, Stream stream) {
-  linear_forward(x, weight, bias, activation, y, workspace, n, c, k, stream);
+                            int n, int c, int k, Schedule schedule, Stream stream) {
+  linear_forward(x, weight, bias, activation, y, workspace, n, c, k, schedule, stream);
   dropout_apply(y, nullptr, y, Accumulate::overwrite, seed, drawn, p, scale, int64_t(n) * k, stream);
 }
 
-int64_t linear_dropout_forward_workspace(int n, int c, int k) { return linear_forward_workspace(n, c, k); }
-int64_t linear_forward_workspace(int n, int c, int k) { return Plan::workspace(k, n, c); }
-int64_t linear_backward_input_workspace(int n, int c, int k) { return Plan::workspace(c, n, k); }
-int64_t linear_backward_weight_workspace(int n, int c, int k) { return Plan::workspace(k, c, n); }
+int64_t linear_forward_workspace(int n, int c, int k, Schedule) { return Plan::workspace(k, n, c); }
+int64_t linear_dropout_forward_workspace(int n, int c, int k, Schedule) { return Plan::workspace(k, n, c); }
+int64_t linear_backward_input_workspace(int n, int c, int k, Schedule) { return Plan::workspace(c, n, k); }
+int64_t linear_backward_weight_workspace(int n, int c, int k, Schedule) { return Plan::workspace(k, c, n); }
 
 }  // namespace minicnn

@@ -28,41 +28,44 @@ GemmShape backward_weight_shape(int n, int c, int k) { return {.m = k, .n = c, .
 }  // namespace
 
 void linear_forward(const float* x, const float* weight, const float* bias, Activation activation, float* y,
-                    float* workspace, int n, int c, int k, Stream stream) {
+                    float* workspace, int n, int c, int k, Schedule schedule, Stream stream) {
   fused_gemm(x, weight, y, workspace, forward_shape(n, c, k), Layout::nt, {.bias = bias, .activation = activation},
-             Schedule{}, stream);
+             schedule, stream);
 }
 
 void linear_dropout_forward(const float* x, const float* weight, const float* bias, Activation activation,
                             uint64_t seed, const int64_t* drawn, float p, float scale, float* y, float* workspace,
-                            int n, int c, int k, Stream stream) {
+                            int n, int c, int k, Schedule schedule, Stream stream) {
   fused_gemm(x, weight, y, workspace, forward_shape(n, c, k), Layout::nt,
-             {.bias = bias, .activation = activation, .dropout = {seed, drawn, p, scale}}, Schedule{}, stream);
+             {.bias = bias, .activation = activation, .dropout = {seed, drawn, p, scale}}, schedule, stream);
 }
 
 void linear_backward_input(const float* dy, const float* weight, const float* mask, float* dx, Accumulate accumulate,
-                           float* workspace, int n, int c, int k, Stream stream) {
+                           float* workspace, int n, int c, int k, Schedule schedule, Stream stream) {
   fused_gemm(dy, weight, dx, workspace, backward_input_shape(n, c, k), Layout::nn,
-             {.mask = mask, .accumulate = accumulate}, Schedule{}, stream);
+             {.mask = mask, .accumulate = accumulate}, schedule, stream);
 }
 
 void linear_backward_weight(const float* dy, const float* x, float* dweight, Accumulate accumulate, float* dbias,
-                            Accumulate accumulate_dbias, float* workspace, int n, int c, int k, Stream stream) {
+                            Accumulate accumulate_dbias, float* workspace, int n, int c, int k, Schedule schedule,
+                            Stream stream) {
   if (dweight != nullptr)
     fused_gemm(dy, x, dweight, workspace, backward_weight_shape(n, c, k), Layout::tn, {.accumulate = accumulate},
-               Schedule{}, stream);
+               schedule, stream);
   if (dbias != nullptr) sum_forward(dy, dbias, workspace, accumulate_dbias, 1.0f, 1, n, k, stream);
 }
 
-int64_t linear_forward_workspace(int n, int c, int k) { return gemm_workspace(forward_shape(n, c, k), Schedule{}); }
-int64_t linear_dropout_forward_workspace(int n, int c, int k) {
-  return std::max(linear_forward_workspace(n, c, k), int64_t(n) * k);  // the sums pass through it, cut or not
+int64_t linear_forward_workspace(int n, int c, int k, Schedule schedule) {
+  return gemm_workspace(forward_shape(n, c, k), schedule);
 }
-int64_t linear_backward_input_workspace(int n, int c, int k) {
-  return gemm_workspace(backward_input_shape(n, c, k), Schedule{});
+int64_t linear_dropout_forward_workspace(int n, int c, int k, Schedule schedule) {
+  return std::max(linear_forward_workspace(n, c, k, schedule), int64_t(n) * k);  // the sums pass through it, cut or not
 }
-int64_t linear_backward_weight_workspace(int n, int c, int k) {
-  return std::max(gemm_workspace(backward_weight_shape(n, c, k), Schedule{}), reduction_workspace(1, n, k));
+int64_t linear_backward_input_workspace(int n, int c, int k, Schedule schedule) {
+  return gemm_workspace(backward_input_shape(n, c, k), schedule);
+}
+int64_t linear_backward_weight_workspace(int n, int c, int k, Schedule schedule) {
+  return std::max(gemm_workspace(backward_weight_shape(n, c, k), schedule), reduction_workspace(1, n, k));
 }
 
 }  // namespace minicnn

@@ -6,6 +6,7 @@ import numpy as np
 
 from minicnn.errors import OpError
 from minicnn.ops.affine import Affine
+from minicnn.shapes import AUTOMATIC
 from minicnn.tensor import Accumulate
 from minicnn.threads import in_shares
 
@@ -82,6 +83,6 @@ class Linear(Affine):
 
     def launch(self, direction, *arguments):
         """linear_forward, linear_backward_input, ..., with the workspace that it asks for."""
-        kernel, extents = f"linear_{direction}", (*self.x.shape, self.weight.shape[0])
+        kernel, extents = f"linear_{direction}", (*self.x.shape, self.weight.shape[0], AUTOMATIC)
         elements = getattr(self.kernels, f"{kernel}_workspace")(*extents)
         getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), *extents)

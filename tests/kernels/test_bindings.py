@@ -71,7 +71,7 @@ def test_accumulate_is_zero_or_one(emulated):
 
 def test_activation_is_none_or_relu(emulated):
     with pytest.raises(ValueError, match=r"^activation is 0 \(none\) or 1 \(relu\), not 2$"):
-        emulated.linear_forward(0, 0, 0, 2, 0, 0, 0, 0, 0, 0)
+        emulated.linear_forward(0, 0, 0, 2, 0, 0, 0, 0, 0, (0, 0), 0)
 
 
 def test_nothing_to_do_touches_nothing(emulated):

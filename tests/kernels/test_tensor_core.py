@@ -2,51 +2,14 @@
 format gives; and the layout of shared memory, by itself.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
+from number_formats import BFLOAT16, FLOAT16, TF32, TF32X3, formats
 
 from minicnn import backend
 from minicnn.shapes import Layout, Math, Schedule
 from minicnn.tensor import Accumulate
 
-
-@dataclass(frozen=True)
-class Format:
-    """A kernel, how its numbers lie in arrays, and what it rounds."""
-
-    name: str
-    kernel: str
-    math: Math
-    depth: int  # elements of the reduction that one instruction sums
-    operand_bits: int  # significant bits of an operand on its way to the tensor cores
-
-    @property
-    def is_narrow(self) -> bool:
-        return self.math is Math.float32
-
-    def encode(self, x):
-        """Nearest numbers of the format, as arrays hold them."""
-        x = np.ascontiguousarray(x, np.float32)
-        if self.name == "bfloat16":
-            bits = x.view(np.uint32)
-            return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-        return x.astype(np.float16) if self.name == "float16" else x
-
-    def decode(self, array):
-        if self.name == "bfloat16":
-            return (array.astype(np.uint32) << 16).view(np.float32)
-        return array.astype(np.float32)
-
-
-FORMATS = [
-    Format("tf32", "gemm", Math.tf32, 8, 11),
-    Format("tf32x3", "gemm", Math.tf32x3, 8, 21),
-    Format("bfloat16", "gemm_bfloat16", Math.float32, 16, 24),
-    Format("float16", "gemm_float16", Math.float32, 16, 24),
-]
-formats = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
 layouts = pytest.mark.parametrize("layout", Layout, ids=lambda layout: layout.name)
 
 
@@ -76,7 +39,7 @@ def multiply(device, format, layout, a, b, c, *, bias=None, accumulate=Accumulat
     target = device.array(format.encode(c) if narrow else np.asarray(c, np.float32))
     results = [target, None] if narrow else [None, target]
     arguments = [a, b, bias, *(results if format.is_narrow else [target]), workspace, shape, layout, accumulate]
-    getattr(device.kernels, format.kernel)(*arguments, schedule)
+    getattr(device.kernels, "gemm" + format.suffix)(*arguments, schedule)
     result = device.to_numpy(target)
     return format.decode(result) if narrow else result
 
@@ -119,7 +82,7 @@ def test_operands_may_begin_anywhere(shift, format, ladder_device, rng):
         np.testing.assert_array_equal(got, a @ b)
 
 
-@pytest.mark.parametrize("format", FORMATS[2:], ids=lambda format: format.name)
+@pytest.mark.parametrize("format", [BFLOAT16, FLOAT16], ids=lambda format: format.name)
 @pytest.mark.parametrize("splits", [1, 2])
 def test_results_in_the_format_of_the_operands(splits, format, ladder_device, rng):
     """Each is rounded once, from the float32 sum; an odd number of columns, so that rows begin off any boundary."""
@@ -138,7 +101,7 @@ def test_rows_may_lie_apart(format, ladder_device, rng):
     wide = [format.encode(np.pad(v, ((0, 0), (0, 3)), constant_values=np.nan)) for v in (a, b)]
     c = ladder_device.array(np.full((9, 13), 7, np.float32))
     arguments = [*(ladder_device.array(v) for v in wide), None, *([None] * format.is_narrow), c, None]
-    getattr(ladder_device.kernels, format.kernel)(
+    getattr(ladder_device.kernels, "gemm" + format.suffix)(
         *arguments, (9, 10, 11, 14, 13, 13), Layout.nn, Accumulate.overwrite, Schedule(0, 1, format.math)
     )
     got = ladder_device.to_numpy(c)
@@ -175,15 +138,13 @@ def test_three_products_are_as_good_as_float32(ladder_device, rng):
     a, b = rng.standard_normal((64, 600)), rng.standard_normal((600, 64))
     a, b = a.astype(np.float32), b.astype(np.float32)
     exact = a.astype(float) @ b.astype(float)
-    float32 = Format("float32", "gemm", Math.float32, 1, 24)
     errors = {}
     for math in Math:
-        format = Format(math.name, "gemm", math, 8, 0) if math else float32
         target = ladder_device.array(np.zeros((64, 64), np.float32))
         shape = (64, 64, 600, 600, 64, 64)
         ladder_device.kernels.gemm(
             ladder_device.array(a), ladder_device.array(b), None, target, None, shape, Layout.nn,
-            Accumulate.overwrite, Schedule(64, 1, format.math),
+            Accumulate.overwrite, Schedule(64, 1, math),
         )  # fmt: skip
         errors[math] = np.abs(ladder_device.to_numpy(target) - exact).mean()
     assert errors[Math.tf32x3] < 2 * errors[Math.float32]
@@ -210,13 +171,13 @@ def test_three_products_of_special_numbers_are_those_of_float32(layout, x, y, la
         expected = np.zeros((17, 18), np.float32)
         for k in range(24):
             expected += np.outer(a[:, k], b[k])
-    got = multiply(ladder_device, FORMATS[1], layout, a, b, np.zeros((17, 18)))
+    got = multiply(ladder_device, TF32X3, layout, a, b, np.zeros((17, 18)))
     special = ~np.isfinite(expected)
     np.testing.assert_array_equal(got[special], expected[special])
     np.testing.assert_allclose(got[~special], expected[~special], rtol=2.0**-20)
 
 
-@pytest.mark.parametrize("format", [FORMATS[0], *FORMATS[2:]], ids=lambda format: format.name)
+@pytest.mark.parametrize("format", [TF32, BFLOAT16, FLOAT16], ids=lambda format: format.name)
 @pytest.mark.parametrize("x", [np.inf, -np.inf, np.nan])
 def test_infinities_and_nan_reach_their_row_alone(x, format, ladder_device):
     a, b = np.ones((9, 20), np.float32), np.ones((20, 6), np.float32)

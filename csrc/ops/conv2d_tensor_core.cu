@@ -1,0 +1,431 @@
+// Convolution as an implicit GEMM on the tensor cores.
+//
+// The three products of conv2d_implicit.cu, block by block the same, with
+// gemm/tensor_core_tile.h as the inner tile: the im2col matrix exists only as
+// chunks of 16 bytes, under way to shared memory. Formulas, the residue classes
+// of the input's gradient and the cut reductions: there.
+//
+// x, dx (N, H, W, C), w (K, R, S, C / groups), y, dy (N, P, Q, K), mask as dx:
+// float32, Bfloat16 or Float16; bias, dbias (K), dw (K, R, S, C / groups)
+// float32; workspace (splits, result) float32 where the reduction is cut.
+#include "gemm/tensor_core.h"
+#include "launch.h"
+#include "ops/conv2d.h"
+#include "ops/conv2d_implicit.h"
+#include "ops/conv2d_tensor_core.h"
+
+namespace minicnn {
+namespace {
+
+// What PatchMatrix of conv2d.h is, of any element.
+template <class T>
+struct Patches {
+  const T* x;
+  ConvShape conv;
+  int channels;        // of a group
+  int image_elements;  // H * W * C, below 2^31; of a batch there may be more
+  bool in_chunks;
+
+  // Of the group that the block works on, whose number no register has to keep.
+  __device__ const T* at(int image, int h, int w, int channel) const {
+    return x + int64_t(image) * image_elements + ((h * conv.w + w) * conv.c + int(blockIdx.y) * channels + channel);
+  }
+};
+
+template <class T>
+Patches<T> patches_of(const T* x, const ConvShape& conv, bool in_chunks) {
+  return {x, conv, conv.group_c(), conv.h * conv.w * conv.c, in_chunks};
+}
+
+// Patches as rows: the outer index is the output pixel, the reduction runs
+// along the patch. All chunks of a thread are of one tap.
+template <class T, int TILE, Copies COPIES>
+class PatchRowChunks {
+ public:
+  using Layout = SliceLayout<T, TILE, Along::reduction>;
+
+  __device__ PatchRowChunks(const Patches<T>& patches, int first_pixel, int first_k)
+      : patches_(patches), tap_(tap_at(patches.conv, first_k + Mine::k(), patches.channels)) {
+    const ConvShape& conv = patches.conv;
+#pragma unroll
+    for (int i = 0; i < Mine::EACH; ++i) {
+      const Pixel place = output_pixel(conv, first_pixel + Mine::outer() + i * Mine::ROWS_APART);
+      image_[i] = place.image;
+      h_[i] = place.image < conv.n ? conv.rows().input_at(place.row, 0) : FAR_OUTSIDE;
+      w_[i] = conv.columns().input_at(place.column, 0);
+    }
+  }
+
+  __device__ void bring(int i, Chunk& chunk) const {
+    if (COPIES == Copies::chunks || patches_.in_chunks) {
+      const T* const source = at(i, tap_);
+      async_copy_or_zero<16>(&chunk, source, source != nullptr);
+    } else {
+      bring_elements<T>(chunk, [this, i, tap = tap_](int) mutable {
+        const T* const element = at(i, tap);
+        tap = tap_after(tap, 1, patches_.conv.s, patches_.channels);
+        return element;
+      });
+    }
+  }
+
+  __device__ void advance() { tap_ = tap_after(tap_, Layout::DEPTH, patches_.conv.s, patches_.channels); }
+
+ private:
+  using Mine = ThreadChunks<Layout>;
+  static constexpr int FAR_OUTSIDE = -(1 << 30);  // pixels behind the last one: zeros all along
+
+  __device__ const T* at(int i, const Tap& tap) const {
+    const ConvShape& conv = patches_.conv;
+    const int h = h_[i] + tap.r * conv.dilation_h, w = w_[i] + tap.s * conv.dilation_w;
+    const bool inside = tap.r < conv.r && conv.rows().is_inside(h) && conv.columns().is_inside(w);
+    return inside ? patches_.at(image_[i], h, w, tap.channel) : nullptr;
+  }
+
+  const Patches<T>& patches_;
+  Tap tap_;
+  int image_[Mine::EACH], h_[Mine::EACH],
+      w_[Mine::EACH];  // that tap (0, 0) of each pixel reads
+};
+
+// Patches as columns: the outer index runs along the patch, the reduction over
+// the output pixels. All chunks of a thread are of one tap, each of the pixel
+// ROWS_APART behind the last one's.
+template <class T, int TILE, Copies COPIES>
+class PatchColumnChunks {
+ public:
+  using Layout = SliceLayout<T, TILE, Along::outer>;
+
+  __device__ PatchColumnChunks(const Patches<T>& patches, int first_entry, int first_pixel)
+      : patches_(patches),
+        tap_(tap_at(patches.conv, first_entry + Mine::outer(), patches.channels)),
+        pixel_(output_pixel(patches.conv, first_pixel + Mine::k())) {}
+
+  __device__ void bring(int, Chunk& chunk) {
+    if (COPIES == Copies::chunks || patches_.in_chunks) {
+      const T* const source = at(tap_);
+      async_copy_or_zero<16>(&chunk, source, source != nullptr);
+    } else {
+      bring_elements<T>(chunk, [this, tap = tap_](int) mutable {
+        const T* const element = at(tap);
+        tap = tap_after(tap, 1, patches_.conv.s, patches_.channels);
+        return element;
+      });
+    }
+    pixel_ = pixel_after(pixel_, Mine::ROWS_APART, patches_.conv.p, patches_.conv.q);
+  }
+
+  __device__ void advance() {}  // the last chunk's pixel is ROWS_APART before the next slice's first
+
+ private:
+  using Mine = ThreadChunks<Layout>;
+
+  __device__ const T* at(const Tap& tap) const {
+    const ConvShape& conv = patches_.conv;
+    const int h = conv.rows().input_at(pixel_.row, tap.r), w = conv.columns().input_at(pixel_.column, tap.s);
+    const bool inside =
+        tap.r < conv.r && pixel_.image < conv.n && conv.rows().is_inside(h) && conv.columns().is_inside(w);
+    return inside ? patches_.at(pixel_.image, h, w, tap.channel) : nullptr;
+  }
+
+  const Patches<T>& patches_;
+  Tap tap_;
+  Pixel pixel_;
+};
+
+// The filters of a group as an operand: the outer index is the channel, the
+// reduction runs over (tap of the class, filter).
+template <class T, int TILE, Copies COPIES>
+class FilterChunks {
+ public:
+  using Layout = SliceLayout<T, TILE, Along::outer>;
+
+  __device__ FilterChunks(const T* w, const ResidueClass& residue, const Patches<T>& dy, int channels,
+                          int first_channel, int first_k)
+      : residue_(residue),
+        dy_(dy),
+        w_(w),
+        channels_(channels),
+        channel_(first_channel + Mine::outer()),
+        tap_(tap_at(dy.conv, first_k + Mine::k(), dy.channels)) {}
+
+  __device__ void bring(int, Chunk& chunk) {
+    const int r = residue_.rows.first_tap + residue_.rows.tap_step * tap_.r;
+    const int s = residue_.columns.first_tap + residue_.columns.tap_step * tap_.s;
+    const int filter_row =
+        ((int(blockIdx.y) * dy_.channels + tap_.channel) * residue_.shape.r + r) * residue_.shape.s + s;
+    const T* const source = w_ + (filter_row * channels_ + channel_);
+    const int count = tap_.r < dy_.conv.r ? channels_ - channel_ : 0;
+    if (COPIES == Copies::chunks || dy_.in_chunks)
+      async_copy_or_zero<16>(&chunk, source, count > 0);
+    else
+      bring_elements<T>(chunk, [=](int e) { return e < count ? source + e : nullptr; });
+    tap_ = tap_after(tap_, Mine::ROWS_APART, dy_.conv.s, dy_.channels);
+  }
+
+  __device__ void advance() {}  // as with PatchColumnChunks
+
+ private:
+  using Mine = ThreadChunks<Layout>;
+  const ResidueClass& residue_;
+  const Patches<T>& dy_;
+  const T* w_;  // elements of it are counted in 32 bits
+  int channels_, channel_;
+  Tap tap_;
+};
+
+// The sums over k of op(a)[i, k], for the rows i of a tile: of a's slices,
+// which lie along the outer index, each thread adds up one word of every
+// GROUPS-th row.
+template <class T, int TILE>
+class RowSums {
+ public:
+  __device__ void see(const Chunk* slice) {
+    const unsigned word = threadIdx.x % WORDS;
+#pragma unroll 4
+    for (int k = threadIdx.x / WORDS; k < Layout::DEPTH; k += GROUPS) {
+      const unsigned offset = Layout::offset(word * EACH, k) / EACH;
+      const uint32_t bits = slice[offset / 4].words[offset % 4];
+      if constexpr (EACH == 1) {
+        sums_[0] += __uint_as_float(bits);
+      } else {
+        sums_[0] += to_float(T{uint16_t(bits)});
+        sums_[1] += to_float(T{uint16_t(bits >> 16)});
+      }
+    }
+  }
+
+  // result[i] (+)= sum i, for the first `rows` of the tile. All threads of the
+  // block take part.
+  __device__ void write(TensorCoreStorage<TILE>& storage, float* result, Accumulate accumulate, int rows) const {
+    auto& shared = reinterpret_cast<float (&)[GROUPS][TILE]>(storage);
+    __syncthreads();  // all have multiplied the last slice
+    for (int i = 0; i < EACH; ++i) shared[threadIdx.x / WORDS][threadIdx.x % WORDS * EACH + i] = sums_[i];
+    __syncthreads();
+    const int row = threadIdx.x;
+    if (row >= min(TILE, rows)) return;
+    float sum = 0.0f;
+    for (int group = 0; group < GROUPS; ++group) sum += shared[group][row];
+    write_sum(sum, nullptr, 0, result + row, accumulate);
+  }
+
+ private:
+  using Layout = SliceLayout<T, TILE, Along::outer>;
+  static constexpr int EACH = sizeof(uint32_t) / sizeof(T), WORDS = TILE / EACH, GROUPS = TENSOR_CORE_THREADS / WORDS;
+  float sums_[EACH] = {};
+};
+
+template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+    conv2d_forward_tensor_core_kernel(const __grid_constant__ Patches<T> x, const T* w,
+                                      const __grid_constant__ TensorCoreDestination<T> y, int filters) {
+  using FilterRows = MatrixChunks<SliceLayout<T, TILE, Along::reduction>, COPIES>;
+  const ConvShape& conv = x.conv;
+  const int depth = conv.r * conv.s * x.channels;
+  const BlockWork<TILE> work(filters, depth, FilterRows::Layout::DEPTH);
+  const int first_filter = work.group * filters;
+  const Operand<Along::reduction, T> filter_rows{w + int64_t(first_filter) * depth, depth, filters};
+  WarpSums<TILE> sums;
+  multiply_on_tensor_cores<Arithmetic>(
+      PatchRowChunks<T, TILE, COPIES>(x, work.first_row, work.part.first_k),
+      FilterRows(filter_rows, work.first_column, work.part.first_k, depth, x.in_chunks), work.part.slices,
+      shared_memory<TensorCoreStorage<TILE>>(), sums);
+  EpilogueOf<T> epilogue = y.epilogue;
+  if (epilogue.bias != nullptr) epilogue.bias += first_filter;
+  write_sums(sums, y.results, epilogue, MatrixRows{blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
+             conv.n * conv.p * conv.q, work.first_column, filters);
+}
+
+template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+    conv2d_backward_input_tensor_core_kernel(const __grid_constant__ Patches<T> dy, const T* w,
+                                             const __grid_constant__ ResidueClass residue,
+                                             const __grid_constant__ TensorCoreDestination<T> dx, int channels) {
+  using PatchRows = PatchRowChunks<T, TILE, COPIES>;
+  const ConvShape& conv = dy.conv;
+  const BlockWork<TILE> work(channels, conv.r * conv.s * dy.channels, PatchRows::Layout::DEPTH);
+  WarpSums<TILE> sums;
+  multiply_on_tensor_cores<Arithmetic>(
+      PatchRows(dy, work.first_row, work.part.first_k),
+      FilterChunks<T, TILE, COPIES>(w, residue, dy, channels, work.first_column, work.part.first_k), work.part.slices,
+      shared_memory<TensorCoreStorage<TILE>>(), sums);
+  write_sums(sums, dx.results, dx.epilogue, ResidueRows{blockIdx.z * dx.part_stride + work.group * channels, residue},
+             work.first_row, conv.n * conv.p * conv.q, work.first_column, channels);
+}
+
+template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+    conv2d_backward_weight_tensor_core_kernel(const T* dy, const __grid_constant__ Patches<T> x,
+                                              const __grid_constant__ TensorCoreDestination<T> dw, Destination dbias,
+                                              int filters) {
+  using GradientColumns = MatrixChunks<SliceLayout<T, TILE, Along::outer>, COPIES>;
+  const ConvShape& conv = x.conv;
+  const int depth = conv.r * conv.s * x.channels, pixels = conv.n * conv.p * conv.q;
+  const BlockWork<TILE> work(depth, pixels, GradientColumns::Layout::DEPTH);
+  const int first_filter = work.group * filters;
+  const Operand<Along::outer, T> gradient{dy + first_filter, conv.k, filters};
+  auto& shared = shared_memory<TensorCoreStorage<TILE>>();
+  const bool is_first_column = dbias.result != nullptr && work.first_column == 0;
+  WarpSums<TILE> sums;
+  RowSums<T, TILE> gradients;
+  multiply_on_tensor_cores<Arithmetic>(
+      GradientColumns(gradient, work.first_row, work.part.first_k, pixels, x.in_chunks),
+      PatchColumnChunks<T, TILE, COPIES>(x, work.first_column, work.part.first_k), work.part.slices, shared, sums,
+      [&](const Chunk* slice) {
+        if (is_first_column) gradients.see(slice);
+      });
+  write_sums(sums, dw.results, dw.epilogue,
+             MatrixRows{blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth}, work.first_row, filters,
+             work.first_column, depth);
+  if (is_first_column)
+    gradients.write(shared, dbias.result + blockIdx.z * dbias.part_stride + first_filter + work.first_row,
+                    dbias.epilogue.accumulate, filters - work.first_row);
+}
+
+// By chunks where all channel counts and pointers allow it, whatever the pass.
+template <class T>
+bool lies_in_chunks(const ConvShape& shape, const T* a, const T* b) {
+  constexpr int CHUNK = sizeof(Chunk) / sizeof(T);
+  return shape.group_c() % CHUNK == 0 && shape.group_k() % CHUNK == 0 && is_aligned(a) && is_aligned(b);
+}
+
+template <class Arithmetic, class T>
+void forward(const char* op, const T* x, const T* w, const float* bias, Activation activation, Results<T> y,
+             float* workspace, const ConvShape& shape, Schedule schedule, Stream stream) {
+  check_capability<Arithmetic>(op);
+  const Pass pass = forward_pass(shape, schedule);
+  check_extents(op, shape);
+  if (pass.results == 0) return;
+  const EpilogueOf<T> epilogue{.bias = bias, .activation = activation};
+  const auto target = destination(y, workspace, pass.results, epilogue, pass.schedule);
+  const bool in_chunks = lies_in_chunks(shape, x, w);
+  launch_tensor_core_tiles(op, pass.product, pass.schedule, in_chunks, stream,
+                           [&](auto tile, auto copies, const LaunchConfig& config) {
+                             launch(conv2d_forward_tensor_core_kernel<Arithmetic, tile, copies>, config,
+                                    patches_of(x, shape, in_chunks), w, target, shape.group_k());
+                           });
+  if (pass.schedule.splits > 1)
+    sum_parts(op, workspace, pass.schedule.splits, pass.results / shape.k, shape.k, epilogue, y, shape.k, stream);
+}
+
+template <class Arithmetic, class T>
+void backward_input(const char* op, const T* dy, const T* w, const T* mask, Results<T> dx, Accumulate accumulate,
+                    float* workspace, const ConvShape& shape, Schedule schedule, Stream stream) {
+  check_capability<Arithmetic>(op);
+  const Pass pass = backward_input_pass(shape, schedule);
+  check_extents(op, shape);
+  if (pass.results == 0) return;
+  const EpilogueOf<T> epilogue{.mask = mask, .accumulate = accumulate};
+  const auto target = destination(dx, workspace, pass.results, epilogue, pass.schedule);
+  const bool in_chunks = lies_in_chunks(shape, dy, w);
+  for (int h = 0; h < min(shape.stride_h, shape.h); ++h)
+    for (int w_residue = 0; w_residue < min(shape.stride_w, shape.w); ++w_residue) {
+      const ResidueClass residue{shape, gradient_axis(shape.rows(), h), gradient_axis(shape.columns(), w_residue)};
+      const ConvShape conv = gradient_shape(shape, residue.rows, residue.columns);
+      Product product = pass.product;
+      product.m = int64_t(conv.n) * conv.p * conv.q;
+      launch_tensor_core_tiles(op, product, pass.schedule, in_chunks, stream,
+                               [&](auto tile, auto copies, const LaunchConfig& config) {
+                                 launch(conv2d_backward_input_tensor_core_kernel<Arithmetic, tile, copies>, config,
+                                        patches_of(dy, conv, in_chunks), w, residue, target, shape.group_c());
+                               });
+    }
+  if (pass.schedule.splits > 1)
+    sum_parts(op, workspace, pass.schedule.splits, pass.results / shape.c, shape.c, epilogue, dx, shape.c, stream);
+}
+
+template <class Arithmetic, class T>
+void backward_weight(const char* op, const T* dy, const T* x, float* dw, Accumulate accumulate, float* dbias,
+                     Accumulate accumulate_dbias, float* workspace, const ConvShape& shape, Schedule schedule,
+                     Stream stream) {
+  check_capability<Arithmetic>(op);
+  check(dw != nullptr, op, "dbias comes with dw alone, which is null");
+  const Pass pass = backward_weight_pass(shape, schedule);
+  check_extents(op, shape);
+  const int splits = pass.schedule.splits, depth = int(pass.results / shape.k);
+  float* const bias_parts = workspace + splits * pass.results;
+  const EpilogueOf<T> of_weight{.accumulate = accumulate};
+  const Epilogue of_bias{.accumulate = accumulate_dbias};
+  const Results<T> result{dw, nullptr};
+  const auto target = destination(result, workspace, pass.results, of_weight, pass.schedule);
+  Destination bias_target{};
+  if (dbias != nullptr) bias_target = destination(dbias, bias_parts, shape.k, of_bias, pass.schedule);
+  const bool in_chunks = lies_in_chunks(shape, dy, x);
+  launch_tensor_core_tiles(op, pass.product, pass.schedule, in_chunks, stream,
+                           [&](auto tile, auto copies, const LaunchConfig& config) {
+                             launch(conv2d_backward_weight_tensor_core_kernel<Arithmetic, tile, copies>, config, dy,
+                                    patches_of(x, shape, in_chunks), target, bias_target, shape.group_k());
+                           });
+  if (splits == 1) return;
+  sum_parts(op, workspace, splits, shape.k, depth, of_weight, result, depth, stream);
+  if (dbias != nullptr) sum_parts(op, bias_parts, splits, 1, shape.k, of_bias, dbias, shape.k, stream);
+}
+
+}  // namespace
+
+void conv2d_forward_tensor_core(const float* x, const float* w, const float* bias, Activation activation, float* y,
+                                float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
+  (schedule.math == Math::tf32 ? forward<Tf32Arithmetic, float>
+                               : forward<Tf32x3Arithmetic, float>)("conv2d_forward", x, w, bias, activation,
+                                                                   {y, nullptr}, workspace, shape, schedule, stream);
+}
+
+void conv2d_backward_input_tensor_core(const float* dy, const float* w, const float* mask, float* dx,
+                                       Accumulate accumulate, float* workspace, ConvShape shape, Schedule schedule,
+                                       Stream stream) {
+  (schedule.math == Math::tf32 ? backward_input<Tf32Arithmetic, float>
+                               : backward_input<Tf32x3Arithmetic, float>)("conv2d_backward_input", dy, w, mask,
+                                                                          {dx, nullptr}, accumulate, workspace, shape,
+                                                                          schedule, stream);
+}
+
+void conv2d_backward_weight_tensor_core(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
+                                        Accumulate accumulate_dbias, float* workspace, ConvShape shape,
+                                        Schedule schedule, Stream stream) {
+  (schedule.math == Math::tf32 ? backward_weight<Tf32Arithmetic, float>
+                               : backward_weight<Tf32x3Arithmetic, float>)("conv2d_backward_weight", dy, x, dw,
+                                                                           accumulate, dbias, accumulate_dbias,
+                                                                           workspace, shape, schedule, stream);
+}
+
+void conv2d_forward_bfloat16(const Bfloat16* x, const Bfloat16* w, const float* bias, Activation activation,
+                             Bfloat16* y, float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
+  forward<Bfloat16Arithmetic, Bfloat16>("conv2d_forward_bfloat16", x, w, bias, activation, {nullptr, y}, workspace,
+                                        shape, schedule, stream);
+}
+
+void conv2d_backward_input_bfloat16(const Bfloat16* dy, const Bfloat16* w, const Bfloat16* mask, Bfloat16* dx,
+                                    Accumulate accumulate, float* workspace, ConvShape shape, Schedule schedule,
+                                    Stream stream) {
+  backward_input<Bfloat16Arithmetic, Bfloat16>("conv2d_backward_input_bfloat16", dy, w, mask, {nullptr, dx}, accumulate,
+                                               workspace, shape, schedule, stream);
+}
+
+void conv2d_backward_weight_bfloat16(const Bfloat16* dy, const Bfloat16* x, float* dw, Accumulate accumulate,
+                                     float* dbias, Accumulate accumulate_dbias, float* workspace, ConvShape shape,
+                                     Schedule schedule, Stream stream) {
+  backward_weight<Bfloat16Arithmetic, Bfloat16>("conv2d_backward_weight_bfloat16", dy, x, dw, accumulate, dbias,
+                                                accumulate_dbias, workspace, shape, schedule, stream);
+}
+
+void conv2d_forward_float16(const Float16* x, const Float16* w, const float* bias, Activation activation, Float16* y,
+                            float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
+  forward<Float16Arithmetic, Float16>("conv2d_forward_float16", x, w, bias, activation, {nullptr, y}, workspace, shape,
+                                      schedule, stream);
+}
+
+void conv2d_backward_input_float16(const Float16* dy, const Float16* w, const Float16* mask, Float16* dx,
+                                   Accumulate accumulate, float* workspace, ConvShape shape, Schedule schedule,
+                                   Stream stream) {
+  backward_input<Float16Arithmetic, Float16>("conv2d_backward_input_float16", dy, w, mask, {nullptr, dx}, accumulate,
+                                             workspace, shape, schedule, stream);
+}
+
+void conv2d_backward_weight_float16(const Float16* dy, const Float16* x, float* dw, Accumulate accumulate, float* dbias,
+                                    Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule schedule,
+                                    Stream stream) {
+  backward_weight<Float16Arithmetic, Float16>("conv2d_backward_weight_float16", dy, x, dw, accumulate, dbias,
+                                              accumulate_dbias, workspace, shape, schedule, stream);
+}
+
+}  // namespace minicnn

@@ -1,0 +1,194 @@
+"""Convolution on the tensor cores: all three passes in every format, exact on integers, with all that happens to a sum on
+its way to memory; real numbers within what the format gives.
+"""
+
+import numpy as np
+import pytest
+from checks import run
+from number_formats import BFLOAT16, TF32X3, formats
+
+from minicnn import backend
+from minicnn.functional import conv2d
+from minicnn.ops.affine import Activation
+from minicnn.shapes import ConvShape, Schedule
+from minicnn.tensor import Accumulate
+
+# name: (x, weight, options); chunks are 4 channels of 32 bits and 8 of 16
+CASES = {
+    "whole_chunks": ((2, 9, 8, 16), (24, 3, 3, 16), {"padding": 1}),
+    "stride": ((2, 9, 8, 8), (8, 3, 3, 8), {"stride": 2, "padding": 1}),
+    "stride_beyond_the_window": ((1, 11, 10, 8), (16, 2, 2, 8), {"stride": (3, 4)}),
+    "dilation_and_stride": ((1, 13, 12, 8), (8, 3, 3, 8), {"dilation": (3, 2), "stride": (2, 3), "padding": (3, 1)}),
+    "groups_of_whole_chunks": ((1, 7, 6, 32), (48, 3, 3, 16), {"groups": 2, "padding": 1}),
+    "groups_of_half_a_chunk": ((2, 6, 5, 8), (8, 3, 3, 4), {"groups": 2, "padding": 1}),
+    "depthwise": ((2, 6, 5, 6), (12, 3, 3, 1), {"groups": 6, "padding": 1}),
+    "odd_channels": ((1, 7, 6, 11), (13, 3, 2, 11), {"padding": (1, 0)}),
+    "first_layer_of_alexnet": ((1, 27, 23, 3), (8, 11, 11, 3), {"stride": 4, "padding": 2}),
+    "window_larger_than_the_image": ((2, 2, 3, 8), (8, 4, 5, 8), {"padding": 2}),
+    "past_a_tile_of_128": ((1, 12, 11, 16), (136, 3, 3, 16), {"padding": 1}),
+    "few_pixels_a_row": ((19, 1, 2, 8), (8, 1, 1, 8), {}),
+}
+case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+class Convolution:
+    """The kernels of one case in one format, on one device."""
+
+    def __init__(self, device, format, case, schedule=(0, 0)):
+        x, weight, self.options = case
+        words = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | self.options
+        self.shape = ConvShape.of("conv2d", x, weight, *words.values())
+        self.device, self.format, self.schedule = device, format, Schedule(*schedule, format.math)
+
+    def put(self, values):
+        return self.device.array(self.format.encode(values))
+
+    def put_wide(self, values):
+        return self.device.array(np.asarray(values, np.float32))
+
+    def launch(self, direction, *arguments):
+        kernel = f"conv2d_{direction}"
+        elements = getattr(self.device.kernels, f"{kernel}_workspace")(self.shape, self.schedule)
+        workspace = self.device.empty((elements,))
+        getattr(self.device.kernels, kernel + self.format.suffix)(*arguments, workspace, self.shape, self.schedule)
+
+    def forward(self, x, weight, bias, activation=Activation.none):
+        y = self.put(np.full(self.shape.out, np.nan))
+        self.launch("forward", self.put(x), self.put(weight), self.put_wide(bias), activation, y)
+        return self.format.decode(self.device.to_numpy(y))
+
+    def backward_input(self, dy, weight, dx, accumulate, mask=None):
+        dx, mask = self.put(dx), None if mask is None else self.put(mask)
+        self.launch("backward_input", self.put(dy), self.put(weight), mask, dx, accumulate)
+        return self.format.decode(self.device.to_numpy(dx))
+
+    def backward_weight(self, dy, x, dw, dbias, accumulate):
+        dw, dbias = self.put_wide(dw), self.put_wide(dbias)
+        self.launch("backward_weight", self.put(dy), self.put(x), dw, accumulate, dbias, accumulate)
+        return self.device.to_numpy(dw), self.device.to_numpy(dbias)
+
+    def rounded(self, values):
+        """Results in the format, rounded once."""
+        return self.format.decode(self.format.encode(values))
+
+    def expected(self, x, weight, bias, dy):
+        """(y, dx, dw, dbias) of the reference, in float64."""
+        inputs = [np.asarray(v, np.float64) for v in (x, weight, bias)]
+        y, gradients = run(lambda *v: conv2d(*v, **self.options), inputs, "numpy", dy)
+        return y, *gradients
+
+
+def integers(rng, shape):
+    return rng.integers(-3, 4, shape).astype(np.float32)
+
+
+def check_exact(kernels, rng):
+    """Each pass with all that happens to a sum on its way to memory, against the reference, with zero tolerance."""
+    x, weight, bias, dy = (integers(rng, s) for s in (*inputs_of(kernels.shape), kernels.shape.out))
+    y, dx, dw, dbias = kernels.expected(x, weight, bias, dy)
+    np.testing.assert_array_equal(kernels.forward(x, weight, bias), kernels.rounded(y))
+    got = kernels.forward(x, weight, bias, Activation.relu)
+    np.testing.assert_array_equal(got, kernels.rounded(np.maximum(y, 0)))
+    mask, before = integers(rng, dx.shape), integers(rng, dx.shape)
+    for accumulate in Accumulate:
+        got = kernels.backward_input(dy, weight, before, accumulate)
+        np.testing.assert_array_equal(got, kernels.rounded(dx + before * accumulate))
+        got = kernels.backward_input(dy, weight, before, accumulate, mask)
+        np.testing.assert_array_equal(got, kernels.rounded(np.where(mask > 0, dx, 0) + before * accumulate))
+        before_dw, before_dbias = integers(rng, dw.shape), integers(rng, dbias.shape)
+        got_dw, got_dbias = kernels.backward_weight(dy, x, before_dw, before_dbias, accumulate)
+        np.testing.assert_array_equal(got_dw, dw + before_dw * accumulate)
+        np.testing.assert_array_equal(got_dbias, dbias + before_dbias * accumulate)
+
+
+def inputs_of(shape):
+    """The shapes of x, weight and bias."""
+    x = (shape.n, shape.h, shape.w, shape.c)
+    return x, (shape.k, shape.r, shape.s, shape.c // shape.groups), (shape.k,)
+
+
+@case
+@formats
+def test_every_pass_is_exact_on_integers(format, case, kernel_device, rng):
+    check_exact(Convolution(kernel_device, format, case), rng)
+
+
+@formats
+@pytest.mark.parametrize("schedule", [(64, 1), (64, 3), (128, 1), (128, 2)], ids=str)
+def test_every_tile_and_cut_is_exact(schedule, format, kernel_device, rng):
+    for name in ("stride", "groups_of_whole_chunks", "odd_channels"):
+        check_exact(Convolution(kernel_device, format, CASES[name], schedule), rng)
+
+
+@formats
+def test_arrays_off_a_16_byte_boundary(format, unaligned_device, rng):
+    check_exact(Convolution(unaligned_device, format, CASES["whole_chunks"]), rng)
+
+
+@formats
+def test_real_numbers_are_as_near_as_the_format_lets_them_be(format, kernel_device, rng):
+    """As in tests/kernels/test_tensor_core.py, for each pass; results in the format are rounded once more."""
+    for name in ("whole_chunks", "dilation_and_stride"):
+        kernels = Convolution(kernel_device, format, CASES[name])
+        x, weight, bias = (kernels.rounded(rng.standard_normal(s)) for s in inputs_of(kernels.shape))
+        dy = kernels.rounded(rng.standard_normal(kernels.shape.out))
+        exact = kernels.expected(x, weight, 0 * bias, dy)
+        sizes = kernels.expected(*(np.abs(v) for v in (x, weight, 0 * bias, dy)))
+        nothing, overwrite = np.zeros, Accumulate.overwrite
+        got = [
+            kernels.forward(x, weight, 0 * bias),
+            kernels.backward_input(dy, weight, nothing(x.shape), overwrite),
+            *kernels.backward_weight(dy, x, nothing(weight.shape), nothing(bias.shape), overwrite),
+        ]
+        terms = max(weight[0].size, weight[..., 0].size, dy[..., 0].size)
+        of_operands = 0 if format.operand_bits == 24 else 2.1 * 2.0**-format.operand_bits
+        bound = of_operands + (terms / format.depth + 4) * 2.0**-24
+        last_bit = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(format.name, 0)
+        for result, of_exact, size, narrow in zip(got, exact, sizes, (True, True, False, False), strict=True):
+            allowed = bound * size + narrow * last_bit * (np.abs(of_exact) + bound * size)
+            assert (np.abs(result - of_exact) <= allowed).all()
+
+
+def test_three_products_compute_again_where_a_sum_is_special(kernel_device, rng):
+    """An infinity in one image leaves the others alone, and the bias's gradient is summed once."""
+    kernels = Convolution(kernel_device, TF32X3, CASES["whole_chunks"])
+    x, weight, bias = (integers(rng, s) for s in inputs_of(kernels.shape))
+    dy = integers(rng, kernels.shape.out)
+    expected = kernels.expected(x, weight, bias, dy)
+    x[1, 4, 3, 5] = np.inf
+    y = kernels.forward(x, weight, bias)
+    np.testing.assert_array_equal(y[0], expected[0][0])
+    assert np.isinf(y[1, 4, 3][weight[:, 1, 1, 5] != 0]).all()
+    dw, dbias = kernels.backward_weight(dy, x, 0 * weight, 0 * bias, Accumulate.overwrite)
+    np.testing.assert_array_equal(dbias, expected[3])
+    assert not np.isfinite(dw).all()
+
+
+@formats
+def test_every_order_and_asynchrony_gives_the_same_bits(format, rng):
+    device = backend.device("emulated")
+    before = device.module.configuration()
+    kernels = Convolution(device, format, CASES["stride"], (64, 2))
+    x, weight, bias = (rng.standard_normal(s) for s in inputs_of(kernels.shape))
+    dy, results = rng.standard_normal(kernels.shape.out), []
+    try:
+        for order, asynchrony in [("forward", "early"), ("reverse", "late"), ("random", "random")]:
+            device.module.configure(**before | {"order": order, "seed": 3, "asynchrony": asynchrony})
+            results.append([
+                kernels.forward(x, weight, bias),
+                kernels.backward_input(dy, weight, 0 * x, Accumulate.overwrite),
+                *kernels.backward_weight(dy, x, 0 * weight, 0 * bias, Accumulate.overwrite),
+            ])  # fmt: skip
+    finally:
+        device.module.configure(**before)
+    for other in results[1:]:
+        for got, first in zip(other, results[0], strict=True):
+            np.testing.assert_array_equal(got.view(np.uint32), first.view(np.uint32))
+
+
+def test_the_gradient_of_the_bias_alone_is_refused_in_16_bits(kernel_device, rng):
+    kernels = Convolution(kernel_device, BFLOAT16, CASES["stride"])
+    dy, x = (kernels.put(integers(rng, s)) for s in (kernels.shape.out, inputs_of(kernels.shape)[0]))
+    dbias = kernels.put_wide(np.zeros(kernels.shape.k))
+    with pytest.raises(ValueError, match="conv2d_backward_weight_bfloat16: dbias comes with dw alone, which is null"):
+        kernels.launch("backward_weight", dy, x, None, Accumulate.overwrite, dbias, Accumulate.overwrite)
