@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import mmap
@@ -324,7 +325,8 @@ def _host_pool() -> Pool:
         if nbytes >= HUGE_PAGE:
             memory = mmap.mmap(-1, nbytes)
             if hasattr(mmap, "MADV_HUGEPAGE"):
-                memory.madvise(mmap.MADV_HUGEPAGE)
+                with contextlib.suppress(OSError):  # a kernel built without them
+                    memory.madvise(mmap.MADV_HUGEPAGE)
             address = np.frombuffer(memory, np.uint8).ctypes.data
         else:
             memory = np.empty(nbytes + LINE, np.uint8)
