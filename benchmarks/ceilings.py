@@ -1,9 +1,13 @@
-"""What this machine can do at most, measured in the run that quotes it: copy bandwidth and float32 matrix rate."""
+"""What this machine can do at most, measured in the run that quotes it: copy bandwidth and matrix rates.
+
+`python benchmarks/ceilings.py --device cuda` prints them.
+"""
 
 from __future__ import annotations
 
+import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,10 +26,14 @@ def _best_seconds(function, synchronize, rounds: int = 7) -> float:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """bandwidth  bytes/s of a large copy, read + written; flops  FLOP/s of the best float32 matrix product at hand."""
+    """bandwidth      bytes/s of a large copy, read + written
+    flops          FLOP/s of the best float32 matrix product at hand
+    tensor_cores   those of the formats that tensor cores multiply: none on a CPU
+    """
 
     bandwidth: float
     flops: float
+    tensor_cores: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def measure(cls, device) -> Ceilings:
@@ -36,14 +44,40 @@ class Ceilings:
         target = torch.empty_like(source)
         size = 8192 if place == "cuda" else 2048
         matrix = torch.from_numpy(np.random.default_rng(0).standard_normal((size, size), np.float32)).to(place)
-        return cls(
-            bandwidth=2 * source.numel() * 4 / _best_seconds(lambda: target.copy_(source), synchronize),
-            flops=2 * size**3 / _best_seconds(lambda: torch.mm(matrix, matrix), synchronize),
-        )
+
+        def rate(factor) -> float:
+            return 2 * size**3 / _best_seconds(lambda: torch.mm(factor, factor), synchronize)
+
+        bandwidth = 2 * source.numel() * 4 / _best_seconds(lambda: target.copy_(source), synchronize)
+        return cls(bandwidth, rate(matrix), _tensor_core_rates(matrix, rate) if place == "cuda" else {})
 
     def floor(self, flops: int, nbytes: int) -> float:
         """Seconds below which nobody comes: all bytes once, or all operations once."""
         return max(flops / self.flops, nbytes / self.bandwidth)
 
     def __str__(self) -> str:
-        return f"ceilings: copy {self.bandwidth / 1e9:.1f} GB/s, float32 matrix product {self.flops / 1e9:.0f} GFLOP/s"
+        rates = {"float32": self.flops, **self.tensor_cores}
+        products = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
+        return f"ceilings: copy {self.bandwidth / 1e9:.1f} GB/s; matrix products in GFLOP/s: {products}"
+
+
+def _tensor_core_rates(matrix, rate) -> dict[str, float]:
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        tf32 = rate(matrix)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    return {"tf32": tf32, "bfloat16": rate(matrix.bfloat16()), "float16": rate(matrix.half())}
+
+
+def main() -> None:
+    from minicnn import backend
+
+    parser = argparse.ArgumentParser(description="copy bandwidth and matrix rates of a device")
+    parser.add_argument("--device", default="auto")
+    print(Ceilings.measure(backend.device(parser.parse_args().device)))
+
+
+if __name__ == "__main__":
+    main()

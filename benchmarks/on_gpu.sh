@@ -1,11 +1,22 @@
 #!/usr/bin/env bash
-# All that wants a GPU, in the order of trust: build, kernel tests, layers, whole steps, training.
+# All that wants a GPU, in the order of trust: what is wrong in one stage makes the next ones' figures worthless.
 #
-#   benchmarks/on_gpu.sh OUT [STAGE ...]      stages: build test layers steps train (all by default)
+#   build         for this GPU, with the probes of single instructions
+#   instructions  mma, ldmatrix, cp.async and the number formats, one at a time, by the tests of their emulated twins
+#   test          every op and kernel, at the shapes of CI
+#   repeat        the tests of the matrix kernels again and again: what is not ordered shows as bits that differ
+#   sanitize      memcheck, racecheck, initcheck and synccheck of compute-sanitizer, where it is installed
+#   ceilings      copy bandwidth, matrix rates: what the layers' figures are shares of
+#   ladder        the rungs of the matrix product, as a picture
+#   layers        every benchmark of an op, at the layers of the networks
+#   steps         whole training steps beside PyTorch's
+#   train         AlexNet, from the first command to the learning curve
+#
+#   benchmarks/on_gpu.sh OUT [STAGE ...]      all stages by default
 #   DEVICE=emulated benchmarks/on_gpu.sh OUT  rehearses the same calls with no GPU, at shapes that an emulator can do
 #
-# No package index is needed: numpy, cupy, torch, pybind11, scikit-build-core, ninja and pytest must be installed.
-# Every stage leaves its log in OUT; a stage that fails does not keep the next from running.
+# No package index is needed: numpy, cupy, torch, pybind11, scikit-build-core, ninja, pytest, hypothesis and matplotlib
+# must be installed. Every stage leaves its log in OUT; a stage that fails does not keep the next from running.
 set -u
 cd "$(dirname "$0")/.."
 OUT=$(realpath -m "$1")
@@ -24,22 +35,44 @@ stage() { # stage SECONDS NAME COMMAND...
 
 build() {
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,clocks.max.sm --format=csv
-  MINICNN_CUDA=on MINICNN_CUDA_ARCHITECTURES=${ARCHITECTURES:-90a} MINICNN_STRICT=1 \
+  MINICNN_CUDA=on MINICNN_CUDA_ARCHITECTURES=${ARCHITECTURES:-90a} MINICNN_STRICT=1 MINICNN_PROBES=1 \
     python3 -m pip install --no-build-isolation --no-deps --no-index . && python3 -P -m minicnn doctor
 }
 export -f build # timeout runs programs, not functions: the stage calls it through bash
 
+PYTEST=(python3 -P -m pytest -q -p no:cacheprovider)
 if [ "$DEVICE" = cuda ]; then
-  SIZES=() SMALL=() FEW=() NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REQUIRE=cuda,emulated,torch
+  SIZES=() SMALL=() FEW=() NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REPEATS=20
+  INSTRUCTIONS=(tests/kernels/test_instructions_on_cuda.py)
+  export MINICNN_REQUIRE=cuda,instructions,emulated,torch
 else
   SIZES=(--batch 1 --rounds 1) SMALL=(--rounds 1 --only "28 pixels") FEW=(--only "alexnet features.8")
-  NETWORKS=lenet BATCH=1 REQUIRE=emulated,torch
+  NETWORKS=lenet BATCH=1 REPEATS=1
+  INSTRUCTIONS=(tests/kernels/test_mma.py tests/kernels/test_ldmatrix.py tests/kernels/test_async_copy.py)
+  export MINICNN_REQUIRE=emulated,torch
 fi
+MATRICES=(tests/kernels/test_gemm.py tests/ops/test_conv2d.py tests/ops/test_linear.py -k "$DEVICE and exact")
 
-for wanted in ${@:-build test layers steps train}; do
+for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layers steps train}; do
   case $wanted in
     build) [ "$DEVICE" = cuda ] && stage 400 build bash -c build ;;
-    test) MINICNN_REQUIRE=$REQUIRE stage 500 test python3 -P -m pytest -q tests/ops tests/kernels -k "$DEVICE" ;;
+    instructions) stage 200 instructions "${PYTEST[@]}" "${INSTRUCTIONS[@]}" ;;
+    test) stage 500 test "${PYTEST[@]}" tests/ops tests/kernels -k "$DEVICE" ;;
+    repeat)
+      for ((i = 1; i <= REPEATS; i++)); do stage 200 "repeat_$i" "${PYTEST[@]}" "${MATRICES[@]}"; done
+      ;;
+    sanitize)
+      if [ "$DEVICE" = cuda ] && command -v compute-sanitizer >/dev/null; then
+        for tool in memcheck racecheck initcheck synccheck; do
+          stage 500 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 "${PYTEST[@]}" "${MATRICES[@]}"
+        done
+      fi
+      ;;
+    ceilings) stage 100 ceilings python3 benchmarks/ceilings.py --device "$DEVICE" ;;
+    ladder)
+      stage 200 ladder python3 benchmarks/bench_gemm.py --device "$DEVICE" "${SIZES[@]}" \
+        --ladder "$OUT/ladder.png" --out "$OUT/ladder.csv"
+      ;;
     layers)
       for bench in benchmarks/bench_*.py; do
         op=$(basename "$bench" .py)
@@ -60,5 +93,6 @@ for wanted in ${@:-build test layers steps train}; do
       done
       ;;
     train) [ "$DEVICE" = cuda ] && stage 300 train python3 -P -m minicnn train alexnet --device cuda --out "$OUT/alexnet" ;;
+    *) echo "there is no stage $wanted" >&2 ;;
   esac
 done

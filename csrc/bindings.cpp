@@ -20,11 +20,14 @@
 #include <string>
 #include <type_traits>
 
+#include "gemm/tensor_core_layout.h"
 #include "kernels.h"
 #include "shapes.h"
 
 #ifdef MINICNN_EMULATED
 #include "emulation/bindings.h"
+#endif
+#if defined(MINICNN_EMULATED) || defined(MINICNN_PROBES)
 #include "emulation/probes.h"
 #endif
 #ifdef MINICNN_CHECKED
@@ -139,13 +142,16 @@ struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
 
   static Shape convert(const py::sequence& values) {
     static_assert(sizeof(Shape) == count * sizeof(int), "a field of the shape is not named, or is no int");
-    if (values.size() != count)
+    if (values.size() > count || values.size() < least())
       throw py::value_error(std::string(name) + " has " + std::to_string(count) + " fields (" + joined() + "), not " +
                             std::to_string(values.size()));
-    std::array<int, count> fields;
-    for (size_t i = 0; i < count; ++i) fields[i] = field(i, values[i]);
+    std::array<int, count> fields{};
+    for (size_t i = 0; i < values.size(); ++i) fields[i] = field(i, values[i]);
     return std::bit_cast<Shape>(fields);
   }
+
+  // Of a schedule the last fields may be left out: 0 leaves them to the kernel.
+  static constexpr size_t least() { return std::is_same_v<Shape, Schedule> ? 2 : count; }
 
   static int field(size_t i, const py::object& value) {
     try {
@@ -206,8 +212,22 @@ py::module_ submodule(py::module_& module, const char* name) {
   return inner;
 }
 
-// The index maps of csrc/shapes.h, for the test that compares them with NumPy.
+// Elements from the beginning of a slice in shared memory to (outer, k): csrc/gemm/tensor_core_layout.h.
+template <int TILE, Along ALONG>
+int slice_offset(int element_bytes, int outer, int k) {
+  return int(element_bytes == 2 ? SliceLayout<Bfloat16, TILE, ALONG>::offset(outer, k)
+                                : SliceLayout<float, TILE, ALONG>::offset(outer, k));
+}
+
+int tensor_core_slice_offset(int element_bytes, int tile, int along_reduction, int outer, int k) {
+  const auto of_tile_64 = along_reduction ? slice_offset<64, Along::reduction> : slice_offset<64, Along::outer>;
+  const auto of_tile_128 = along_reduction ? slice_offset<128, Along::reduction> : slice_offset<128, Along::outer>;
+  return (tile == 64 ? of_tile_64 : of_tile_128)(element_bytes, outer, k);
+}
+
+// The index maps of csrc/shapes.h, for the test that compares them with NumPy, and that of the tensor cores' operands.
 void bind_index_maps(py::module_ m) {
+  bind(m, "tensor_core_slice_offset", tensor_core_slice_offset);
   bind(m, "input_at", +[](Axis axis, int output, int tap) { return axis.input_at(output, tap); });
   bind(m, "is_inside", +[](Axis axis, int input) { return axis.is_inside(input); });
   bind(m, "output_at", +[](Axis axis, int input, int tap) { return axis.output_at(input, tap); });
@@ -273,6 +293,8 @@ void bind_kernels(py::module_& m) {
   bind(m, "linear_backward_input_workspace", linear_backward_input_workspace);
   bind(m, "linear_backward_weight", linear_backward_weight);
   bind(m, "linear_backward_weight_workspace", linear_backward_weight_workspace);
+  bind(m, "linear_dropout_forward", linear_dropout_forward);
+  bind(m, "linear_dropout_forward_workspace", linear_dropout_forward_workspace);
   bind(m, "linear_forward", linear_forward);
   bind(m, "linear_forward_workspace", linear_forward_workspace);
   bind(m, "log_backward", log_backward);
@@ -310,8 +332,8 @@ void bind_kernels(py::module_& m) {
 
 #ifndef MINICNN_NATIVE
 
-// What the ladders have below their highest rungs: kernels for devices.
-void bind_lower_rungs(py::module_& m) {
+// What devices have beside: the ladders' other rungs, products of 16-bit numbers.
+void bind_device_kernels(py::module_& m) {
   bind(m, "conv2d_im2col_backward_input", conv2d_im2col_backward_input);
   bind(m, "conv2d_im2col_backward_input_workspace", conv2d_im2col_backward_input_workspace);
   bind(m, "conv2d_im2col_backward_weight", conv2d_im2col_backward_weight);
@@ -322,8 +344,26 @@ void bind_lower_rungs(py::module_& m) {
   bind(m, "gemm_2_shared", gemm_2_shared);
   bind(m, "gemm_3_register", gemm_3_register);
   bind(m, "gemm_4_vectorized", gemm_4_vectorized);
+  bind(m, "gemm_5_tensor_core", gemm_5_tensor_core);
+  bind(m, "gemm_bfloat16", gemm_bfloat16);
+  bind(m, "gemm_float16", gemm_float16);
 }
 
+#endif
+
+#if defined(MINICNN_EMULATED) || defined(MINICNN_PROBES)
+// Probes of single instructions: a GPU's are compared with their twins.
+void bind_instructions(py::module_ m) {
+  bind(m, "load_matrices", probes::load_matrices);
+  bind(m, "mma", probes::mma);
+  bind(m, "narrow", probes::narrow);
+  bind(m, "run_copies", probes::run_copies);
+  bind(m, "warp_gemm_bf16", probes::warp_gemm_bf16);
+  bind(m, "warp_gemm_f16", probes::warp_gemm_f16);
+  bind(m, "warp_gemm_tf32", probes::warp_gemm_tf32);
+  bind(m, "widen_bf16", probes::widen_bf16);
+  bind(m, "widen_f16", probes::widen_f16);
+}
 #endif
 
 #ifdef MINICNN_EMULATED
@@ -339,11 +379,8 @@ void bind_probes(py::module_ m) {
   bind(m, "diverge_at_mma", probes::diverge_at_mma);
   bind(m, "diverge_in_warp", probes::diverge_in_warp);
   bind(m, "hand_over", probes::hand_over);
-  bind(m, "load_matrices", probes::load_matrices);
   bind(m, "load_matrices_in_half_a_warp", probes::load_matrices_in_half_a_warp);
   bind(m, "misuse_named_barrier", probes::misuse_named_barrier);
-  bind(m, "mma", probes::mma);
-  bind(m, "narrow", probes::narrow);
   bind(m, "overflow_stack", probes::overflow_stack);
   bind(m, "philox", probes::philox);
   bind(m, "philox_known_answer", probes::philox_known_answer);
@@ -352,7 +389,6 @@ void bind_probes(py::module_ m) {
   bind(m, "return_before_barrier", probes::return_before_barrier);
   bind(m, "reverse", probes::reverse);
   bind(m, "reverse_without_barrier", probes::reverse_without_barrier);
-  bind(m, "run_copies", probes::run_copies);
   bind(m, "shuffle_outside_mask", probes::shuffle_outside_mask);
   bind(m, "shuffle_with_foreign_mask", probes::shuffle_with_foreign_mask);
   bind(m, "shuffles", probes::shuffles);
@@ -363,11 +399,6 @@ void bind_probes(py::module_ m) {
   bind(m, "use_more_shared_than_given", probes::use_more_shared_than_given);
   bind(m, "votes", probes::votes);
   bind(m, "wait_for_each_other", probes::wait_for_each_other);
-  bind(m, "warp_gemm_bf16", probes::warp_gemm_bf16);
-  bind(m, "warp_gemm_f16", probes::warp_gemm_f16);
-  bind(m, "warp_gemm_tf32", probes::warp_gemm_tf32);
-  bind(m, "widen_bf16", probes::widen_bf16);
-  bind(m, "widen_f16", probes::widen_f16);
   bind(m, "write_at", probes::write_at);
   bind(m, "write_shared", probes::write_shared);
 }
@@ -418,7 +449,10 @@ PYBIND11_MODULE(MINICNN_MODULE, m) {
   m.def("thread_count", thread_count);
   m.def("set_thread_count", set_thread_count);
 #else
-  bind_lower_rungs(m);
+  bind_device_kernels(m);
+#endif
+#if defined(MINICNN_EMULATED) || defined(MINICNN_PROBES)
+  bind_instructions(submodule(m, "instructions"));
 #endif
 #ifdef MINICNN_EMULATED
   emulation::bind_emulation(m);

@@ -20,6 +20,9 @@ enum class Accumulate : int { overwrite = 0, add = 1 };
 // What a kernel does to a sum before it stores it.
 enum class Activation : int { none = 0, relu = 1 };
 
+// `mask`, wherever a backward function takes one, has the shape of dx: the y of the ReLU that x came through, where dx
+// is to be the gradient of what that ReLU was given: dx (+)= mask <= 0 ? 0 : value. Null is no mask.
+
 // Numbers of 16 bits as arrays hold them; device/float16.h computes with them.
 struct Bfloat16 {
   uint16_t bits;  // 1 sign, 8 exponent, 7 mantissa bits: the upper half of a float32
@@ -30,24 +33,27 @@ struct Float16 {
 
 // Adaptive average pooling: x, dx (N, H, W, C), y, dy (N, P, Q, C) float32.
 void adaptive_avgpool2d_forward(const float* x, float* y, int n, int h, int w, int c, int p, int q, Stream stream);
-void adaptive_avgpool2d_backward(const float* dy, float* dx, Accumulate accumulate, int n, int h, int w, int c, int p,
-                                 int q, Stream stream);
+void adaptive_avgpool2d_backward(const float* dy, const float* mask, float* dx, Accumulate accumulate, int n, int h,
+                                 int w, int c, int p, int q, Stream stream);
 
 // Average pooling: x, dx (N, H, W, C), y, dy (N, P, Q, C) float32. count_padding: 1 or 0.
 void avgpool2d_forward(const float* x, float* y, int count_padding, PoolShape shape, Stream stream);
-void avgpool2d_backward(const float* dy, float* dx, Accumulate accumulate, int count_padding, PoolShape shape,
-                        Stream stream);
+void avgpool2d_backward(const float* dy, const float* mask, float* dx, Accumulate accumulate, int count_padding,
+                        PoolShape shape, Stream stream);
 
 // Local response normalisation: x, y, dy, dx (pixels, channels) float32. The window of a channel reaches `below`
-// channels down and `above` channels up; the squares' sum is multiplied by `scale`.
+// channels down and `above` channels up; the squares' sum is multiplied by `scale`. of_x: relu where x is the y of a
+// ReLU and dx is to be the gradient of what that was given.
 void lrn_forward(const float* x, float* y, int below, int above, float scale, float beta, float k, int64_t pixels,
                  int channels, Stream stream);
-void lrn_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int below, int above, float scale,
-                  float beta, float k, int64_t pixels, int channels, Stream stream);
+void lrn_backward(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, int below,
+                  int above, float scale, float beta, float k, int64_t pixels, int channels, Stream stream);
 
 // Max pooling: x, dx (N, H, W, C), y, dy (N, P, Q, C) float32. The winners' places in their windows (N, P, Q, C) are in
-// `index`, or in `wide_index` where a window has more than 256 places; the other is null.
-void maxpool2d_forward(const float* x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape, Stream stream);
+// `index`, or in `wide_index` where a window has more than 255 places; the other is null. of_x: relu where x is the y
+// of a ReLU and dx is to be the gradient of what that was given: then the place is nobody's (255, 65535) where y <= 0.
+void maxpool2d_forward(const float* x, Activation of_x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape,
+                       Stream stream);
 void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* wide_index, float* dx,
                         Accumulate accumulate, PoolShape shape, Stream stream);
 // How the operands of a matrix product lie in memory, row by row.
@@ -57,10 +63,9 @@ enum class Layout : int {
   tn = 2,  // a (k, m), b (k, n)
 };
 
-// Convolution: x, dx (N, H, W, C), w, dw (K, R, S, C / groups), bias, dbias (K), y, dy (N, P, Q, K) float32. Null is
-// allowed for bias, for mask, and for one of dw and dbias. `mask` (N, H, W, C) is the y of the ReLU that made x, where
-// dx is to be the gradient of what that ReLU was given: dx (+)= mask <= 0 ? 0 : value. `workspace` is room for as many
-// floats as the function of that name says. conv2d is the product, conv2d_im2col the rung below it.
+// Convolution: x, dx, mask (N, H, W, C), w, dw (K, R, S, C / groups), bias, dbias (K), y, dy (N, P, Q, K) float32. Null
+// is allowed for bias, for mask, and for one of dw and dbias. `workspace` is room for as many floats as the function of
+// that name says. conv2d is the product, conv2d_im2col the rung below it.
 void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
                     float* workspace, ConvShape shape, Schedule schedule, Stream stream);
 void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
@@ -95,16 +100,29 @@ void gemm_3_register(const float* a, const float* b, const float* bias, float* c
                      Accumulate accumulate, Stream stream);
 void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
                        Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
+void gemm_5_tensor_core(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
+                        Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
+
+// The same of numbers of 16 bits: bias float32; c in the format of a and b, or, where that is null, float32 `wide_c`.
+void gemm_bfloat16(const Bfloat16* a, const Bfloat16* b, const float* bias, Bfloat16* c, float* wide_c,
+                   float* workspace, GemmShape shape, Layout layout, Accumulate accumulate, Schedule schedule,
+                   Stream stream);
+void gemm_float16(const Float16* a, const Float16* b, const float* bias, Float16* c, float* wide_c, float* workspace,
+                  GemmShape shape, Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
 
 // Linear: x, dx, mask (n, c), weight, dweight (k, c), bias, dbias (k), y, dy (n, k) float32; activation, mask, nulls
-// and workspace as in convolution.
+// and workspace as in convolution; seed, drawn, p and scale as in dropout_apply, by whose mask y is multiplied.
 void linear_forward(const float* x, const float* weight, const float* bias, Activation activation, float* y,
                     float* workspace, int n, int c, int k, Stream stream);
+void linear_dropout_forward(const float* x, const float* weight, const float* bias, Activation activation,
+                            uint64_t seed, const int64_t* drawn, float p, float scale, float* y, float* workspace,
+                            int n, int c, int k, Stream stream);
 void linear_backward_input(const float* dy, const float* weight, const float* mask, float* dx, Accumulate accumulate,
                            float* workspace, int n, int c, int k, Stream stream);
 void linear_backward_weight(const float* dy, const float* x, float* dweight, Accumulate accumulate, float* dbias,
                             Accumulate accumulate_dbias, float* workspace, int n, int c, int k, Stream stream);
 int64_t linear_forward_workspace(int n, int c, int k);
+int64_t linear_dropout_forward_workspace(int n, int c, int k);
 int64_t linear_backward_input_workspace(int n, int c, int k);
 int64_t linear_backward_weight_workspace(int n, int c, int k);
 
@@ -135,10 +153,10 @@ void cross_entropy_backward(const float* dy, const float* logits, const int64_t*
                             float divisor, int dy_stride, int64_t n, int classes, Stream stream);
 
 // Dropout: layer, counter (1) int64; drawn (2) int64; x, y (count) float32. Forward is draw, then apply from x to y;
-// backward is apply from dy to dx.
+// backward is apply from dy to dx, with a mask.
 void dropout_draw(const int64_t* layer, int64_t* counter, int64_t* drawn, Stream stream);
-void dropout_apply(const float* x, float* y, Accumulate accumulate, uint64_t seed, const int64_t* drawn, float p,
-                   float scale, int64_t count, Stream stream);
+void dropout_apply(const float* x, const float* mask, float* y, Accumulate accumulate, uint64_t seed,
+                   const int64_t* drawn, float p, float scale, int64_t count, Stream stream);
 
 // Batch normalisation: x, y, dy, dx (rows, channels) float32; statistics, weight, bias and their gradients (channels)
 // float32; sums (2, channels) float32, of dy and of dy * z; workspace (batch_norm_workspace elements) float32. Null is

@@ -66,9 +66,19 @@ struct GemmShape {
   int m, n, k, lda, ldb, ldc;
 };
 
+// How float32 arrays are multiplied: by float32 arithmetic, or by the tensor cores as csrc/gemm/precision.h says. GPUs
+// whose tensor cores know no TF32 (below sm_80) compute in float32 whatever is asked.
+enum class Math : int {
+  float32 = 0,
+  tf32 = 1,    // each element rounded to 11 significant bits
+  tf32x3 = 2,  // each element as two TF32 numbers: float32's accuracy
+};
+
 // How a kernel cuts a product: tiles of tile x tile (64 or 128), the reduction in `splits`; 0 leaves it to the kernel.
+// And how it multiplies.
 struct Schedule {
   int tile, splits;
+  Math math;
 };
 
 // The three GEMMs of a convolution, for one group:
@@ -237,7 +247,7 @@ struct ShapeFields<PerAxis> {
 template <>
 struct ShapeFields<Schedule> {
   static constexpr const char* name = "Schedule";
-  static constexpr std::array fields = {"tile", "splits"};
+  static constexpr std::array fields = {"tile", "splits", "math"};
 };
 
 }  // namespace minicnn

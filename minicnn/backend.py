@@ -106,11 +106,12 @@ class Kernels:
 
     def __getattr__(self, name: str):
         function, signature, device = getattr(self._module, name), self._module.signatures[name], self._device
+        dtypes = [_ARRAYS.get(kind) for kind in signature]
 
         def launch(*arguments):
             converted = [
-                self._address(name, i, argument, kind) if kind in _POINTERS else argument
-                for i, (argument, kind) in enumerate(zip(arguments, signature, strict=False))
+                argument if dtype is None else self._address(name, i, argument, dtype)
+                for i, (argument, dtype) in enumerate(zip(arguments, dtypes, strict=False))
             ]
             result = function(*converted, *arguments[len(converted) :], *device.stream_argument(signature))
             if self._synchronize:
@@ -120,18 +121,22 @@ class Kernels:
         setattr(self, name, launch)
         return launch
 
-    def _address(self, name, i, array, kind) -> int:
+    def _address(self, name, i, array, dtype) -> int:
         if array is None:
             return 0
-        if array.dtype != kind or not array.flags.c_contiguous:
+        if array.dtype != dtype or not array.flags.c_contiguous:
             layout = "" if array.flags.c_contiguous else "strided "
             raise DeviceError(
-                f"{name}: argument {i} must be a contiguous {kind} array, got a {layout}{array.dtype} one"
+                f"{name}: argument {i} must be a contiguous {dtype} array, got a {layout}{array.dtype} one"
             )
         return self._device.address(array)
 
 
-_POINTERS = {"float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+# The dtype of an array by what the C++ signature calls it: NumPy has no bfloat16, its bits are uint16.
+_ARRAYS = {
+    name: np.dtype(name)
+    for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+} | {"bfloat16": np.dtype("uint16")}
 
 
 class Device:

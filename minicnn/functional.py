@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from minicnn import ops
 from minicnn.errors import OpError
-from minicnn.ops import DropoutKey
+from minicnn.ops import DropoutKey, DropoutMask
 from minicnn.shapes import IntOrPair, pair
 from minicnn.tensor import Tensor
 
@@ -96,8 +96,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, key: DropoutKey | 
     The mask is a function of the key (seed, layer, counter), the same on every device; the counter advances. Without a
     key it is one that no other call since `manual_seed` has had. Raises OpError unless 0 <= p < 1.
     """
-    op = ops.Dropout(p, key)
-    return op(x) if training and p > 0 else x
+    mask = DropoutMask(p, key)
+    return ops.Dropout(mask)(x) if training and p > 0 else x
 
 
 def flatten(x: Tensor, start_dim: int = 1) -> Tensor:
@@ -105,12 +105,18 @@ def flatten(x: Tensor, start_dim: int = 1) -> Tensor:
     return x.flatten(start_dim)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    dropout: DropoutMask | None = None,
+) -> Tensor:
     """x @ weight.T + bias: x (N, in), weight (out, in), bias (out,) -> (N, out). Raises OpError where they do not fit.
 
-    activation "relu": max(that, 0), in the same pass.
+    activation "relu": max(that, 0), in the same pass; `dropout`: times that mask, in the same pass.
     """
-    op = ops.Linear(activation)
+    op = ops.Linear(activation, dropout)
     return op(x, weight) if bias is None else op(x, weight, bias)
 
 
@@ -140,7 +146,7 @@ def max_pool2d(
     """Maxima over windows of x (N, H, W, C) -> (N, P, Q, C); stride defaults to kernel_size.
 
     Padding never wins, a window wholly in it gives -inf. Raises OpError where no window fits, and for windows of more
-    than 65536 elements.
+    than 65535 elements.
     """
     return ops.MaxPool2d(kernel_size, stride, padding, ceil_mode)(x)
 

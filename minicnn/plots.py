@@ -75,20 +75,23 @@ def filters(weight: np.ndarray, path: str | Path, title: str) -> None:
 
 def ladder(rungs: dict[str, float], rivals: dict[str, float], path: str | Path, title: str, unit: str) -> None:
     """A bar for each rung's rate, in `unit`, with how many times the rung below it is; a line for each rival's."""
-    figure = _figure(7, 0.5 * len(rungs) + 1.6)
+    figure = _figure(8, 0.5 * len(rungs) + 1.6)
     axes = figure.subplots()
     names, rates = list(rungs), list(rungs.values())
     axes.barh(names, rates, color=LEARNED, height=0.6)
     for i, rate in enumerate(rates):
         gain = f"  {rate / rates[i - 1]:.1f}x" if i else ""
-        axes.annotate(f" {rate:.3g}{gain}", (rate, i), va="center", color=INK)
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.annotate(
+            f"{rate:#.3g}{gain}", (rate, i), (4, 0), textcoords="offset points", va="center", color=INK, bbox=paper
+        )
     for name, rate in rivals.items():
-        axes.axvline(rate, color=HELD_OUT, linewidth=1, label=f"{name}: {rate:.3g}")
+        axes.axvline(rate, color=HELD_OUT, linewidth=1, zorder=0, label=f"{name}: {rate:#.3g}")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * max(*rates, *rivals.values()))
     axes.set_xlabel(unit)
     axes.spines[["top", "right"]].set_visible(False)
     if rivals:
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.25))
-    axes.set_title(title, color=INK)
+    figure.suptitle(title, color=INK)
     figure.savefig(path)

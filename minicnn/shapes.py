@@ -154,6 +154,13 @@ class GemmShape(NamedTuple):
     ldc: int
 
 
+class Activation(enum.IntEnum):
+    """What a kernel does to a sum before it stores it, or what has been done to its input; kernels.h has the twin."""
+
+    none = 0
+    relu = 1
+
+
 class Layout(enum.IntEnum):
     """How the operands of a product lie in memory, row by row; kernels.h has the twin."""
 
@@ -162,11 +169,22 @@ class Layout(enum.IntEnum):
     tn = 2  # a (k, m), b (k, n)
 
 
+class Math(enum.IntEnum):
+    """How float32 arrays are multiplied on the devices that have kernels; csrc/gemm/precision.h has the arithmetic."""
+
+    float32 = 0  # by float32 arithmetic
+    tf32 = 1  # on tensor cores, each element rounded to 11 significant bits
+    tf32x3 = 2  # on tensor cores, each element as two TF32 numbers: float32's accuracy
+
+
 class Schedule(NamedTuple):
-    """How a kernel cuts a product: tiles of tile x tile (64 or 128), the reduction in `splits`; 0 leaves it to the kernel."""
+    """How a kernel cuts a product: tiles of tile x tile (64 or 128), the reduction in `splits`; 0 leaves it to the kernel.
+    And how it multiplies.
+    """
 
     tile: int = 0
     splits: int = 0
+    math: Math = Math.float32
 
 
 AUTOMATIC = Schedule()

@@ -11,6 +11,7 @@ minicnn_option(MINICNN_CUDA auto "auto, off, on, or 13 (nvcc 13 from the Python 
 minicnn_option(MINICNN_CUDA_ARCHITECTURES "" "empty: the GPU that answers, else the list in FindCuda.cmake")
 minicnn_option(MINICNN_CXX auto "auto, or off: nothing is compiled")
 minicnn_option(MINICNN_CHECKED 0 "1: the emulated kernels a second time, for the detector of races (pytest --checked)")
+minicnn_option(MINICNN_PROBES 0 "1: the CUDA module gets the probes of single instructions, for the tests on a GPU")
 minicnn_option(MINICNN_STRICT 0 "1: warnings are errors, and what cannot be built ends the build")
 
 minicnn_option(MINICNN_FALLBACK 0 "1: set by the build backend when a build of more has failed before this one")

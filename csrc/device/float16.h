@@ -2,7 +2,7 @@
 //
 //   to_float(x)         exact; the NaNs of Float16 all become 0x7FFFFFFF, those of Bfloat16 keep their bits
 //   float_to_bf16(x)    the nearest number, of two the one whose last bit is 0; too large ones become infinite,
-//   subnormal float_to_f16(x)     ones stay, NaN becomes 0x7FFF
+//   subnormal float_to_f16(x)     ones stay, NaN becomes 0x7FFF from_float<T>(x)    one of them, or x itself
 //
 // Source: PTX ISA, "cvt"; for NaN, which it leaves open, cuda_fp16.hpp and cuda_bf16.hpp of CUDA 13.0.
 #pragma once
@@ -61,5 +61,23 @@ __device__ __forceinline__ Bfloat16 float_to_bf16(float x) { return {__bfloat16_
 __device__ __forceinline__ Float16 float_to_f16(float x) { return {__half_as_ushort(__float2half_rn(x))}; }
 
 #endif
+
+// The same by the type wanted, float32 among them.
+__device__ inline float to_float(float x) { return x; }
+
+template <class T>
+__device__ inline T from_float(float x);
+template <>
+__device__ inline float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ inline Bfloat16 from_float<Bfloat16>(float x) {
+  return float_to_bf16(x);
+}
+template <>
+__device__ inline Float16 from_float<Float16>(float x) {
+  return float_to_f16(x);
+}
 
 }  // namespace minicnn

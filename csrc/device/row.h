@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "device/reduce.h"
+#include "device/run.h"
 #include "launch.h"
 
 namespace minicnn {
@@ -22,19 +23,37 @@ __device__ inline Row row_of(int64_t row, int reduced, int inner) {
   return {row / inner * reduced * inner + row % inner, inner};
 }
 
+// The runs of WIDTH elements that a thread takes of a row: use(first element, its offset).
+template <int WIDTH, class Use>
+__device__ inline void for_each_run(const Row& row, int elements, const Use& use) {
+  for (int i = int(threadIdx.x) * WIDTH; i < elements; i += int(blockDim.x) * WIDTH) use(i, row.at(i));
+}
+
 // A row's maximum, and the sum of exp(x - maximum) over it.
 struct ExpSum {
   float peak, sum;
 };
 
 // To be called by all threads of the row's block.
+template <int WIDTH>
 __device__ inline ExpSum exp_sum(const float* x, const Row& row, int elements, BlockReduceStorage& storage) {
   float peak = -INFINITY;
-  for (int i = threadIdx.x; i < elements; i += blockDim.x) peak = Max::combine(peak, x[row.at(i)]);
+  for_each_run<WIDTH>(row, elements, [&](int, int64_t at) {
+    const auto run = load_run<WIDTH>(x + at);
+    for (const float value : run.values) peak = Max::combine(peak, value);
+  });
   peak = block_max(peak, storage);
   float sum = 0.0f;
-  for (int i = threadIdx.x; i < elements; i += blockDim.x) sum += expf(x[row.at(i)] - peak);
+  for_each_run<WIDTH>(row, elements, [&](int, int64_t at) {
+    const auto run = load_run<WIDTH>(x + at);
+    for (const float value : run.values) sum += expf(value - peak);
+  });
   return {peak, block_sum(sum, storage)};
+}
+
+// Whether rows of so many elements in these arrays (outer, elements, inner) divide into aligned runs of four.
+inline bool has_rows_of_fours(int elements, int inner, std::initializer_list<const void*> arrays) {
+  return inner == 1 && has_runs_of_four(elements, arrays);
 }
 
 // Warps enough to give a thread about four elements, eight at most.

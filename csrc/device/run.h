@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "device/cuda.h"
+#include "device/relu.h"
 #include "kernels.h"
 
 namespace minicnn {
@@ -33,6 +34,16 @@ __device__ void store_run(float* first, Run<float, WIDTH> run, Accumulate accumu
     for (int i = 0; i < WIDTH; ++i) run.values[i] += earlier.values[i];
   }
   store_run(first, run);
+}
+
+// The same, with 0 where the mask at the same place is not above 0; a mask of null is none.
+template <int WIDTH>
+__device__ void store_run(float* first, Run<float, WIDTH> run, const float* mask, Accumulate accumulate) {
+  if (mask != nullptr) {
+    const auto y = load_run<WIDTH>(mask);
+    for (int i = 0; i < WIDTH; ++i) run.values[i] = relu_gradient(run.values[i], y.values[i]);
+  }
+  store_run(first, run, accumulate);
 }
 
 // True where arrays (..., channels) divide into aligned runs of four: `channels` is a multiple of four and the arrays

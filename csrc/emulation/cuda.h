@@ -235,6 +235,8 @@ Integer atomicCAS_block(Integer* address, std::type_identity_t<Integer> expected
 inline void __threadfence() { emulation::fence(emulation::Scope::device); }
 inline void __threadfence_block() { emulation::fence(emulation::Scope::block); }
 
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
 }  // namespace minicnn

@@ -1,7 +1,8 @@
 // GEMM: the launch that everybody else calls, and the place where the choice between rungs is made.
 //
 // Rung 4 is the fastest float32 kernel for every size and layout; the rungs below it are there to be read and measured.
-// A tensor-core rung will be chosen here, by the precision asked for.
+// Rung 5 computes on the tensor cores where the schedule asks for it, on GPUs whose tensor cores know TF32.
+#include "device/capability.h"
 #include "gemm/gemm.h"
 #include "gemm/schedule.h"
 
@@ -9,7 +10,8 @@ namespace minicnn {
 
 void fused_gemm(const float* a, const float* b, float* c, float* workspace, GemmShape shape, Layout layout,
                 const Epilogue& epilogue, Schedule schedule, Stream stream) {
-  gemm_4_fused(a, b, c, workspace, shape, layout, epilogue, schedule, stream);
+  const bool on_tensor_cores = schedule.math != Math::float32 && compute_capability("gemm") >= 80;
+  (on_tensor_cores ? gemm_5_fused : gemm_4_fused)(a, b, c, workspace, shape, layout, epilogue, schedule, stream);
 }
 
 void gemm(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape, Layout layout,

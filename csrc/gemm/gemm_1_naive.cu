@@ -10,7 +10,8 @@
 //
 // Idea: none yet; the formula, with the lanes placed so that they share their element of a and read b side by side.
 // Predicted, not measured: a multiply-add of a warp costs two cache accesses where an SM issues four multiply-adds for
-// one access, so at most an eighth of the float32 rate; where b lies along k (nt) the lanes read 32 lines, far slower.
+// one access, so at most an eighth of the float32 rate: at 4096^3 on an H100 (67 TFLOP/s) 16.4 ms; where b lies along k
+// (nt) the lanes read 32 lines, far slower.
 //
 // Assumes nothing of alignment or sizes.
 #include "gemm/operand.h"

@@ -11,7 +11,7 @@
 // Idea: a block brings 16 columns of a and 16 rows of b into shared memory once, and each serves 16 threads. The copy
 // runs along memory whatever the layout, so that nn, nt and tn are equally fast from here on. Predicted, not measured:
 // global memory stops being the limit, shared memory becomes it: still two accesses a multiply-add, at most an eighth
-// of the float32 rate.
+// of the float32 rate, 16.4 ms at 4096^3 on an H100: the gain is that this is reached in every layout.
 //
 // Assumes nothing of alignment or sizes.
 #include "gemm/stage.h"

@@ -10,7 +10,8 @@
 //
 // Idea: the four elements of a and the four of b that a thread reads serve sixteen multiply-adds instead of four. They
 // are 16 apart, so that a warp still reads neighbours. Predicted, not measured: half an access to shared memory a
-// multiply-add, at most half of the float32 rate; what waits for global memory at the barriers is lost.
+// multiply-add, at most half of the float32 rate, 4.1 ms at 4096^3 on an H100; what waits for global memory at the
+// barriers is lost.
 //
 // Assumes nothing of alignment or sizes.
 // Source of the idea: Volkov and Demmel 2008, "Benchmarking GPUs to tune dense linear algebra".

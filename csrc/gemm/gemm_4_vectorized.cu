@@ -12,8 +12,9 @@
 // Idea: a thread moves four neighbours at a time, from global memory, into shared memory and out of it; two stages of
 // shared memory leave one barrier a slice; an 8 x 8 block of sums takes 16 loads, as 4 instructions, for 64
 // multiply-adds. The inner tile is gemm/tile.h's, which the convolution shares. Small products cut the reduction to
-// fill the card. Predicted, not measured: 64 of 68 instructions of the inner loop multiply, so the float32 rate itself
-// is the bound for large products: 2 m n k / 67 TFLOP/s on an H100 (2.05 ms at 4096^3).
+// fill the card. Predicted, not measured: of every 68 instructions for a column of a slice 64 multiply; with the rest
+// of the loop, compiled, 87 to 90 % of them, so at most that share of the float32 rate: at 4096^3 on an H100 (67
+// TFLOP/s) 2.3 ms, where 2 m n k / rate is 2.05.
 //
 // Assumes nothing of alignment or sizes: off a 16-byte boundary, and at tails, the accesses are 4 bytes wide.
 // Source of the idea: the vectorised and double-buffered kernels of Boehm 2022, "How to optimize a CUDA matmul kernel".
@@ -54,7 +55,7 @@ void gemm_4_fused(const float* a, const float* b, float* c, float* workspace, Ge
   schedule = choose_schedule(op, product, schedule);
   if (shape.m == 0 || shape.n == 0) return;
   const Destination target = destination(c, workspace, product.m * product.n, epilogue, schedule);
-  const int64_t pitch = schedule.splits == 1 ? shape.ldc : shape.n;
+  const int64_t pitch = has_second_pass(epilogue, schedule) ? shape.n : shape.ldc;
   with_operands(a, b, shape, layout, [&](auto a_operand, auto b_operand) {
     const bool quads = lies_in_quads(a_operand, shape.k) && lies_in_quads(b_operand, shape.k);
     launch_tiles(op, product, schedule, quads ? Access::quads : Access::elements, stream,
@@ -63,7 +64,8 @@ void gemm_4_fused(const float* a, const float* b, float* c, float* workspace, Ge
                           a_operand, b_operand, target, pitch, shape.k);
                  });
   });
-  if (schedule.splits > 1) sum_parts(op, workspace, schedule.splits, shape.m, shape.n, epilogue, c, shape.ldc, stream);
+  if (has_second_pass(epilogue, schedule))
+    sum_parts(op, workspace, schedule.splits, shape.m, shape.n, epilogue, c, shape.ldc, stream);
 }
 
 void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,

@@ -1,7 +1,7 @@
 // The sum over the parts of a reduction that was cut.
 //
 // sum[i,j] = bias[j] + parts[0,i,j] + parts[1,i,j] + ...     always in this order
-// result[i,j] (+)= mask[i,j] <= 0 ? 0 : activation(sum[i,j])
+// result[i,j] (+)= mask[i,j] <= 0 ? 0 : activation(sum[i,j]) * dropout[i,j]
 //
 // parts (splits, m, n), bias (n) or null, result (m, n) and mask (m, n) or null, rows `pitch` apart, float32.
 //
@@ -11,6 +11,7 @@
 // memory bandwidth, where the parts have not stayed in the second-level cache.
 //
 // Assumes nothing of alignment: off a 16-byte boundary the accesses are 4 bytes wide.
+#include "device/float16.h"
 #include "gemm/schedule.h"
 #include "launch.h"
 
@@ -36,8 +37,20 @@ int64_t count_parts(const Product& product, int64_t tiles, int64_t blocks_per_pr
   return max(int64_t(1), min(wanted, product.k / SHORTEST_PART));
 }
 
+// target (+)= mask <= 0 ? 0 : quad, for the first `count` of the four, as write_quad of tile.h has it for float32.
+template <class T>
+__device__ void write_quad(const Vec4& quad, T* target, const T* mask, Accumulate accumulate, int count) {
+  for (int i = 0; i < 4 && i < count; ++i) {
+    float value = quad.values[i];
+    if (mask != nullptr) value = relu_gradient(value, to_float(mask[i]));
+    if (accumulate == Accumulate::add) value += to_float(target[i]);
+    target[i] = from_float<T>(value);
+  }
+}
+
+template <class T>
 __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, int splits, int64_t m, int n,
-                                                            Epilogue epilogue, float* result, int64_t pitch) {
+                                                            EpilogueOf<T> epilogue, T* result, int64_t pitch) {
   const int quads = ceil_div(n, 4);
   const int64_t quad = int64_t(blockIdx.x) * THREADS + threadIdx.x, row = quad / quads;
   if (row >= m) return;
@@ -49,6 +62,7 @@ __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, 
   }
   if (epilogue.activation == Activation::relu)
     for (float& value : sum.values) value = relu(value);
+  if (epilogue.dropout.drawn != nullptr) drop(sum, epilogue.dropout, row * n + column);
   const int64_t first = row * pitch + column;
   write_quad(sum, result + first, epilogue.mask != nullptr ? epilogue.mask + first : nullptr, epilogue.accumulate,
              n - column);
@@ -59,6 +73,8 @@ __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, 
 Schedule choose_schedule(const char* op, const Product& product, Schedule asked) {
   check(asked.tile == 0 || asked.tile == 64 || asked.tile == 128, op,
         "a tile is 64 or 128, or 0 to have it chosen, not " + std::to_string(asked.tile));
+  check(asked.math >= Math::float32 && asked.math <= Math::tf32x3, op,
+        "math is 0 (float32), 1 (tf32) or 2 (tf32x3), not " + std::to_string(int(asked.math)));
   check(asked.splits >= 0, op, "splits is at least 1, or 0 to have it chosen, not " + std::to_string(asked.splits));
   Schedule chosen = asked;
   if (chosen.tile == 0) {
@@ -82,12 +98,19 @@ dim3 tile_grid(const char* op, const Product& product, Schedule schedule) {
   return dim3(unsigned(tiles), unsigned(product.batch), unsigned(schedule.splits));
 }
 
-void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const Epilogue& epilogue,
-               float* result, int64_t pitch, Stream stream) {
+template <class T>
+void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const EpilogueOf<T>& epilogue,
+               T* result, int64_t pitch, Stream stream) {
   const int64_t quads = m * ceil_div(n, 4);
-  launch(sum_parts_kernel,
+  launch(sum_parts_kernel<T>,
          {.op = op, .grid = unsigned(ceil_div(quads, int64_t(THREADS))), .block = THREADS, .stream = stream}, parts,
          splits, m, n, epilogue, result, pitch);
 }
+
+template void sum_parts(const char*, const float*, int, int64_t, int, const Epilogue&, float*, int64_t, Stream);
+template void sum_parts(const char*, const float*, int, int64_t, int, const EpilogueOf<Bfloat16>&, Bfloat16*, int64_t,
+                        Stream);
+template void sum_parts(const char*, const float*, int, int64_t, int, const EpilogueOf<Float16>&, Float16*, int64_t,
+                        Stream);
 
 }  // namespace minicnn

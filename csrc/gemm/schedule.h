@@ -56,26 +56,34 @@ struct Destination {
   Epilogue epilogue;
 };
 
-// Of a cut reduction the parts go to the workspace as they are; sum_parts does the rest.
+// Whether the sums go to the workspace as they are, and sum_parts does the rest: of a cut reduction, and before
+// dropout, whose random numbers would take a tile's threads too many registers, while in its place a pass of its own
+// moves as many bytes.
+template <class T>
+bool has_second_pass(const EpilogueOf<T>& epilogue, Schedule schedule) {
+  return schedule.splits > 1 || epilogue.dropout.drawn != nullptr;
+}
+
 inline Destination destination(float* result, float* workspace, int64_t elements, const Epilogue& epilogue,
                                Schedule schedule) {
-  if (schedule.splits == 1) return {result, 0, epilogue};
+  if (!has_second_pass(epilogue, schedule)) return {result, 0, epilogue};
   return {workspace, elements, {}};
 }
 
 // result (m, n), rows `pitch` apart, (+)= the epilogue of parts[0] + parts[1] + ... in this order; parts (splits, m,
-// n).
-void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const Epilogue& epilogue,
-               float* result, int64_t pitch, Stream stream);
+// n). T is float, Bfloat16 or Float16.
+template <class T>
+void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n, const EpilogueOf<T>& epilogue,
+               T* result, int64_t pitch, Stream stream);
 
-// The slices of the reduction that belong to one of `splits` parts.
+// The slices of the reduction, each `depth` deep, that belong to one of `splits` parts.
 struct PartOfReduction {
   int first_k, slices;
 };
 
-__device__ inline PartOfReduction part_of_reduction(int k, int splits, int part) {
-  const int slices = ceil_div(k, TILE_K), each = ceil_div(slices, splits);
-  return {part * each * TILE_K, max(0, min(each, slices - part * each))};
+__device__ inline PartOfReduction part_of_reduction(int k, int splits, int part, int depth = TILE_K) {
+  const int slices = ceil_div(k, depth), each = ceil_div(slices, splits);
+  return {part * each * depth, max(0, min(each, slices - part * each))};
 }
 
 }  // namespace minicnn

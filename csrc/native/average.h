@@ -3,15 +3,15 @@
 // Forward:  y[n,p,q,c] = sum of x[n,h,w,c] over h in rows.inputs_of(p), w in columns.inputs_of(q)
 //                        / (rows.count(p) * columns.count(q))
 // Backward: dx[n,h,w,c] (+)= sum of dy[n,p,q,c] / (rows.count(p) * columns.count(q))
-//                            over p in rows.outputs_over(h), q in columns.outputs_over(w)
+//                            over p in rows.outputs_over(h), q in columns.outputs_over(w), 0 where mask[n,h,w,c] <= 0
 //
-// x, dx (N, H, W, C) float32; y, dy (N, P, Q, C) float32.
+// x, dx (N, H, W, C) float32, mask the same or null; y, dy (N, P, Q, C) float32.
 //
 // A thread owns rows of output pixels; backward rows of input pixels, for which it gathers: one order of additions
 // whatever the threads. A vector of channels at a time.
-// Bytes: x or dx once, y or dy once; neighbouring windows meet in the cache. An addition for 4 bytes read: bound by
-// memory bandwidth. The division is one: a product with the reciprocal, fused with the sum, would not cancel what is
-// equal.
+// Bytes: x or dx once, y or dy once, the mask once; neighbouring windows meet in the cache. An addition for 4 bytes
+// read: bound by memory bandwidth. The division is one: a product with the reciprocal, fused with the sum, would not
+// cancel what is equal.
 #pragma once
 #include "native/map.h"
 #include "ops/average_windows.h"
@@ -46,8 +46,8 @@ void average_forward(const float* x, float* y, const Windows& rows, const Window
 }
 
 template <class Windows>
-void average_backward(const float* dy, float* dx, Accumulate accumulate, const Windows& rows, const Windows& columns,
-                      int images, int channels) {
+void average_backward(const float* dy, const float* mask, float* dx, Accumulate accumulate, const Windows& rows,
+                      const Windows& columns, int images, int channels) {
   each_pixel(images, rows.inputs, columns.inputs, channels, [&](int64_t image, int h, int w, int64_t pixel) {
     const Range ps = rows.outputs_over(h), qs = columns.outputs_over(w);
     const float* from = dy + image * rows.outputs * columns.outputs * channels;
@@ -58,7 +58,8 @@ void average_backward(const float* dy, float* dx, Accumulate accumulate, const W
           const float count = float(rows.count(p)) * float(columns.count(q));
           sum += load_some(from + (int64_t(p) * columns.outputs + q) * channels + c, lanes) / count;
         }
-      write_some(dx + pixel * channels + c, sum, accumulate, lanes);
+      const int64_t at = pixel * channels + c;
+      write_some(dx + at, sum, mask == nullptr ? nullptr : mask + at, accumulate, lanes);
     });
   });
 }

@@ -33,6 +33,16 @@ inline void write_some(float* to, Floats values, Accumulate accumulate, Lanes la
   store_some(to, values, lanes);
 }
 
+// The gradient of ReLU: a NaN of y lets it pass.
+inline Floats relu_gradient(Floats dy, Floats y) { return y <= 0.0f ? Floats{} : dy; }
+
+// The same, with 0 where the mask is not above 0; a mask of null is none.
+template <class Lanes>
+inline void write_some(float* to, Floats values, const float* mask, Accumulate accumulate, Lanes lanes) {
+  if (mask != nullptr) values = relu_gradient(values, load_some(mask, lanes));
+  write_some(to, values, accumulate, lanes);
+}
+
 template <class Function>
 void map_backward(const Function& function, const float* dy, const float* saved, float* dx, Accumulate accumulate,
                   int64_t count, int64_t grain = GRAIN) {

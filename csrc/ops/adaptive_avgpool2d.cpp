@@ -10,11 +10,11 @@ void adaptive_avgpool2d_forward(const float* x, float* y, int n, int h, int w, i
   average_forward(x, y, EvenWindows{h, p}, EvenWindows{w, q}, n, c);
 }
 
-void adaptive_avgpool2d_backward(const float* dy, float* dx, Accumulate accumulate, int n, int h, int w, int c, int p,
-                                 int q, Stream) {
+void adaptive_avgpool2d_backward(const float* dy, const float* mask, float* dx, Accumulate accumulate, int n, int h,
+                                 int w, int c, int p, int q, Stream) {
   check_products("adaptive_avgpool2d_backward", h, p);
   check_products("adaptive_avgpool2d_backward", w, q);
-  average_backward(dy, dx, accumulate, EvenWindows{h, p}, EvenWindows{w, q}, n, c);
+  average_backward(dy, mask, dx, accumulate, EvenWindows{h, p}, EvenWindows{w, q}, n, c);
 }
 
 }  // namespace minicnn

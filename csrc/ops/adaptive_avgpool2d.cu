@@ -15,11 +15,11 @@ void adaptive_avgpool2d_forward(const float* x, float* y, int n, int h, int w, i
   average_forward("adaptive_avgpool2d_forward", x, y, EvenWindows{h, p}, EvenWindows{w, q}, n, c, stream);
 }
 
-void adaptive_avgpool2d_backward(const float* dy, float* dx, Accumulate accumulate, int n, int h, int w, int c, int p,
-                                 int q, Stream stream) {
+void adaptive_avgpool2d_backward(const float* dy, const float* mask, float* dx, Accumulate accumulate, int n, int h,
+                                 int w, int c, int p, int q, Stream stream) {
   check_products("adaptive_avgpool2d_backward", h, p);
   check_products("adaptive_avgpool2d_backward", w, q);
-  average_backward("adaptive_avgpool2d_backward", dy, dx, accumulate, EvenWindows{h, p}, EvenWindows{w, q}, n, c,
+  average_backward("adaptive_avgpool2d_backward", dy, mask, dx, accumulate, EvenWindows{h, p}, EvenWindows{w, q}, n, c,
                    stream);
 }
 

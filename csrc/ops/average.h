@@ -3,17 +3,17 @@
 // Forward:  y[n,p,q,c] = sum of x[n,h,w,c] over h in rows.inputs_of(p), w in columns.inputs_of(q)
 //                        / (rows.count(p) * columns.count(q))
 // Backward: dx[n,h,w,c] (+)= sum of dy[n,p,q,c] / (rows.count(p) * columns.count(q))
-//                            over p in rows.outputs_over(h), q in columns.outputs_over(w)
+//                            over p in rows.outputs_over(h), q in columns.outputs_over(w), 0 where mask[n,h,w,c] <= 0
 //
-// x, dx (N, H, W, C) float32; y, dy (N, P, Q, C) float32.
+// x, dx (N, H, W, C) float32, mask the same or null; y, dy (N, P, Q, C) float32.
 //
 // Windows: ops/average_windows.h.
 //
 // Forward: a thread owns four consecutive channels (one where C % 4 != 0) of an output pixel; backward the same of an
 // input pixel, for which it gathers: no atomics, and one order of additions.
 // Grid (ceil(runs of an image / 256), ceil(N / 4)), block 256 threads, no shared memory.
-// Bytes: x or dx once, y or dy once; neighbouring windows meet in the cache. An addition for 4 bytes read: bound by
-// memory bandwidth.
+// Bytes: x or dx once, y or dy once, the mask once; neighbouring windows meet in the cache. An addition for 4 bytes
+// read: bound by memory bandwidth.
 //
 // Assumes images below 2^31 elements. A count that is a power of two divides exactly.
 #pragma once
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
 
 template <int WIDTH, class Windows>
 __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
-    average_backward_kernel(const float* dy, float* dx, Accumulate accumulate, Windows row_windows,
+    average_backward_kernel(const float* dy, const float* mask, float* dx, Accumulate accumulate, Windows row_windows,
                             Windows column_windows, int images, int channels) {
   const ImageExtents input{row_windows.inputs, column_windows.inputs, channels};
   const ImageExtents output{row_windows.outputs, column_windows.outputs, channels};
@@ -64,7 +64,8 @@ __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
         for (int i = 0; i < WIDTH; ++i) sum.values[i] += share * gradient.values[i];
       }
     }
-    store_run(dx + n * input.size() + input.offset(h, w, c), sum, accumulate);
+    const int64_t offset = n * input.size() + input.offset(h, w, c);
+    store_run(dx + offset, sum, mask != nullptr ? mask + offset : nullptr, accumulate);
   }
 }
 
@@ -79,13 +80,13 @@ void average_forward(const char* op, const float* x, float* y, Windows rows, Win
 }
 
 template <class Windows>
-void average_backward(const char* op, const float* dy, float* dx, Accumulate accumulate, Windows rows, Windows columns,
-                      int images, int channels, Stream stream) {
+void average_backward(const char* op, const float* dy, const float* mask, float* dx, Accumulate accumulate,
+                      Windows rows, Windows columns, int images, int channels, Stream stream) {
   const ImageExtents input{rows.inputs, columns.inputs, channels};
   if (images * input.size() == 0) return;
-  const bool fours = has_runs_of_four(channels, {dy, dx});
+  const bool fours = has_runs_of_four(channels, {dy, mask, dx});
   launch(fours ? average_backward_kernel<4, Windows> : average_backward_kernel<1, Windows>,
-         spots(op, images, input, fours ? 4 : 1, stream), dy, dx, accumulate, rows, columns, images, channels);
+         spots(op, images, input, fours ? 4 : 1, stream), dy, mask, dx, accumulate, rows, columns, images, channels);
 }
 
 }  // namespace minicnn

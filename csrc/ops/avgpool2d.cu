@@ -15,9 +15,9 @@ void avgpool2d_forward(const float* x, float* y, int count_padding, PoolShape sh
                   SlidingWindows(shape.columns(), count_padding), shape.n, shape.c, stream);
 }
 
-void avgpool2d_backward(const float* dy, float* dx, Accumulate accumulate, int count_padding, PoolShape shape,
-                        Stream stream) {
-  average_backward("avgpool2d_backward", dy, dx, accumulate, SlidingWindows(shape.rows(), count_padding),
+void avgpool2d_backward(const float* dy, const float* mask, float* dx, Accumulate accumulate, int count_padding,
+                        PoolShape shape, Stream stream) {
+  average_backward("avgpool2d_backward", dy, mask, dx, accumulate, SlidingWindows(shape.rows(), count_padding),
                    SlidingWindows(shape.columns(), count_padding), shape.n, shape.c, stream);
 }
 

@@ -158,6 +158,14 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
   });
 }
 
+void linear_dropout_forward(const float* x, const float* weight, const float* bias, Activation activation,
+                            uint64_t seed, const int64_t* drawn, float p, float scale, float* y, float* workspace,
+                            int n, int c, int k, Stream stream) {
+  linear_forward(x, weight, bias, activation, y, workspace, n, c, k, stream);
+  dropout_apply(y, nullptr, y, Accumulate::overwrite, seed, drawn, p, scale, int64_t(n) * k, stream);
+}
+
+int64_t linear_dropout_forward_workspace(int n, int c, int k) { return linear_forward_workspace(n, c, k); }
 int64_t linear_forward_workspace(int n, int c, int k) { return Plan::workspace(k, n, c, LONG_IN_DEPTH); }
 int64_t linear_backward_input_workspace(int n, int c, int k) { return Plan::workspace(c, n, k, LONG_IN_ROWS); }
 int64_t linear_backward_weight_workspace(int n, int c, int k) {

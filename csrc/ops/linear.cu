@@ -1,6 +1,6 @@
 // Fully connected layer: one matrix product a pass.
 //
-// y[n,k]       = activation(bias[k] + sum over c of x[n,c] weight[k,c])
+// y[n,k]       = activation(bias[k] + sum over c of x[n,c] weight[k,c]), linear_dropout_forward: times 0 or 1 / (1 - p)
 // dx[n,c]      (+)= mask[n,c] <= 0 ? 0 : sum over k of dy[n,k] weight[k,c]
 // dweight[k,c] (+)= sum over n of dy[n,k] x[n,c]
 // dbias[k]     (+)= sum over n of dy[n,k]
@@ -33,6 +33,13 @@ void linear_forward(const float* x, const float* weight, const float* bias, Acti
              Schedule{}, stream);
 }
 
+void linear_dropout_forward(const float* x, const float* weight, const float* bias, Activation activation,
+                            uint64_t seed, const int64_t* drawn, float p, float scale, float* y, float* workspace,
+                            int n, int c, int k, Stream stream) {
+  fused_gemm(x, weight, y, workspace, forward_shape(n, c, k), Layout::nt,
+             {.bias = bias, .activation = activation, .dropout = {seed, drawn, p, scale}}, Schedule{}, stream);
+}
+
 void linear_backward_input(const float* dy, const float* weight, const float* mask, float* dx, Accumulate accumulate,
                            float* workspace, int n, int c, int k, Stream stream) {
   fused_gemm(dy, weight, dx, workspace, backward_input_shape(n, c, k), Layout::nn,
@@ -48,6 +55,9 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
 }
 
 int64_t linear_forward_workspace(int n, int c, int k) { return gemm_workspace(forward_shape(n, c, k), Schedule{}); }
+int64_t linear_dropout_forward_workspace(int n, int c, int k) {
+  return std::max(linear_forward_workspace(n, c, k), int64_t(n) * k);  // the sums pass through it, cut or not
+}
 int64_t linear_backward_input_workspace(int n, int c, int k) {
   return gemm_workspace(backward_input_shape(n, c, k), Schedule{});
 }

@@ -5,6 +5,7 @@
 // Forward:  y[c] = x[c] * s[c]^-beta
 // Backward: dx[c] (+)= dy[c] * s[c]^-beta - 2*scale*beta * x[c] * sum of ratio[i] over c - above <= i <= c + below,
 //           ratio[i] = dy[i] * s[i]^-beta * x[i] / s[i]:  those i whose window contains c
+//           Where a ReLU made x, dx[c] (+)= 0 where x[c] <= 0: then dx is the gradient of what the ReLU was given.
 //
 // x, y, dy, dx (pixels, channels) float32.
 //
@@ -16,19 +17,17 @@
 // is the C library's power, one element at a time. Bound by memory bandwidth as long as the window has few channels and
 // the cores are many; by arithmetic on one.
 //
-// Assumes at most 12288 channels. The window's sum is taken anew for every channel: sliding it by a subtraction would
+// The window's sum is taken anew for every channel: sliding it by a subtraction would
 // leave the rounding error of a large square in all sums after it.
 // Source: Krizhevsky et al. 2012, section 3.3.
 #include <cmath>
-#include <string>
+#include <vector>
 
-#include "check.h"
 #include "native/map.h"
 
 namespace minicnn {
 namespace {
 
-constexpr int MOST_CHANNELS = 12288;
 constexpr int FLOATS_AT_A_TIME = 2048;  // several pixels; their lines stay in the first-level cache
 
 struct Norm {
@@ -43,14 +42,11 @@ struct Norm {
 
 // The terms of several pixels. A vector of them may begin within `halo` of any channel.
 struct Line {
-  float floats[3 * MOST_CHANNELS + LANES];
+  std::vector<float> floats;
 
-  Line(const Norm& norm, int64_t pixels) {
-    for (int64_t i = 0; i <= pixels; ++i) std::fill_n(floats + i * norm.pitch(), norm.halo(), 0.0f);
-    std::fill_n(floats + pixels * norm.pitch() + norm.halo(), LANES, 0.0f);
-  }
+  explicit Line(const Norm& norm) : floats(norm.halo() + norm.pixels_at_a_time() * norm.pitch() + LANES) {}
 
-  float* pixel(const Norm& norm, int64_t i) { return floats + norm.halo() + i * norm.pitch(); }
+  float* pixel(const Norm& norm, int64_t i) { return floats.data() + norm.halo() + i * norm.pitch(); }
 };
 
 // The sums of the terms from c - below to c + above, for a vector of channels c.
@@ -88,8 +84,7 @@ void write_squares(const float* x, int64_t pixels, const Norm& norm, Line& squar
   });
 }
 
-void forward(const float* x, float* y, int64_t pixels, const Norm& norm) {
-  Line squares(norm, pixels);
+void forward(const float* x, float* y, int64_t pixels, const Norm& norm, Line& squares) {
   write_squares(x, pixels, norm, squares);
   each_vector(pixels, norm, squares, [&](int64_t at, const float* terms, auto lanes) {
     const Floats s = norm.k + norm.scale * window_sums(terms, norm.below, norm.above);
@@ -97,32 +92,44 @@ void forward(const float* x, float* y, int64_t pixels, const Norm& norm) {
   });
 }
 
+struct BackwardLines {
+  Line squares, ratios;
+  std::vector<float> direct;  // dy[c] * s[c]^-beta
+
+  explicit BackwardLines(const Norm& norm)
+      : squares(norm), ratios(norm), direct(norm.pixels_at_a_time() * norm.channels) {}
+};
+
 // The windows that contain c reach as far above it as those of c reach below, and the other way round.
-void backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int64_t pixels, const Norm& norm) {
-  Line squares(norm, pixels), ratios(norm, pixels);
-  float direct[std::max(MOST_CHANNELS, FLOATS_AT_A_TIME)];  // dy[c] * s[c]^-beta
-  write_squares(x, pixels, norm, squares);
-  each_vector(pixels, norm, squares, [&](int64_t at, const float* terms, auto lanes) {
+void backward(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, int64_t pixels,
+              const Norm& norm, BackwardLines& lines) {
+  const float* squares = lines.squares.floats.data();
+  float* ratios = lines.ratios.floats.data();
+  float* direct = lines.direct.data();
+  write_squares(x, pixels, norm, lines.squares);
+  each_vector(pixels, norm, lines.squares, [&](int64_t at, const float* terms, auto lanes) {
     const Floats s = norm.k + norm.scale * window_sums(terms, norm.below, norm.above);
     const Floats gradient = load_some(dy + at, lanes) * inverse_power(s, norm.beta);
     store_some(direct + at, gradient, lanes);
-    store_some(ratios.floats + (terms - squares.floats), gradient / s * load_some(x + at, lanes), lanes);
+    store_some(ratios + (terms - squares), gradient / s * load_some(x + at, lanes), lanes);
   });
+  const float* mask = of_x == Activation::relu ? x : nullptr;
   const float factor = 2 * norm.scale * norm.beta;
-  each_vector(pixels, norm, ratios, [&](int64_t at, const float* terms, auto lanes) {
+  each_vector(pixels, norm, lines.ratios, [&](int64_t at, const float* terms, auto lanes) {
     const Floats through_s = factor * load_some(x + at, lanes) * window_sums(terms, norm.above, norm.below);
-    write_some(dx + at, load_some(direct + at, lanes) - through_s, accumulate, lanes);
+    write_some(dx + at, load_some(direct + at, lanes) - through_s, mask == nullptr ? nullptr : mask + at, accumulate,
+               lanes);
   });
 }
 
-// body(first pixel, pixels) for all of them, as many at a time as fill a line.
-template <class Body>
-void each_line(const char* op, int64_t pixels, const Norm& norm, const Body& body) {
-  check(norm.channels <= MOST_CHANNELS, op,
-        std::to_string(norm.channels) + " channels, at most " + std::to_string(MOST_CHANNELS) + " are possible");
+// body(offset of the first, pixels, lines) for all pixels, as many at a time as fill a line.
+template <class Lines, class Body>
+void each_line(int64_t pixels, const Norm& norm, const Body& body) {
   if (norm.channels == 0) return;
-  parallel(pixels, ceil_div<int64_t>(GRAIN / 4, norm.channels + 1), [&](int64_t begin, int64_t end) {
-    for (; begin < end; begin += norm.pixels_at_a_time()) body(begin, std::min(norm.pixels_at_a_time(), end - begin));
+  parallel(pixels, ceil_div<int64_t>(GRAIN / 4, norm.channels), [&](int64_t begin, int64_t end) {
+    Lines lines(norm);
+    for (; begin < end; begin += norm.pixels_at_a_time())
+      body(begin * norm.channels, std::min(norm.pixels_at_a_time(), end - begin), lines);
   });
 }
 
@@ -136,16 +143,15 @@ Norm norm_of(int below, int above, float scale, float beta, float k, int channel
 void lrn_forward(const float* x, float* y, int below, int above, float scale, float beta, float k, int64_t pixels,
                  int channels, Stream) {
   const Norm norm = norm_of(below, above, scale, beta, k, channels);
-  each_line("lrn_forward", pixels, norm,
-            [&](int64_t first, int64_t count) { forward(x + first * channels, y + first * channels, count, norm); });
+  each_line<Line>(pixels, norm,
+                  [&](int64_t at, int64_t count, Line& squares) { forward(x + at, y + at, count, norm, squares); });
 }
 
-void lrn_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int below, int above, float scale,
-                  float beta, float k, int64_t pixels, int channels, Stream) {
+void lrn_backward(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, int below,
+                  int above, float scale, float beta, float k, int64_t pixels, int channels, Stream) {
   const Norm norm = norm_of(below, above, scale, beta, k, channels);
-  each_line("lrn_backward", pixels, norm, [&](int64_t first, int64_t count) {
-    const int64_t at = first * channels;
-    backward(dy + at, x + at, dx + at, accumulate, count, norm);
+  each_line<BackwardLines>(pixels, norm, [&](int64_t at, int64_t count, BackwardLines& lines) {
+    backward(dy + at, x + at, of_x, dx + at, accumulate, count, norm, lines);
   });
 }
 

@@ -4,6 +4,7 @@
 // channel Forward:  y[c] = x[c] * s[c]^-beta Backward: dx[c] (+)= dy[c] * s[c]^-beta - 2*scale*beta * x[c] * sum of
 // ratio[i] over c - above <= i <= c + below,
 //           ratio[i] = dy[i] * s[i]^-beta * x[i] / s[i]:  those i whose window contains c
+//           Where a ReLU made x, dx[c] (+)= 0 where x[c] <= 0: then dx is the gradient of what the ReLU was given.
 //
 // x, y, dy, dx (pixels, channels) float32.
 //
@@ -21,6 +22,7 @@
 // Source: Krizhevsky et al. 2012, section 3.3.
 #include "check.h"
 #include "device/host_device.h"
+#include "device/relu.h"
 #include "device/run.h"
 #include "kernels.h"
 #include "launch.h"
@@ -104,19 +106,22 @@ __device__ void share_ratios(const float* dy, const float* x, float* direct, flo
 
 // The windows that contain c reach as far above it as those of c reach below, and the other way round.
 template <int WIDTH>
-__device__ Run<float, WIDTH> gradient_of(const float* x, const float* direct, const float* ratio, int c,
-                                         const Norm& norm) {
+__device__ Run<float, WIDTH> gradient_of(const float* x, Activation of_x, const float* direct, const float* ratio,
+                                         int c, const Norm& norm) {
   const auto sums = window_sums<WIDTH>([ratio](int j) { return load_run<WIDTH>(ratio + j); }, c, norm.channels,
                                        norm.above, norm.below);
   const auto value = load_run<WIDTH>(x + c);
   auto gradient = load_run<WIDTH>(direct + c);
-  for (int i = 0; i < WIDTH; ++i) gradient.values[i] -= 2 * norm.scale * norm.beta * value.values[i] * sums.values[i];
+  for (int i = 0; i < WIDTH; ++i) {
+    gradient.values[i] -= 2 * norm.scale * norm.beta * value.values[i] * sums.values[i];
+    if (of_x == Activation::relu) gradient.values[i] = relu_gradient(gradient.values[i], value.values[i]);
+  }
   return gradient;
 }
 
 template <int WIDTH>
 __global__ void __launch_bounds__(THREADS)
-    lrn_backward_kernel(const float* dy, const float* x, float* dx, Accumulate accumulate, Norm norm) {
+    lrn_backward_kernel(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, Norm norm) {
   const int64_t pixel = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const bool owns = pixel < norm.pixels;
   const int64_t offset = pixel * norm.channels;
@@ -128,7 +133,7 @@ __global__ void __launch_bounds__(THREADS)
     share_ratios<WIDTH>(dy + offset, x + offset, direct, ratio, c, norm);
   __syncthreads();
   for (int c = begin; owns && c < norm.channels; c += step)
-    store_run(dx + offset + c, gradient_of<WIDTH>(x + offset, direct, ratio, c, norm), accumulate);
+    store_run(dx + offset + c, gradient_of<WIDTH>(x + offset, of_x, direct, ratio, c, norm), accumulate);
 }
 
 LaunchConfig pixels_of_runs(const char* op, const Norm& norm, int width, Stream stream) {
@@ -150,8 +155,8 @@ void lrn_forward(const float* x, float* y, int below, int above, float scale, fl
          pixels_of_runs("lrn_forward", norm, fours ? 4 : 1, stream), x, y, norm);
 }
 
-void lrn_backward(const float* dy, const float* x, float* dx, Accumulate accumulate, int below, int above, float scale,
-                  float beta, float k, int64_t pixels, int channels, Stream stream) {
+void lrn_backward(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, int below,
+                  int above, float scale, float beta, float k, int64_t pixels, int channels, Stream stream) {
   const Norm norm{below, above, scale, beta, k, pixels, channels};
   if (pixels * channels == 0) return;
   check(channels <= MOST_CHANNELS, "lrn_backward",
@@ -159,7 +164,7 @@ void lrn_backward(const float* dy, const float* x, float* dx, Accumulate accumul
   const bool fours = has_runs_of_four(channels, {dy, x, dx});
   LaunchConfig config = pixels_of_runs("lrn_backward", norm, fours ? 4 : 1, stream);
   config.shared_bytes = 2 * sizeof(float) * config.block.y * size_t(channels);
-  launch(fours ? lrn_backward_kernel<4> : lrn_backward_kernel<1>, config, dy, x, dx, accumulate, norm);
+  launch(fours ? lrn_backward_kernel<4> : lrn_backward_kernel<1>, config, dy, x, of_x, dx, accumulate, norm);
 }
 
 }  // namespace minicnn

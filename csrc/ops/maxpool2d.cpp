@@ -4,16 +4,18 @@
 // image
 //           index[n,p,q,c] = r*S + s of the winner: the first of equals, the last NaN
 //           A window wholly in the padding: y = -inf, its index is never read.
+//           Where a ReLU made x, index = NOBODY where y <= 0: that ReLU's gradient passes nothing there
 // Backward: dx[n,h,w,c] (+)= sum of dy[n,p,q,c] over the windows that contain (h, w) and whose index says (h, w)
 //
-// x, dx (N, H, W, C) float32; y, dy (N, P, Q, C) float32; index (N, P, Q, C) uint8, or uint16 where R*S > 256.
+// x, dx (N, H, W, C) float32; y, dy (N, P, Q, C) float32; index (N, P, Q, C) uint8, or uint16 where R*S > 255.
 //
 // A thread owns rows of output pixels; backward rows of input pixels, for which it gathers: one order of additions
 // whatever the threads. A vector of channels at a time.
 // Bytes: x and dx once, y and dy once, the index once; neighbouring windows meet in the cache. A comparison or an
-// addition for 4 bytes read: bound by memory bandwidth.
+// addition for 4 bytes read: bound by memory bandwidth. The mask of the ReLU before it costs no byte: a winner is above
+// 0 where its maximum is, and the index has a number left to say so.
 //
-// Assumes R*S <= 65536.
+// Assumes R*S <= 65535.
 // Source: gathering instead of scattering overlapping windows, cuda-convnet (Krizhevsky 2012); the index of one byte,
 // Chen et al. 2016, "Training deep nets with sublinear memory cost" and MXNet.
 #include <cmath>
@@ -26,6 +28,10 @@ namespace {
 
 using Bytes = uint8_t __attribute__((vector_size(LANES * sizeof(uint8_t))));
 using Words = uint16_t __attribute__((vector_size(LANES * sizeof(uint16_t))));
+
+// The place of no tap.
+template <class Index>
+constexpr Index NOBODY = Index(-1);
 
 template <class Index>
 void store_index(Index* to, Ints values, Whole) {
@@ -44,8 +50,8 @@ void store_index(Index* to, Ints values, int count) {
 
 // One output pixel: x is its image.
 template <class Index>
-void pixel_forward(const float* x, float* y, Index* index, const PoolShape& shape, int h, int w, const Range& rows,
-                   const Range& columns) {
+void pixel_forward(const float* x, Activation of_x, float* y, Index* index, const PoolShape& shape, int h, int w,
+                   const Range& rows, const Range& columns) {
   in_vectors(0, shape.c, [&](int64_t c, auto lanes) {
     Floats largest = broadcast(-INFINITY);
     Ints place = broadcast(rows.begin * shape.s + columns.begin);
@@ -56,13 +62,14 @@ void pixel_forward(const float* x, float* y, Index* index, const PoolShape& shap
         largest = wins ? value : largest;
         place = wins ? broadcast(r * shape.s + s) : place;
       }
+    if (of_x == Activation::relu) place = largest <= 0.0f ? broadcast(int(NOBODY<Index>)) : place;
     store_some(y + c, largest, lanes);
     store_index(index + c, place, lanes);
   });
 }
 
 template <class Index>
-void forward(const float* x, float* y, Index* index, const PoolShape& shape) {
+void forward(const float* x, Activation of_x, float* y, Index* index, const PoolShape& shape) {
   const Axis row_axis = shape.rows(), column_axis = shape.columns();
   const int64_t row_size = int64_t(shape.q) * shape.c;
   parallel(int64_t(shape.n) * shape.p, ceil_div<int64_t>(GRAIN / 4, row_size), [&](int64_t begin, int64_t end) {
@@ -71,7 +78,7 @@ void forward(const float* x, float* y, Index* index, const PoolShape& shape) {
       const float* image = x + row / shape.p * shape.h * shape.w * shape.c;
       for (int q = 0; q < shape.q; ++q) {
         const int64_t at = row * row_size + int64_t(q) * shape.c;
-        pixel_forward(image, y + at, index + at, shape, row_axis.input_at(p, 0), column_axis.input_at(q, 0),
+        pixel_forward(image, of_x, y + at, index + at, shape, row_axis.input_at(p, 0), column_axis.input_at(q, 0),
                       taps_inside(row_axis, p), taps_inside(column_axis, q));
       }
     }
@@ -113,9 +120,10 @@ void backward(const float* dy, const Index* index, float* dx, Accumulate accumul
 
 }  // namespace
 
-void maxpool2d_forward(const float* x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape, Stream) {
+void maxpool2d_forward(const float* x, Activation of_x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape,
+                       Stream) {
   if (int64_t(shape.n) * shape.p * shape.q * shape.c == 0) return;
-  wide_index ? forward(x, y, wide_index, shape) : forward(x, y, index, shape);
+  wide_index ? forward(x, of_x, y, wide_index, shape) : forward(x, of_x, y, index, shape);
 }
 
 void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* wide_index, float* dx,

@@ -4,17 +4,19 @@
 // image
 //           index[n,p,q,c] = r*S + s of the winner: the first of equals, the last NaN
 //           A window wholly in the padding: y = -inf, its index is never read.
+//           Where a ReLU made x, index = NOBODY where y <= 0: that ReLU's gradient passes nothing there
 // Backward: dx[n,h,w,c] (+)= sum of dy[n,p,q,c] over the windows that contain (h, w) and whose index says (h, w)
 //
-// x, dx (N, H, W, C) float32; y, dy (N, P, Q, C) float32; index (N, P, Q, C) uint8, or uint16 where R*S > 256.
+// x, dx (N, H, W, C) float32; y, dy (N, P, Q, C) float32; index (N, P, Q, C) uint8, or uint16 where R*S > 255.
 //
 // Forward: a thread owns four consecutive channels (one where C % 4 != 0) of an output pixel; backward the same of an
 // input pixel, for which it gathers: no atomics, and one order of additions.
 // Grid (ceil(runs of an image / 256), ceil(N / 4)), block 256 threads, no shared memory.
 // Bytes: x and dx once, y and dy once, the index once; neighbouring windows meet in the cache. A comparison or an
-// addition for 4 bytes read: bound by memory bandwidth.
+// addition for 4 bytes read: bound by memory bandwidth. The mask of the ReLU before it costs no byte: a winner is above
+// 0 where its maximum is, and the index has a number left to say so.
 //
-// Assumes an image below 2^31 elements and R*S <= 65536.
+// Assumes an image below 2^31 elements and R*S <= 65535.
 // Source: gathering instead of scattering overlapping windows, cuda-convnet (Krizhevsky 2012); the index of one byte,
 // Chen et al. 2016, "Training deep nets with sublinear memory cost" and MXNet.
 #include "ops/windows.h"
@@ -22,9 +24,13 @@
 namespace minicnn {
 namespace {
 
+// The place of no tap.
+template <class Index>
+constexpr Index NOBODY = Index(-1);
+
 template <int WIDTH, class Index>
 __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
-    maxpool2d_forward_kernel(const float* x, float* y, Index* index, PoolShape shape) {
+    maxpool2d_forward_kernel(const float* x, Activation of_x, float* y, Index* index, PoolShape shape) {
   const ImageExtents input{shape.h, shape.w, shape.c}, output{shape.p, shape.q, shape.c};
   const auto [p, q, c] = spot_of_thread<WIDTH>(output);
   if (p >= shape.p) return;
@@ -47,6 +53,9 @@ __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
             place.values[i] = Index(r * shape.s + s);
           }
       }
+    if (of_x == Activation::relu)
+      for (int i = 0; i < WIDTH; ++i)
+        if (largest.values[i] <= 0.0f) place.values[i] = NOBODY<Index>;
     const int64_t offset = n * output.size() + output.offset(p, q, c);
     store_run(y + offset, largest);
     store_run(index + offset, place);
@@ -76,10 +85,11 @@ __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
 }
 
 template <class Index>
-void forward(const float* x, float* y, Index* index, const PoolShape& shape, Stream stream) {
+void forward(const float* x, Activation of_x, float* y, Index* index, const PoolShape& shape, Stream stream) {
   const bool fours = has_runs_of_four(shape.c, {x, y, index});
   launch(fours ? maxpool2d_forward_kernel<4, Index> : maxpool2d_forward_kernel<1, Index>,
-         spots("maxpool2d_forward", shape.n, {shape.p, shape.q, shape.c}, fours ? 4 : 1, stream), x, y, index, shape);
+         spots("maxpool2d_forward", shape.n, {shape.p, shape.q, shape.c}, fours ? 4 : 1, stream), x, of_x, y, index,
+         shape);
 }
 
 template <class Index>
@@ -93,9 +103,10 @@ void backward(const float* dy, const Index* index, float* dx, Accumulate accumul
 
 }  // namespace
 
-void maxpool2d_forward(const float* x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape, Stream stream) {
+void maxpool2d_forward(const float* x, Activation of_x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape,
+                       Stream stream) {
   if (int64_t(shape.n) * shape.p * shape.q * shape.c == 0) return;
-  wide_index ? forward(x, y, wide_index, shape, stream) : forward(x, y, index, shape, stream);
+  wide_index ? forward(x, of_x, y, wide_index, shape, stream) : forward(x, of_x, y, index, shape, stream);
 }
 
 void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* wide_index, float* dx,

@@ -11,7 +11,7 @@ namespace {
 
 struct Relu {
   static Floats value(Floats x) { return x < 0.0f ? Floats{} : x; }
-  static Floats gradient(Floats dy, Floats y) { return y <= 0.0f ? Floats{} : dy; }
+  static Floats gradient(Floats dy, Floats y) { return relu_gradient(dy, y); }
 };
 
 }  // namespace

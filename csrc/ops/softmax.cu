@@ -5,7 +5,8 @@
 //
 // x, y, dy, dx (outer, reduced, inner) float32; a row is the elements of one (outer, inner).
 //
-// A block owns a row, its threads elements thread, thread + threads, ...
+// A block owns a row, its threads the runs thread, thread + threads, ... of four elements (of one where inner > 1 or
+// reduced % 4 != 0).
 // Grid outer * inner, block 32 to 256 threads by the length of the row, 128 bytes of shared memory.
 // Bytes an element: 8 forward, 12 backward, 16 with Accumulate::add; the second and third pass over a row find it in
 // the caches: bound by memory bandwidth, at inner = 1. Elsewhere neighbouring blocks share the lines that they read.
@@ -17,39 +18,53 @@
 namespace minicnn {
 namespace {
 
+template <int WIDTH>
 __global__ void __launch_bounds__(MAX_ROW_THREADS)
     softmax_forward_kernel(const float* x, float* y, int reduced, int inner) {
   auto& storage = shared_memory<BlockReduceStorage>();
   const Row row = row_of(blockIdx.x, reduced, inner);
-  const auto [peak, sum] = exp_sum(x, row, reduced, storage);
-  for (int i = threadIdx.x; i < reduced; i += blockDim.x) y[row.at(i)] = expf(x[row.at(i)] - peak) / sum;
+  const auto [peak, sum] = exp_sum<WIDTH>(x, row, reduced, storage);
+  for_each_run<WIDTH>(row, reduced, [&](int, int64_t at) {
+    auto run = load_run<WIDTH>(x + at);
+    for (float& value : run.values) value = expf(value - peak) / sum;
+    store_run(y + at, run);
+  });
 }
 
+template <int WIDTH>
 __global__ void __launch_bounds__(MAX_ROW_THREADS)
     softmax_backward_kernel(const float* dy, const float* y, float* dx, Accumulate accumulate, int reduced, int inner) {
   auto& storage = shared_memory<BlockReduceStorage>();
   const Row row = row_of(blockIdx.x, reduced, inner);
   float dot = 0.0f;
-  for (int i = threadIdx.x; i < reduced; i += blockDim.x) dot += dy[row.at(i)] * y[row.at(i)];
+  for_each_run<WIDTH>(row, reduced, [&](int, int64_t at) {
+    const auto gradient = load_run<WIDTH>(dy + at), output = load_run<WIDTH>(y + at);
+    for (int i = 0; i < WIDTH; ++i) dot += gradient.values[i] * output.values[i];
+  });
   dot = block_sum(dot, storage);
-  for (int i = threadIdx.x; i < reduced; i += blockDim.x) {
-    const float gradient = y[row.at(i)] * (dy[row.at(i)] - dot);
-    dx[row.at(i)] = accumulate == Accumulate::add ? dx[row.at(i)] + gradient : gradient;
-  }
+  for_each_run<WIDTH>(row, reduced, [&](int, int64_t at) {
+    auto gradient = load_run<WIDTH>(dy + at);
+    const auto output = load_run<WIDTH>(y + at);
+    for (int i = 0; i < WIDTH; ++i) gradient.values[i] = output.values[i] * (gradient.values[i] - dot);
+    store_run(dx + at, gradient, accumulate);
+  });
 }
 
 }  // namespace
 
 void softmax_forward(const float* x, float* y, int64_t outer, int reduced, int inner, Stream stream) {
   if (outer * reduced * inner == 0) return;
-  launch(softmax_forward_kernel, row_config("softmax_forward", outer * inner, reduced, stream), x, y, reduced, inner);
+  const bool fours = has_rows_of_fours(reduced, inner, {x, y});
+  launch(fours ? softmax_forward_kernel<4> : softmax_forward_kernel<1>,
+         row_config("softmax_forward", outer * inner, reduced, stream), x, y, reduced, inner);
 }
 
 void softmax_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t outer, int reduced,
                       int inner, Stream stream) {
   if (outer * reduced * inner == 0) return;
-  launch(softmax_backward_kernel, row_config("softmax_backward", outer * inner, reduced, stream), dy, y, dx, accumulate,
-         reduced, inner);
+  const bool fours = has_rows_of_fours(reduced, inner, {dy, y, dx});
+  launch(fours ? softmax_backward_kernel<4> : softmax_backward_kernel<1>,
+         row_config("softmax_backward", outer * inner, reduced, stream), dy, y, dx, accumulate, reduced, inner);
 }
 
 }  // namespace minicnn

@@ -32,7 +32,8 @@ from minicnn.nn.layers import (
     Softmax,
     Tanh,
 )
-from minicnn.nn.module import Buffer, Module, Sequential, parameter
+from minicnn.nn.module import Buffer, Module, parameter
+from minicnn.nn.sequential import Sequential, fusion
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -65,6 +66,7 @@ __all__ = [
     "Softmax",
     "Subsampling2d",
     "Tanh",
+    "fusion",
     "init",
     "parameter",
 ]

@@ -11,7 +11,8 @@ from minicnn import functional
 from minicnn.errors import OpError
 from minicnn.nn import init
 from minicnn.nn.layers import Add, BatchNorm2d, Concatenate, Conv2d, MaxPool2d, ReLU
-from minicnn.nn.module import Buffer, Module, Sequential, parameter
+from minicnn.nn.module import Buffer, Module, parameter
+from minicnn.nn.sequential import Sequential
 from minicnn.shapes import ConvShape, IntOrPair, pair
 from minicnn.tensor import Tensor
 

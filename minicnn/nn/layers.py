@@ -10,7 +10,7 @@ from minicnn import functional, random
 from minicnn.errors import OpError
 from minicnn.nn import init
 from minicnn.nn.module import Buffer, Module, parameter
-from minicnn.ops.dropout import DropoutKey, check_probability
+from minicnn.ops.dropout import DropoutKey, DropoutMask, check_probability
 from minicnn.shapes import ConvShape, IntOrPair, pair
 
 
@@ -137,8 +137,10 @@ class Conv2d(Module):
         self.bias = parameter(np.zeros(out_channels, np.float32)) if bias else None
         init.he_normal_(self.weight)
 
-    def forward(self, x):
-        return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    def forward(self, x, relu: ReLU | None = None):
+        """With `relu`, a layer, what that makes of the convolution's output."""
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        return functional.conv2d(x, self.weight, self.bias, *geometry, activation=relu and "relu")
 
     def macs(self, x_shape: tuple[int, ...]) -> int:
         """Multiply-accumulates of the forward pass over x of this shape."""
@@ -167,8 +169,16 @@ class Dropout(Module):
         self.layer = Buffer(np.array([random.next_stream()]))
         self.counter = Buffer(np.array([0]))
 
+    @property
+    def drops(self) -> bool:
+        return self.training and self.p > 0
+
+    @property
+    def key(self) -> DropoutKey:
+        return DropoutKey(random.seed(), self.layer, self.counter)
+
     def forward(self, x):
-        return functional.dropout(x, self.p, self.training, DropoutKey(random.seed(), self.layer, self.counter))
+        return functional.dropout(x, self.p, self.training, self.key)
 
     def extra_repr(self):
         return f"p={self.p}"
@@ -195,8 +205,10 @@ class Linear(Module):
         self.bias = parameter(np.zeros(out_features, np.float32)) if bias else None
         init.he_normal_(self.weight)
 
-    def forward(self, x):
-        return functional.linear(x, self.weight, self.bias)
+    def forward(self, x, relu: ReLU | None = None, dropout: Dropout | None = None):
+        """With `relu` and `dropout`, layers, what these make of the output, one after the other."""
+        mask = DropoutMask(dropout.p, dropout.key) if dropout is not None and dropout.drops else None
+        return functional.linear(x, self.weight, self.bias, activation=relu and "relu", dropout=mask)
 
     def macs(self, x_shape: tuple[int, ...]) -> int:
         """Multiply-accumulates of the forward pass over x of this shape."""

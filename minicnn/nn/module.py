@@ -58,6 +58,10 @@ class Module:
         self._hooks.append(hook)
         return lambda: self._hooks.remove(hook)
 
+    @property
+    def has_hooks(self) -> bool:
+        return bool(self._hooks)
+
     def children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of the modules directly inside this one, in order."""
         for name, value in vars(self).items():
@@ -131,28 +135,3 @@ class Module:
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
         body = "\n" + "\n".join(lines) + "\n" if lines else ""
         return f"{type(self).__name__}({self.extra_repr()}{body})"
-
-
-class Sequential(Module):
-    """Modules one after another; named "0", "1", ... and reached by index."""
-
-    def __init__(self, *modules: Module):
-        super().__init__()
-        self.modules = list(modules)
-
-    def children(self):
-        return ((str(i), module) for i, module in enumerate(self.modules))
-
-    def forward(self, x):
-        for module in self.modules:
-            x = module(x)
-        return x
-
-    def __getitem__(self, index: int | slice):
-        return Sequential(*self.modules[index]) if isinstance(index, slice) else self.modules[index]
-
-    def __len__(self) -> int:
-        return len(self.modules)
-
-    def __iter__(self):
-        return iter(self.modules)

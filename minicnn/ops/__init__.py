@@ -7,7 +7,7 @@ from minicnn.ops.batch_norm import BatchNorm
 from minicnn.ops.concatenate import Concatenate
 from minicnn.ops.conv2d import Conv2d
 from minicnn.ops.cross_entropy import CrossEntropy
-from minicnn.ops.dropout import Dropout, DropoutKey
+from minicnn.ops.dropout import Dropout, DropoutKey, DropoutMask
 from minicnn.ops.elementary import Exp, Log, Pow, Sqrt
 from minicnn.ops.linear import Linear
 from minicnn.ops.log_softmax import LogSoftmax
@@ -33,6 +33,7 @@ __all__ = [
     "Div",
     "Dropout",
     "DropoutKey",
+    "DropoutMask",
     "Exp",
     "Index",
     "Linear",

@@ -51,7 +51,7 @@ class AdaptiveAvgPool2d(Op):
 
     def backward_kernel(self, dy):
         dx, accumulate = self.grad_out(0)
-        self.kernels.adaptive_avgpool2d_backward(dy, dx, accumulate, *dx.shape, *dy.shape[1:3])
+        self.kernels.adaptive_avgpool2d_backward(dy, self.grad_mask(0), dx, accumulate, *dx.shape, *dy.shape[1:3])
 
 
 def _windows(extent: int, count: int):

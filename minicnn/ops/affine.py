@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 import math
 
 import numpy as np
 
 from minicnn.autograd import Op
 from minicnn.errors import OpError
+from minicnn.shapes import Activation
 from minicnn.tensor import Accumulate
 from minicnn.threads import elementwise, in_shares
-
-
-class Activation(enum.IntEnum):
-    """What a kernel does to a sum before it stores it; kernels.h has the twin."""
-
-    none = 0
-    relu = 1
 
 
 class Affine(Op):
@@ -30,7 +23,8 @@ class Affine(Op):
     def __init__(self, activation: str | None = None):
         if activation not in (None, "relu"):
             raise OpError(f"{self.name}: activation must be None or 'relu', got {activation!r}")
-        self.relu_within = activation == "relu"
+        self.activation = Activation[activation or "none"]
+        self.relu_within = self.activation is Activation.relu
 
     def launch(self, direction: str, *arguments) -> None:
         raise NotImplementedError
@@ -47,8 +41,7 @@ class Affine(Op):
 
     def forward_kernel(self, *arrays):
         bias, y = self.keep(*arrays)
-        activation = Activation.relu if self.relu_within else Activation.none
-        self.launch("forward", self.x, self.weight, bias, activation, y)
+        self.launch("forward", self.x, self.weight, bias, self.activation, y)
 
     def backward_kernel(self, dy):
         self.mask_gradient(dy)

@@ -72,7 +72,7 @@ class AvgPool2d(Op):
 
     def backward_kernel(self, dy):
         dx, accumulate = self.grad_out(0)
-        self.kernels.avgpool2d_backward(dy, dx, accumulate, int(self.count_include_pad), self.shape)
+        self.kernels.avgpool2d_backward(dy, self.grad_mask(0), dx, accumulate, int(self.count_include_pad), self.shape)
 
 
 def _covered(extent: int, size: int, stride: int, padding: int, count: int, include_padding: bool):

@@ -57,23 +57,18 @@ def keep_mask(p: float, seed: int, layer: int, counter: int, count: int) -> np.n
     return keep.reshape(-1)[:count]
 
 
-class Dropout(Op):
-    """y = x * m, with m = 0 where the unit is dropped (probability p) and 1 / (1 - p) where it is kept; any shape.
+class DropoutMask:
+    """What dropout multiplies by: 0 where a unit is dropped (probability p), 1 / (1 - p) where it is kept.
 
-    m is drawn by Philox4x32-10 from the key, as `keep_mask` says: the same bits on every device. dx = dy * m. The
-    kernels draw the mask again in the backward pass: the integer arithmetic hides behind the memory traffic, to which a
-    saved mask would add.
-
-    Source: Srivastava et al. 2014, section 10 (the inverted form, whose test-time network is the plain one).
+    Drawn once in a forward pass, by NumPy as an array; the kernels draw it from `arguments` wherever they need it: the
+    integer arithmetic hides behind the memory traffic, to which a saved mask would add.
     """
-
-    name = "dropout"
 
     def __init__(self, p: float, key: DropoutKey | None = None):
         check_probability(p)
         self.p, self.scale, self.key = p, 1 / (1 - p), key
 
-    def check(self, x):
+    def check(self, x) -> None:
         if self.key is None:
             self.key = DropoutKey.fresh(x.device)
         for name, tensor in (("layer", self.key.layer), ("counter", self.key.counter)):
@@ -83,27 +78,54 @@ class Dropout(Op):
                 raise OpError(
                     f"dropout: key.{name} is on {tensor.device.name}, x on {x.device.name}; move the model by .to(...)"
                 )
+
+    def draw_numpy(self, shape, dtype) -> None:
+        layer, counter = self.key.layer.data, self.key.counter.data
+        keep = keep_mask(self.p, self.key.seed, int(layer[0]), int(counter[0]), math.prod(shape))
+        counter += 1
+        self.multiplier = np.multiply(keep.reshape(shape), self.scale, dtype=dtype)
+
+    def draw_kernel(self, op: Op) -> None:
+        self.drawn = op.empty((2,), np.int64)  # (layer, counter) of this mask
+        op.kernels.dropout_draw(self.key.layer.data, self.key.counter.data, self.drawn)
+
+    @property
+    def arguments(self) -> tuple:
+        """(seed, drawn, p, scale), for kernels."""
+        return self.key.seed % 2**64, self.drawn, self.p, self.scale
+
+    def apply_kernel(self, op: Op, x, relu_mask, y, accumulate) -> None:
+        """y (+)= x * mask, and 0 where relu_mask (None is none) is not above 0."""
+        op.kernels.dropout_apply(x, relu_mask, y, accumulate, *self.arguments, x.size)
+
+
+class Dropout(Op):
+    """y = x * m, with m = 0 where the unit is dropped (probability p) and 1 / (1 - p) where it is kept; any shape.
+
+    m is drawn by Philox4x32-10 from the key, as `keep_mask` says: the same bits on every device. dx = dy * m.
+
+    Source: Srivastava et al. 2014, section 10 (the inverted form, whose test-time network is the plain one).
+    """
+
+    name = "dropout"
+
+    def __init__(self, mask: DropoutMask):
+        self.mask = mask
+
+    def check(self, x):
+        self.mask.check(x)
         return x.shape
 
     def forward_numpy(self, x, y):
-        layer, counter = self.key.layer.data, self.key.counter.data
-        keep = keep_mask(self.p, self.key.seed, int(layer[0]), int(counter[0]), x.size)
-        counter += 1
-        self.multiplier = np.multiply(keep.reshape(x.shape), self.scale, dtype=x.dtype)
-        np.multiply(x, self.multiplier, out=y)
+        self.mask.draw_numpy(x.shape, x.dtype)
+        np.multiply(x, self.mask.multiplier, out=y)
 
     def backward_numpy(self, dy):
-        np.multiply(dy, self.multiplier, out=self.grad_array(0))
+        np.multiply(dy, self.mask.multiplier, out=self.grad_array(0))
 
     def forward_kernel(self, x, y):
-        self.drawn = self.empty((2,), np.int64)  # (layer, counter) of this mask
-        self.kernels.dropout_draw(self.key.layer.data, self.key.counter.data, self.drawn)
-        self.apply(x, y, Accumulate.overwrite)
+        self.mask.draw_kernel(self)
+        self.mask.apply_kernel(self, x, None, y, Accumulate.overwrite)
 
     def backward_kernel(self, dy):
-        self.apply(dy, *self.grad_out(0))
-
-    def apply(self, x, y, accumulate):
-        """y (+)= x * m."""
-        seed = self.key.seed % 2**64
-        self.kernels.dropout_apply(x, y, accumulate, seed, self.drawn, self.p, self.scale, x.size)
+        self.mask.apply_kernel(self, dy, self.grad_mask(0), *self.grad_out(0))

@@ -6,16 +6,23 @@ import numpy as np
 
 from minicnn.errors import OpError
 from minicnn.ops.affine import Affine
+from minicnn.tensor import Accumulate
 from minicnn.threads import in_shares
 
 
 class Linear(Affine):
-    """y = activation(x @ weight.T + bias), with x (N, C), weight (K, C), bias (K,) or absent, y (N, K).
+    """y = activation(x @ weight.T + bias) * m, with x (N, C), weight (K, C), bias (K,) or absent, y (N, K).
+
+    m is the mask of `dropout`, an ops.DropoutMask; 1 where that is None.
 
     dx = dy @ weight, dweight = dy.T @ x, dbias = sum of dy over N.
     """
 
     name = "linear"
+
+    def __init__(self, activation: str | None = None, dropout=None):
+        super().__init__(activation)
+        self.dropout = dropout
 
     def check(self, x, weight, bias=None):
         if x.ndim != 2 or weight.ndim != 2:
@@ -28,6 +35,8 @@ class Linear(Affine):
                 f"(x is {x.shape}, weight {weight.shape})"
             )
         self.check_bias(bias, weight.shape[0])
+        if self.dropout is not None:
+            self.dropout.check(x)
         return x.shape[0], weight.shape[0]
 
     def forward_numpy(self, x, weight, *bias_and_y):
@@ -41,6 +50,9 @@ class Linear(Affine):
             y += bias
         if self.relu_within:
             np.maximum(y, 0, out=y)
+        if self.dropout is not None:
+            self.dropout.draw_numpy(y.shape, y.dtype)
+            y *= self.dropout.multiplier
 
     def backward_numpy(self, dy):
         self.mask_gradient(dy)
@@ -51,8 +63,25 @@ class Linear(Affine):
             in_shares(lambda k: np.matmul(dy[:, k].T, self.x, out=dweight[k]), dy.shape[1], macs)
         self.bias_backward_numpy(dy)
 
+    def forward_kernel(self, *arrays):
+        if self.dropout is None:
+            return super().forward_kernel(*arrays)
+        bias, y = self.keep(*arrays)
+        self.dropout.draw_kernel(self)
+        mask = self.dropout.arguments
+        self.launch("dropout_forward", self.x, self.weight, bias, self.activation, *mask, y)
+
+    def mask_gradient(self, dy):
+        """The same, and dy times dropout's mask."""
+        if self.dropout is not None and self.kernels is not None:
+            y = self.slot.mask if self.slot.unmasked else None
+            return self.dropout.apply_kernel(self, dy, y, dy, Accumulate.overwrite)
+        super().mask_gradient(dy)
+        if self.dropout is not None:
+            dy *= self.dropout.multiplier
+
     def launch(self, direction, *arguments):
-        """linear_forward, linear_backward_input or linear_backward_weight, with the workspace that it asks for."""
+        """linear_forward, linear_backward_input, ..., with the workspace that it asks for."""
         kernel, extents = f"linear_{direction}", (*self.x.shape, self.weight.shape[0])
         elements = getattr(self.kernels, f"{kernel}_workspace")(*extents)
         getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), *extents)

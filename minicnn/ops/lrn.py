@@ -6,6 +6,7 @@ import numpy as np
 
 from minicnn.autograd import Op
 from minicnn.errors import OpError
+from minicnn.shapes import Activation
 from minicnn.threads import in_shares
 
 DIALECTS = ("mean", "sum")
@@ -83,7 +84,8 @@ class LocalResponseNorm(Op):
 
     def backward_kernel(self, dy):
         dx, accumulate = self.grad_out(0)
-        self.kernels.lrn_backward(dy, self.x, dx, accumulate, *self._parameters(dy))
+        of_x = Activation(self.grad_mask(0) is not None)
+        self.kernels.lrn_backward(dy, self.x, of_x, dx, accumulate, *self._parameters(dy))
 
     def _parameters(self, x):
         return self.below, self.above, self.scale, self.beta, self.k, x.size // max(x.shape[-1], 1), x.shape[-1]

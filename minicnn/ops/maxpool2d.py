@@ -7,10 +7,10 @@ import numpy as np
 from minicnn.autograd import Op
 from minicnn.errors import OpError
 from minicnn.ops.windows import Footprint, chunks, taps
-from minicnn.shapes import PoolShape
+from minicnn.shapes import Activation, PoolShape
 from minicnn.threads import in_shares
 
-PLACES = 1 << 16  # of a window: more do not fit into the index
+PLACES = (1 << 16) - 1  # of a window: more do not fit into the index, whose last number is nobody's
 
 
 class MaxPool2d(Op):
@@ -20,7 +20,7 @@ class MaxPool2d(Op):
     and no gradient. The first of equals wins, in the order r, s; the last NaN wins over everything. As in PyTorch.
 
     dx[n,h,w,c] = sum of dy[n,p,q,c] over the windows that this element won. Kept is the winner's place r*S + s, a byte a
-    window up to 256 places.
+    window up to 255 places.
     Source: overlapping windows, Krizhevsky et al. 2012, section 3.4.
     """
 
@@ -35,7 +35,7 @@ class MaxPool2d(Op):
         if places > PLACES:
             size = self.shape.r, self.shape.s
             raise OpError(f"max_pool2d: windows of {size} have {places} places, at most {PLACES} are possible")
-        self.index_dtype = np.dtype(np.uint8 if places <= 256 else np.uint16)
+        self.index_dtype = np.dtype(np.uint8 if places <= 255 else np.uint16)
         return self.shape.out
 
     def forward_numpy(self, x, y):
@@ -104,10 +104,12 @@ class MaxPool2d(Op):
 
     def forward_kernel(self, x, y):
         self.index = self.empty(y.shape, self.index_dtype)
-        self.kernels.maxpool2d_forward(x, y, *self._index_arguments(), self.shape)
+        of_relu = self.number >= 0 and self.slots[0].mask is not None  # then the index says where its gradient is 0
+        self.kernels.maxpool2d_forward(x, Activation(of_relu), y, *self._index_arguments(), self.shape)
 
     def backward_kernel(self, dy):
         dx, accumulate = self.grad_out(0)
+        self.grad_mask(0)
         self.kernels.maxpool2d_backward(dy, *self._index_arguments(), dx, accumulate, self.shape)
 
     def _index_arguments(self):

@@ -77,7 +77,7 @@ def test_rows_of_ldmatrix(pitch, next_matrix, expected, checked_device):
     x, y = checked_device.array(np.zeros((64, 8), np.uint16)), checked_device.empty((32, 4), np.uint32)
 
     def run(device):
-        device.module.probes.load_matrices(*map(device.address, (x, rows, y)), 4, 0, 0, 0)
+        device.module.instructions.load_matrices(*map(device.address, (x, rows, y)), 4, 0, 0, 0)
 
     recording = launches.record(checked_device, run)
     (site,) = (s for s in sites(checked_device.module, recording.accesses) if s.bytes == 16)

@@ -64,7 +64,7 @@ def test_any_program_of_copies(emulated, asynchrony, on_device, run, case):
             if place != -1:
                 expected[thread, i] = 0 if place is None else x[thread, place]
     device_y = on_device(y)
-    run(emulated.probes.run_copies, on_device(x), device_y, on_device(program), len(program), 3)
+    run(emulated.instructions.run_copies, on_device(x), device_y, on_device(program), len(program), 3)
     assert device_y.tolist() == expected.tolist()
 
 
@@ -77,7 +77,7 @@ def test_early_and_late_are_what_they_say(emulated, on_device, run):
 
     def read_early(asynchrony, seed):
         emulated.configure(seed=seed, asynchrony=asynchrony)
-        run(emulated.probes.run_copies, x, y, program, len(program), 1)
+        run(emulated.instructions.run_copies, x, y, program, len(program), 1)
         assert y[1] == 5
         return int(y[0])
 

@@ -29,7 +29,7 @@ def expected_registers(x, offsets, matrices, transposed):
 def load(module, on_device, run, x, offsets, matrices=4, transposed=False, left_out=NOTHING):
     y = on_device(np.zeros((32, matrices), np.uint32))
     offsets = on_device(np.asarray(offsets, np.int32))
-    run(module.probes.load_matrices, on_device(x), offsets, y, matrices, int(transposed), left_out)
+    run(module.instructions.load_matrices, on_device(x), offsets, y, matrices, int(transposed), left_out)
     return y
 
 

@@ -62,7 +62,7 @@ class Instruction:
         of_a = self.registers(a, self.place_in_a, a.size // 32)
         of_b = self.registers(b, self.place_in_b, b.size // 32)
         of_d = on_device(np.stack([d[self.place_in_d(i)] for i in range(4)], 1))
-        run(emulated.probes.mma, on_device(of_a), on_device(of_b), of_d, self.number)
+        run(emulated.instructions.mma, on_device(of_a), on_device(of_b), of_d, self.number)
         result = np.empty((16, 8), np.float32)
         for i in range(4):
             result[self.place_in_d(i)] = of_d[:, i]
@@ -242,7 +242,7 @@ def all_ties(dropped):
 def narrow(emulated, on_device, run, x):
     """x as (bfloat16, float16, TF32) bits."""
     results = [on_device(np.zeros(x.size, dtype)) for dtype in (np.uint16, np.uint16, np.uint32)]
-    run(emulated.probes.narrow, on_device(x), *results, x.size)
+    run(emulated.instructions.narrow, on_device(x), *results, x.size)
     return results
 
 
@@ -308,9 +308,9 @@ def test_widening_is_exact(emulated, on_device, run):
     """All 65,536 numbers."""
     bits = np.arange(2**16, dtype=np.uint16)
     y = on_device(np.zeros(bits.size, np.float32))
-    run(emulated.probes.widen_bf16, on_device(bits), y, bits.size)
+    run(emulated.instructions.widen_bf16, on_device(bits), y, bits.size)
     np.testing.assert_array_equal(y.view(np.uint32), bits.astype(np.uint32) << 16)
-    run(emulated.probes.widen_f16, on_device(bits), y, bits.size)
+    run(emulated.instructions.widen_f16, on_device(bits), y, bits.size)
     magnitudes = np.append(float16_table()[:-1], np.inf)
     expected = np.append(magnitudes, np.full(2**15 - magnitudes.size, np.nan)).astype(np.float32)
     np.testing.assert_array_equal(y[: 2**15], expected)
@@ -333,11 +333,11 @@ def test_product_of_one_warp(instruction, emulated, schedule, on_device, run, rn
     of_a, of_b = (on_device(instruction.encode(matrix)) for matrix in (a, b if b_by_rows else b.T))
     d = on_device(np.zeros((16, 8), np.float32))
     if instruction.dtype == "bfloat16":
-        run(emulated.probes.warp_gemm_bf16, of_a, of_b, d, k, int(b_by_rows))
+        run(emulated.instructions.warp_gemm_bf16, of_a, of_b, d, k, int(b_by_rows))
     elif instruction.dtype == "float16":
-        run(emulated.probes.warp_gemm_f16, of_a, of_b, d, k, int(b_by_rows), instruction.k)
+        run(emulated.instructions.warp_gemm_f16, of_a, of_b, d, k, int(b_by_rows), instruction.k)
     else:
-        run(emulated.probes.warp_gemm_tf32, of_a, of_b, d, k)
+        run(emulated.instructions.warp_gemm_tf32, of_a, of_b, d, k)
     np.testing.assert_array_equal(d, a @ b)
 
 
@@ -366,4 +366,4 @@ def test_tf32_operand_that_was_not_rounded(emulated, on_device, run, operand, re
         r"float_to_tf32 makes one, in block \(0,0,0\), thread \(7,0,0\)$"
     )
     with pytest.raises(RuntimeError, match=message):
-        run(emulated.probes.mma, *map(on_device, operands.values()), on_device(np.zeros((32, 4), np.float32)), 3)
+        run(emulated.instructions.mma, *map(on_device, operands.values()), on_device(np.zeros((32, 4), np.float32)), 3)

@@ -84,12 +84,6 @@ EQUIVALENT = (
         "of fewer rows it is known that four neighbours lie in one: each of the four is then located by itself",
     ),
     Equivalent(
-        "csrc/gemm/stage.h",
-        "Source::along == Along::reduction",
-        "Source::along != Along::reduction",
-        "which thread brings which element: all OUTER * DEPTH of them come either way, in another order along memory",
-    ),
-    Equivalent(
         "csrc/gemm/tile.h",
         "slices == 0",
         "false",
@@ -100,13 +94,6 @@ EQUIVALENT = (
         "slices - part * each",
         "slices - part * each + 1",
         "the last part gets one more slice, past the end of the reduction, where load() gives zeros, which add 0",
-    ),
-    Equivalent(
-        "csrc/device/row.h",
-        "blockDim.x",
-        "blockDim.y",
-        "blockDim.y is 1: a thread compares all elements from its own on, some of them again; together they are the row",
-        line="Max::combine",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""ReLU within linear and conv2d, and the gradient's mask that their consumers write: the same numbers as op by op."""
+"""ReLU and dropout within linear and conv2d, and the gradient's mask that consumers write: the same numbers as op by op."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,9 @@ from checks import check_deterministic, check_exact, check_kernels, leaf, run
 from tolerances import assert_close
 
 import minicnn
+from minicnn import functional
 from minicnn.functional import conv2d, linear, relu
+from minicnn.ops import DropoutKey, DropoutMask
 from minicnn.ops import conv2d as conv2d_file
 
 # name: (rung, schedule of the convolutions)
@@ -202,3 +204,136 @@ def test_the_gradient_of_a_leaf_is_never_masked(kernel_device, rng):
     weight = leaf(np.ones((4, 3), np.float32), kernel_device)
     linear(x, weight).sum().backward()
     assert_close(x.grad.numpy(), np.full((2, 3), 4.0))
+
+
+def passes_on(consumer):
+    """x -> consumer(relu within a 1x1 convolution of x that does nothing), and the same op by op."""
+    one = np.eye(4, dtype=np.float32).reshape(4, 1, 1, 4)
+
+    def network(activation):
+        def forward(x):
+            weight = leaf(one, x.device, requires_grad=False)
+            y = conv2d(x, weight, activation="relu") if activation else relu(conv2d(x, weight))
+            return consumer(y)
+
+        return forward
+
+    return network(True), network(False)
+
+
+MASKING = {
+    "max_pool2d": lambda y: functional.max_pool2d(y, 3, 2, 1),
+    "max_pool2d of many places": lambda y: functional.max_pool2d(y, 16, 1, 8),
+    "avg_pool2d": lambda y: functional.avg_pool2d(y, 3, 2, 1),
+    "adaptive_avg_pool2d": lambda y: functional.adaptive_avg_pool2d(y, (3, 2)),
+    "local_response_norm": lambda y: functional.local_response_norm(y, 3, alpha=1.0),
+    "dropout": lambda y: functional.dropout(y, 0.5, key=key_on(y.device)),
+}
+CONSUMER = pytest.mark.parametrize("consumer", MASKING.values(), ids=MASKING.keys())
+
+
+def key_on(device):
+    layer, counter = (leaf(np.array([n]), device) for n in (3, 5))
+    return DropoutKey(7, layer, counter)
+
+
+@CONSUMER
+@pytest.mark.parametrize("shape", [(2, 7, 6, 4), (1, 9, 8, 4)], ids=str)
+def test_consumers_mask_what_they_write(consumer, shape, masking_passes, kernel_device, rng):
+    x = rng.integers(-2, 3, shape).astype(np.float32)  # many zeros and ties
+    fused, apart = passes_on(consumer)
+    expected, (expected_dx,) = run(apart, [x], kernel_device)
+    masking_passes.clear()
+    y, (dx,) = run(fused, [x], kernel_device)
+    assert not masking_passes
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(dx, expected_dx)
+    assert not dx[x <= 0].any() and dx[x > 0].any()
+
+
+@CONSUMER
+def test_consumers_add_to_what_others_wrote(consumer, masking_passes, kernel_device, rng):
+    """Two that mask, and the caller's own sum, which does not: in whatever order, one pass masks it all."""
+    x = rng.integers(-2, 3, (2, 7, 6, 4)).astype(np.float32)
+    masked, other = (lambda y: consumer(y).sum()), (lambda y: (y * 3.0).sum())
+    for three in (lambda y: masked(y) + other(y) + masked(y), lambda y: other(y) + masked(y) + masked(y)):
+        fused, apart = passes_on(three)
+        masking_passes.clear()
+        _, (dx,) = run(fused, [x], kernel_device)
+        assert len(masking_passes) == 1
+        _, (expected,) = run(apart, [x], kernel_device)
+        assert_close(dx, expected)
+
+
+@CONSUMER
+def test_nan_passes_the_mask_of_every_consumer(consumer, kernel_device):
+    x = np.ones((1, 7, 6, 4), np.float32)
+    x[0, 3, 3, 1] = np.nan
+    fused, apart = passes_on(consumer)
+    _, (dx,) = run(fused, [x], kernel_device)
+    _, (expected,) = run(apart, [x], kernel_device)
+    np.testing.assert_array_equal(dx, expected)
+
+
+@CONSUMER
+def test_masks_off_a_16_byte_boundary(consumer, unaligned_device, rng):
+    x = rng.integers(-2, 3, (2, 7, 6, 4)).astype(np.float32)
+    fused, apart = passes_on(consumer)
+    _, (dx,) = run(fused, [x], unaligned_device)
+    _, (expected,) = run(apart, [x], unaligned_device)
+    np.testing.assert_array_equal(dx, expected)
+
+
+# (N, in, out): outputs that quads divide and that they do not, a reduction that is cut and one that is not
+DROPPED = {"quads": (3, 20, 8), "odd": (5, 33, 7), "cut": (3, 1100, 12), "odd_and_cut": (3, 1100, 5)}
+
+
+@pytest.mark.parametrize("extents", DROPPED.values(), ids=DROPPED.keys())
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_dropout_within_linear_draws_the_same_mask(extents, activation, device, rng):
+    n, c, k = extents
+    inputs = [rng.integers(-2, 3, shape).astype(np.float32) for shape in ((n, c), (k, c), (k,))]
+    masks = []
+
+    def fused(x, weight, bias):
+        masks.append(DropoutMask(0.5, key_on(x.device)))
+        return linear(x, weight, bias, activation=activation, dropout=masks[-1])
+
+    def apart(x, weight, bias):
+        y = linear(x, weight, bias)
+        return functional.dropout(relu(y) if activation else y, 0.5, key=key_on(x.device))
+
+    dy = rng.integers(-2, 3, (n, k))
+    y, grads = run(fused, inputs, device, dy)
+    expected, expected_grads = run(apart, inputs, "numpy", dy)
+    np.testing.assert_array_equal(y, expected)
+    for got, want in zip(grads, expected_grads, strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert masks[0].key.counter.numpy().tolist() == [6]
+
+
+def test_dropout_within_linear_off_a_16_byte_boundary(unaligned_device, rng):
+    inputs = [rng.integers(-2, 3, shape).astype(np.float32) for shape in ((3, 20), (8, 20), (8,))]
+
+    check_exact(lambda *tensors: fused_on(tensors), inputs, unaligned_device, np.ones((3, 8)))
+
+
+def fused_on(tensors):
+    return linear(*tensors, activation="relu", dropout=DropoutMask(0.5, key_on(tensors[0].device)))
+
+
+def test_dropout_within_linear_is_the_same_in_every_order_of_threads(kernel_device, rng):
+    inputs = [rng.standard_normal(shape) for shape in ((3, 1100), (5, 1100), (5,))]
+    check_deterministic(lambda *tensors: fused_on(tensors), inputs, kernel_device, rng)
+
+
+def test_the_gradient_passes_a_linear_with_dropout_into_a_relu_within(masking_passes, kernel_device, rng):
+    """Two fused layers: the second one masks what it gives the first, whose dropout then only multiplies."""
+    inputs = [rng.integers(-2, 3, shape).astype(np.float32) for shape in ((3, 20), (8, 20), (6, 8))]
+
+    def two(x, first, second):
+        y = linear(x, first, activation="relu", dropout=DropoutMask(0.5, key_on(x.device)))
+        return linear(y, second)
+
+    check_exact(two, inputs, kernel_device, np.ones((3, 6)))
+    assert not masking_passes

@@ -1,0 +1,304 @@
+// The inner tile of products on the tensor cores: the sibling of tile.h, and like it shared by GEMM and convolution.
+//
+// A block of four warps computes TILE x TILE sums over the reduction, 64 bytes of it at a time, each warp a quarter of
+// them. Cursors start asynchronous copies of the slices to come into a ring of stages, so that two are under way while
+// the warps multiply a third; one barrier a slice. What differs between a matrix and a convolution is the cursor alone:
+//
+//   using Layout              SliceLayout: how its slices lie
+//   bring(i, chunk) const     starts to fill `chunk` with the i-th of those that this thread brings of a slice
+//                             (ThreadChunks); zeros outside of the operand
+//   advance()                 to the next slice
+//
+// Two tiles: 128 x 128, 64 x 64 sums a warp; 64 x 64, 32 x 32 a warp, where the large one would leave processors idle
+// or reach far over the result's edge, and where operands do not lie in whole chunks.
+#pragma once
+#include "device/async_copy.h"
+#include "device/ldmatrix.h"
+#include "gemm/precision.h"
+#include "gemm/tensor_core_layout.h"
+
+namespace minicnn {
+
+constexpr int TENSOR_CORE_THREADS = 128, STAGES = 3;
+
+template <int TILE>
+struct TensorCoreStorage {
+  static constexpr int CHUNKS = TILE * 64 / sizeof(Chunk);
+  Chunk a[STAGES][CHUNKS], b[STAGES][CHUNKS];
+};
+
+// Which part of a slice a thread brings: one chunk of each of EACH rows, ROWS_APART apart, which is so far that the
+// swizzle is the same.
+template <class Layout>
+struct ThreadChunks {
+  static constexpr int CHUNKS_A_ROW = Layout::CHUNKS_A_ROW;
+  static constexpr int ROWS_APART = TENSOR_CORE_THREADS / CHUNKS_A_ROW, EACH = Layout::ROWS / ROWS_APART;
+  static_assert(Layout::ROWS % ROWS_APART == 0 && Layout::swizzle(ROWS_APART) == 0, "rows are brought in columns");
+
+  __device__ static int row() { return threadIdx.x / CHUNKS_A_ROW; }
+  __device__ static int column() { return threadIdx.x % CHUNKS_A_ROW * Layout::CHUNK; }  // in elements
+  __device__ static int outer() { return Layout::along == Along::reduction ? row() : column(); }
+  __device__ static int k() { return Layout::along == Along::reduction ? column() : row(); }
+};
+
+// How cursors read. By chunks where every chunk is whole and lies on a 16-byte boundary: operands that start on one,
+// and whose extent and pitch along memory are multiples of a chunk's elements. Else element by element.
+enum class Copies { chunks, elements };
+
+// Fills `chunk` with the elements at(0), at(1), ...: addresses, null for a zero.
+template <class Element, class At>
+__device__ inline void bring_elements(Chunk& chunk, const At& at) {
+  if constexpr (sizeof(Element) == 4) {
+    for (int i = 0; i < 4; ++i) {
+      const Element* const element = at(i);
+      async_copy_or_zero<4>(&chunk.words[i], element, element != nullptr);
+    }
+  } else {  // too small for an asynchronous copy
+    Chunk elements{};
+    for (int i = 0; i < 8; ++i) {
+      const Element* const element = at(i);
+      if (element != nullptr) elements.words[i / 2] |= uint32_t(element->bits) << 16 * (i % 2);
+    }
+    chunk = elements;
+  }
+}
+
+// Fills `chunk` with the first `count` elements at `source`, and zeros; count may be any number.
+template <Copies COPIES, class Element>
+__device__ inline void bring_chunk(Chunk& chunk, const Element* source, int count) {
+  if constexpr (COPIES == Copies::chunks)
+    async_copy_or_zero<16>(&chunk, source, count > 0);
+  else
+    bring_elements<Element>(chunk, [&](int i) { return i < count ? source + i : nullptr; });
+}
+
+// A cursor over a matrix, k below k_end.
+template <class LAYOUT, Copies COPIES>
+class MatrixChunks {
+ public:
+  using Layout = LAYOUT;
+  using Element = typename Layout::Element;
+
+  __device__ MatrixChunks(const Operand<Layout::along, Element>& operand, int first_outer, int first_k, int k_end)
+      : pitch_(operand.pitch) {
+    const int outer = first_outer + Mine::outer(), k = first_k + Mine::k();
+    first_ = operand.at(outer, k);
+    rows_left_ = BY_K ? operand.extent - outer : k_end - k;
+    row_left_ = BY_K ? k_end - k : operand.extent - outer;
+  }
+
+  __device__ void bring(int i, Chunk& chunk) const {
+    const int row = i * Mine::ROWS_APART;
+    bring_chunk<COPIES>(chunk, first_ + int64_t(row) * pitch_, row < rows_left_ ? row_left_ : 0);
+  }
+
+  __device__ void advance() {
+    first_ += BY_K ? Layout::DEPTH : int64_t(Layout::DEPTH) * pitch_;
+    (BY_K ? row_left_ : rows_left_) -= Layout::DEPTH;
+  }
+
+ private:
+  using Mine = ThreadChunks<Layout>;
+  static constexpr bool BY_K = Layout::along == Along::reduction;
+  const Element* first_;
+  int pitch_;
+  int rows_left_, row_left_;  // from the first chunk to the end of the operand: rows, and elements of a row
+};
+
+// Which of the block's sums a warp has, and which of those a lane: d of device/mma.h, tile by tile.
+template <int TILE>
+struct WarpSums {
+  static constexpr int SIDE = TILE / 2, ROWS = SIDE / 16, COLUMNS = SIDE / 8;
+  float values[ROWS][COLUMNS][4] = {};
+
+  __device__ static unsigned first_row() { return threadIdx.x / 64 * SIDE; }
+  __device__ static unsigned first_column() { return threadIdx.x / 32 % 2 * SIDE; }
+  __device__ static unsigned row(int i, int half) { return first_row() + 16 * i + 8 * half + threadIdx.x % 32 / 4; }
+  __device__ static unsigned column(int j) { return first_column() + 8 * j + threadIdx.x % 4 * 2; }
+};
+
+enum class Side { a, b };
+
+// The fragments of 16 outer indices by 32 bytes of the reduction, the step-th of the slice: four matrices of eight
+// outer indices by 16 bytes, in the order in which device/mma.h wants one fragment of a, or two of b.
+template <Side SIDE, class Layout>
+__device__ inline void load_fragments(uint32_t (&bits)[4], const Chunk* slice, unsigned outer, unsigned step) {
+  const unsigned lane = threadIdx.x % 32;
+  const auto outer_half = [](unsigned matrix) { return SIDE == Side::a ? matrix % 2 : matrix / 2; };
+  const auto k_half = [](unsigned matrix) { return SIDE == Side::a ? matrix / 2 : matrix % 2; };
+  if constexpr (Layout::along == Along::reduction) {
+    const unsigned row = outer + 8 * outer_half(lane / 8) + lane % 8, chunk = 2 * step + k_half(lane / 8);
+    ldmatrix(bits, &slice[Layout::chunk_at(row, chunk)]);
+  } else if constexpr (sizeof(typename Layout::Element) == 2) {
+    const unsigned row = 16 * step + 8 * k_half(lane / 8) + lane % 8, chunk = outer / 8 + outer_half(lane / 8);
+    ldmatrix_trans(bits, &slice[Layout::chunk_at(row, chunk)]);
+  } else {  // ldmatrix transposes elements of 16 bits only
+    for (unsigned matrix = 0; matrix < 4; ++matrix) {
+      const unsigned k = 8 * step + 4 * k_half(matrix) + lane % 4;
+      const unsigned offset = Layout::offset(outer + 8 * outer_half(matrix) + lane / 4, k);
+      bits[matrix] = slice[offset / 4].words[offset % 4];
+    }
+  }
+}
+
+// One of the two steps of a slice, 32 bytes of the reduction, in parts that fit into the registers: `HEIGHT` tiles of
+// rows, from `top` on, times the columns of one pair of tiles.
+template <class Arithmetic, int TILE, class A, class B, int HEIGHT>
+struct WarpStep {
+  using Sums = WarpSums<TILE>;
+  using Number = typename Arithmetic::Number;
+  using RowBits = uint32_t[HEIGHT][4];
+  using ColumnBits = uint32_t[4];
+  static constexpr int PAIRS = Sums::COLUMNS / 2;
+
+  static __device__ void load_rows(RowBits& bits, const Chunk* a, int top, int step) {
+    for (int i = 0; i < HEIGHT; ++i) load_fragments<Side::a, A>(bits[i], a, Sums::first_row() + 16 * (top + i), step);
+  }
+  static __device__ void load_columns(ColumnBits& bits, const Chunk* b, int pair, int step) {
+    load_fragments<Side::b, B>(bits, b, Sums::first_column() + 16 * pair, step);
+  }
+
+  struct Rows {
+    Number numbers[HEIGHT][4];
+    __device__ explicit Rows(const RowBits& bits) {
+      for (int i = 0; i < HEIGHT; ++i)
+        for (int word = 0; word < 4; ++word) numbers[i][word] = Arithmetic::number(bits[i][word]);
+    }
+  };
+
+  static __device__ void multiply(Sums& sums, const Rows& rows, int top, const ColumnBits& bits, int pair) {
+    for (int half = 0; half < 2; ++half) {
+      const Number b[2] = {Arithmetic::number(bits[2 * half]), Arithmetic::number(bits[2 * half + 1])};
+      for (int i = 0; i < HEIGHT; ++i) Arithmetic::multiply(sums.values[top + i][2 * pair + half], rows.numbers[i], b);
+    }
+  }
+};
+
+// sums += the product of two slices. All fragments are read before the first product, so that the second step's loads
+// are hidden behind the first one's products.
+template <class Arithmetic, int TILE, class A, class B>
+__device__ inline void multiply_slice_ahead(const Chunk* a, const Chunk* b, WarpSums<TILE>& sums) {
+  using Step = WarpStep<Arithmetic, TILE, A, B, WarpSums<TILE>::ROWS>;
+  typename Step::RowBits rows[2];
+  typename Step::ColumnBits columns[2][Step::PAIRS];
+#pragma unroll
+  for (int step = 0; step < 2; ++step) {
+    Step::load_rows(rows[step], a, 0, step);
+    for (int pair = 0; pair < Step::PAIRS; ++pair) Step::load_columns(columns[step][pair], b, pair, step);
+  }
+#pragma unroll
+  for (int step = 0; step < 2; ++step) {
+    const typename Step::Rows numbers(rows[step]);
+    for (int pair = 0; pair < Step::PAIRS; ++pair) Step::multiply(sums, numbers, 0, columns[step][pair], pair);
+  }
+}
+
+// The same with few registers, for numbers that take more than one: half of the rows at a time, and b read again for
+// the other half.
+template <class Arithmetic, int TILE, class A, class B>
+__device__ inline void multiply_slice_by_halves(const Chunk* a, const Chunk* b, WarpSums<TILE>& sums) {
+  constexpr int HEIGHT = WarpSums<TILE>::ROWS / 2;
+  using Step = WarpStep<Arithmetic, TILE, A, B, HEIGHT>;
+#pragma unroll 1
+  for (int step = 0; step < 2; ++step)
+#pragma unroll
+    for (int top = 0; top < WarpSums<TILE>::ROWS; top += HEIGHT) {
+      typename Step::RowBits rows;
+      __syncwarp();  // or the compiler brings loads forward for which there are no registers
+      Step::load_rows(rows, a, top, step);
+      const typename Step::Rows numbers(rows);
+      for (int pair = 0; pair < Step::PAIRS; ++pair) {
+        typename Step::ColumnBits columns;
+        Step::load_columns(columns, b, pair, step);
+        Step::multiply(sums, numbers, top, columns, pair);
+      }
+    }
+}
+
+template <class Cursor>
+__device__ inline void bring_slice(Cursor& cursor, Chunk* slice) {
+  using Layout = typename Cursor::Layout;
+  using Mine = ThreadChunks<Layout>;
+  Chunk* const first = slice + Layout::offset(Mine::outer(), Mine::k()) / Layout::CHUNK;
+#pragma unroll
+  for (int i = 0; i < Mine::EACH; ++i) cursor.bring(i, first[i * Mine::ROWS_APART * Layout::CHUNKS_A_ROW]);
+  cursor.advance();
+}
+
+// Calls multiply(a's slice, b's slice) for the next `slices` slices of the operands. All threads of the block take
+// part.
+template <int TILE, class ACursor, class BCursor, class Multiply>
+__device__ inline void for_each_slice(ACursor a, BCursor b, int slices, TensorCoreStorage<TILE>& shared,
+                                      const Multiply& multiply) {
+  int to_bring = 0, stage_to_fill = 0, stage = 0;
+  const auto bring_next = [&] {
+    if (to_bring < slices) {
+      bring_slice(a, shared.a[stage_to_fill]);
+      bring_slice(b, shared.b[stage_to_fill]);
+    }
+    async_copy_commit();  // an empty group too, so that the age of a slice counts groups
+    ++to_bring;
+    stage_to_fill = stage_to_fill + 1 == STAGES ? 0 : stage_to_fill + 1;
+  };
+  for (int i = 0; i < STAGES - 1; ++i) bring_next();
+  for (int slice = 0; slice < slices; ++slice) {
+    async_copy_wait<STAGES - 2>();
+    __syncthreads();  // this slice is there for all; and nobody reads the one before any more, whose stage is next
+    bring_next();
+    multiply(shared.a[stage], shared.b[stage]);
+    stage = stage + 1 == STAGES ? 0 : stage + 1;
+  }
+}
+
+// sums += the product of two slices of float32, by float32 arithmetic: rarely called, and short in place of fast.
+template <int TILE, class A, class B>
+__device__ inline void multiply_slice_in_float32(const Chunk* a, const Chunk* b, WarpSums<TILE>& sums) {
+  using Sums = WarpSums<TILE>;
+  const auto element = [](const Chunk* slice, unsigned offset) {
+    return __uint_as_float(slice[offset / 4].words[offset % 4]);
+  };
+#pragma unroll 1
+  for (int k = 0; k < A::DEPTH; ++k)
+#pragma unroll
+    for (int j = 0; j < Sums::COLUMNS; ++j) {
+      const float b_0 = element(b, B::offset(Sums::column(j), k)), b_1 = element(b, B::offset(Sums::column(j) + 1, k));
+#pragma unroll
+      for (int i = 0; i < 2 * Sums::ROWS; ++i) {
+        const float of_a = element(a, A::offset(Sums::row(i / 2, i % 2), k));
+        sums.values[i / 2][j][i % 2 * 2] += of_a * b_0;
+        sums.values[i / 2][j][i % 2 * 2 + 1] += of_a * b_1;
+      }
+    }
+}
+
+template <int TILE>
+__device__ inline bool has_special(const WarpSums<TILE>& sums) {
+  float nothing = 0.0f;  // 0 times anything finite
+  for (const auto& row : sums.values)
+    for (const auto& tile : row)
+      for (float value : tile) nothing += 0.0f * value;
+  return nothing != 0.0f;
+}
+
+// sums = the product of the next `slices` slices of the operands. All threads of the block take part.
+template <class Arithmetic, int TILE, class ACursor, class BCursor>
+__device__ inline void multiply_on_tensor_cores(const ACursor& a, const BCursor& b, int slices,
+                                                TensorCoreStorage<TILE>& shared, WarpSums<TILE>& sums) {
+  using A = typename ACursor::Layout;
+  using B = typename BCursor::Layout;
+  for_each_slice(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
+    if constexpr (sizeof(typename Arithmetic::Number) == sizeof(uint32_t))
+      multiply_slice_ahead<Arithmetic, TILE, A, B>(a_slice, b_slice, sums);
+    else
+      multiply_slice_by_halves<Arithmetic, TILE, A, B>(a_slice, b_slice, sums);
+  });
+  if constexpr (Arithmetic::IN_FLOAT32_IF_SPECIAL)
+    if (__syncthreads_or(has_special(sums))) {
+      sums = {};
+      for_each_slice(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
+        multiply_slice_in_float32<TILE, A, B>(a_slice, b_slice, sums);
+      });
+    }
+}
+
+}  // namespace minicnn

@@ -1,0 +1,80 @@
+"""Sequential, which computes layers that stand next to each other as one op."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from minicnn.nn.layers import Conv2d, Dropout, Linear, ReLU
+from minicnn.nn.module import Module
+
+FUSED = {Conv2d: [(ReLU,)], Linear: [(ReLU, Dropout), (ReLU,)]}  # behind each layer what it takes along, longest first
+
+_state = threading.local()
+
+
+class fusion:
+    """Within `with nn.fusion(False):` every layer is an op of its own: the same numbers, but for rounding, in more passes
+    over memory. The environment variable MINICNN_FUSE=0 says so for a whole run."""
+
+    def __init__(self, enabled: bool = True):
+        self.enabled = enabled
+        self.before: list[bool | None] = []  # a stack: the same object may be entered again inside itself
+
+    def __enter__(self):
+        self.before.append(_asked())
+        _state.enabled = self.enabled
+
+    def __exit__(self, *_):
+        _state.enabled = self.before.pop()
+
+
+def _asked() -> bool | None:
+    """What the innermost block says; None outside of all."""
+    return getattr(_state, "enabled", None)
+
+
+def fuses() -> bool:
+    return os.environ.get("MINICNN_FUSE", "1") != "0" if _asked() is None else _asked()
+
+
+def taken_along(module: Module, followers: list[Module]) -> list[Module]:
+    """The modules behind `module` that its op computes too: none where a hook wants to see what lies between."""
+    for kinds in FUSED.get(type(module), ()) if fuses() else ():
+        layers = followers[: len(kinds)]
+        if tuple(map(type, layers)) == kinds and not any(layer.has_hooks for layer in (module, *layers)):
+            return layers
+    return []
+
+
+class Sequential(Module):
+    """Modules one after another; named "0", "1", ... and reached by index.
+
+    A convolution or a fully connected layer takes the ReLU behind it along into its own pass over memory, a fully
+    connected one also the dropout behind that; `nn.fusion(False)` keeps them apart.
+    """
+
+    def __init__(self, *modules: Module):
+        super().__init__()
+        self.modules = list(modules)
+
+    def children(self):
+        return ((str(i), module) for i, module in enumerate(self.modules))
+
+    def forward(self, x):
+        waiting = self.modules
+        while waiting:
+            module, *followers = waiting
+            along = taken_along(module, followers)
+            x = module(x, *along)
+            waiting = followers[len(along) :]
+        return x
+
+    def __getitem__(self, index: int | slice):
+        return Sequential(*self.modules[index]) if isinstance(index, slice) else self.modules[index]
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def __iter__(self):
+        return iter(self.modules)
