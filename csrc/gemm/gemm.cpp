@@ -17,7 +17,7 @@ struct Plan {
   Plan(const GemmShape& shape, Scratch& scratch)
       : b(panels_of(scratch.take(panels_size(shape.k, shape.n)), shape.k)),
         bias(scratch.take(panel_count(shape.n) * PANEL)),
-        product(Product::plan(shape.m, shape.n, shape.k, scratch)) {}
+        product(Product::plan(shape.m, shape.n, shape.k, LONG_IN_DEPTH, scratch)) {}
 };
 
 struct MatrixRows : RowsOfResult {

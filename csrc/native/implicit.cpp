@@ -28,7 +28,7 @@ struct Plan {
     const int64_t depth = int64_t(conv.r) * conv.s * conv.group_c();
     filters = panels_of(scratch.take(panels_size(depth, conv.group_k())), depth);
     bias = scratch.take(panel_count(conv.group_k()) * PANEL);
-    product = Product::plan(int64_t(conv.n) * conv.p * conv.q, conv.group_k(), depth, scratch);
+    product = Product::plan(int64_t(conv.n) * conv.p * conv.q, conv.group_k(), depth, LONG_IN_DEPTH, scratch);
   }
 };
 

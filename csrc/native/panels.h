@@ -87,10 +87,14 @@ inline void zero_tail(Panels to, int64_t rows, int64_t columns) {
   if (const int used = int(columns % PANEL); used != 0) zero_runs(to.at(0, columns), PANEL, rows, PANEL - used);
 }
 
-// A row-major matrix (rows, columns), its rows `pitch` apart, into panels.
+// A row-major matrix (rows, columns), its rows `pitch` apart, into panels. It is read row by row, and the next row is
+// asked for ahead: rows far apart begin on other pages, where no processor prefetches by itself.
 inline void pack(const float* matrix, int64_t pitch, int64_t rows, int64_t columns, Panels to) {
-  for (int64_t column = 0; column < columns; column += PANEL)
-    copy_runs(matrix + column, pitch, to.at(0, column), PANEL, rows, int(std::min<int64_t>(PANEL, columns - column)));
+  for (int64_t row = 0; row < rows; ++row, matrix += pitch)
+    for (int64_t column = 0; column < columns; column += PANEL) {
+      for (int line = 0; line < PANEL; line += Scratch::LINE) __builtin_prefetch(matrix + pitch + column + line);
+      copy_runs(matrix + column, 0, to.at(row, column), 0, 1, int(std::min<int64_t>(PANEL, columns - column)));
+    }
   zero_tail(to, rows, columns);
 }
 
@@ -104,6 +108,18 @@ inline void pack_transposed(const float* matrix, int64_t pitch, int64_t rows, in
         panel[row * PANEL + column] = matrix[(first + column) * pitch + row];
   }
   zero_tail(to, rows, columns);
+}
+
+// Stores of whole vectors that leave no trace in the caches, to aligned addresses; plain stores where there are none.
+inline bool is_aligned(const float* address) { return reinterpret_cast<uintptr_t>(address) % sizeof(Floats) == 0; }
+inline void store_past_caches(float* to, Floats values) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, __m512(values));
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, __m256(values));
+#else
+  store(to, values);
+#endif
 }
 
 }  // namespace minicnn

@@ -1,7 +1,7 @@
 // c (m, n) = a b, a packed block by block by those who multiply it, b packed beforehand for all of them.
 //
-// Blocks of a: BLOCK_ROWS x BLOCK_DEPTH floats, 256 KiB, stay in a second-level cache of 1 to 2 MiB while all panels of
-// b pass by, each 64 KiB of BLOCK_DEPTH rows, the upper half of which a first-level cache keeps for the next tile. A
+// Blocks of a, 256 KiB, stay in a second-level cache of 1 to 2 MiB while all panels of
+// b pass by, each 64 KiB of 512 rows, the upper half of which a first-level cache keeps for the next tile. A
 // longer reduction is cut into equal parts; in between, the sums of the block wait in scratch.
 //
 // The rows of c are shared among the threads, and the panels of its columns too where rows are few. Each sum belongs to
@@ -15,8 +15,13 @@
 
 namespace minicnn {
 
-constexpr int BLOCK_ROWS = 128;  // a multiple of PANEL: blocks of a transposed a are whole panels
-constexpr int BLOCK_DEPTH = 512;
+// A block of a: whole panels of it where a is transposed.
+struct Block {
+  int rows, depth;
+};
+constexpr Block LONG_IN_DEPTH{128, 512};
+constexpr Block LONG_IN_ROWS{512, 128};  // for a large transposed a, whose rows of the product are neighbours in memory
+constexpr int MAX_BLOCK_ROWS = LONG_IN_ROWS.rows;
 
 // What becomes of finished sums before they are stored at result + offset: y (+)= mask <= 0 ? 0 : activation(sum).
 struct Epilogue {
@@ -47,7 +52,7 @@ struct RowsOfResult {
   Epilogue epilogue;
   const float* bias;
   int64_t columns;
-  int64_t offsets[BLOCK_ROWS];
+  int64_t offsets[MAX_BLOCK_ROWS];
 
   Before before(int64_t column) const { return {bias == nullptr ? nullptr : bias + column, 0}; }
 
@@ -88,26 +93,27 @@ struct RowsOfResult {
 // The product's extents, and the room that each thread has.
 struct Product {
   int64_t m, n, k;
+  Block limits;
   int row_shares, column_shares;
   int64_t block_floats, waiting_floats;  // of one share: a block of a, the sums of its rows
   float* scratch;
 
   // As many shares of the rows as there are tiles for, the other threads along the columns.
-  static Product plan(int64_t m, int64_t n, int64_t k, Scratch& scratch) {
-    Product product{.m = m, .n = n, .k = k};
+  static Product plan(int64_t m, int64_t n, int64_t k, Block block, Scratch& scratch) {
+    Product product{.m = m, .n = n, .k = k, .limits = block};
     product.row_shares = share_count(m, TILE_ROWS);
     product.column_shares =
         int(std::clamp<int64_t>(thread_count() / product.row_shares, 1, std::max<int64_t>(panel_count(n), 1)));
     const int64_t share_panels = ceil_div<int64_t>(panel_count(n), product.column_shares);
-    product.block_floats = BLOCK_ROWS * std::min<int64_t>(panel_count(k) * PANEL, BLOCK_DEPTH);
-    product.waiting_floats = BLOCK_ROWS * share_panels * PANEL;
+    product.block_floats = block.rows * std::min<int64_t>(panel_count(k) * PANEL, block.depth);
+    product.waiting_floats = block.rows * share_panels * PANEL;
     product.scratch =
         scratch.take((product.block_floats + product.waiting_floats) * product.row_shares * product.column_shares);
     return product;
   }
 
   float* block(int share) const { return scratch + share * (block_floats + waiting_floats); }
-  Panels waiting(int share) const { return panels_of(block(share) + block_floats, BLOCK_ROWS); }
+  Panels waiting(int share) const { return panels_of(block(share) + block_floats, limits.rows); }
 };
 
 // A block of rows, for one share of the panels. Result: before(column) is what the sums of a panel are added to,
@@ -116,7 +122,7 @@ template <Along ALONG, class PackA, class Result>
 void multiply_block(const Product& product, int share, const PackA& pack_a, Panels b, const Result& result, Share rows,
                     Share panels) {
   const int64_t count = rows.end - rows.begin;
-  const int parts = int(std::max<int64_t>(1, ceil_div<int64_t>(product.k, BLOCK_DEPTH)));
+  const int parts = int(std::max<int64_t>(1, ceil_div<int64_t>(product.k, product.limits.depth)));
   for (int part = 0; part < parts; ++part) {
     const auto [k_begin, k_end] = share_of(product.k, part, parts, PANEL);
     const int64_t depth = k_end - k_begin;
@@ -145,7 +151,7 @@ void multiply(const Product& product, const PackA& pack_a, Panels b, const MakeR
     const Share rows = share_of(product.m, share % product.row_shares, product.row_shares, UNIT);
     const Share panels = share_of(panel_count(product.n), share / product.row_shares, product.column_shares);
     auto result = make_result();
-    const int blocks = int(ceil_div<int64_t>(rows.end - rows.begin, BLOCK_ROWS));
+    const int blocks = int(ceil_div<int64_t>(rows.end - rows.begin, product.limits.rows));
     for (int block = 0; block < blocks; ++block) {
       const Share part = share_of(rows.end - rows.begin, block, blocks, UNIT);
       const Share block_rows = {rows.begin + part.begin, rows.begin + part.end};

@@ -7,9 +7,9 @@
 //   window[n,p,q][r, (s, c)] = sum over k of dy[n,p,q,k] w[k,r,s,c]       rows output pixels, reduction filters
 //   dx[n, p*stride - padding + r*dilation, q*stride - padding + s, c] += window[n,p,q][r, (s, c)]
 //
-// Each thread has its images: blocks of BLOCK_ROWS windows, added into a frame, the image with its padding, so that no
-// window reaches over its border; the frame is finished into dx (mask, accumulation) once. Row r of the windows is in
-// panels of its own, filled up with zeros, which the frame has room for at its end. The order of all sums is fixed.
+// Each thread has its images: blocks of BLOCK_PIXELS windows, added into a frame, the image with its padding, so that
+// no window reaches over its border; the frame is finished into dx (mask, accumulation) once. Row r of the windows is
+// in panels of its own, filled up with zeros, which the frame has room for at its end. The order of all sums is fixed.
 // Scratch: the filters; for each thread a block of dy, its windows and a frame. One group, dilation_w 1.
 // Source of the idea: col2im (Chellapilla et al. 2006; Jia et al. 2014, "Caffe"), kept in a cache.
 #include "native/implicit.h"
@@ -17,6 +17,8 @@
 
 namespace minicnn::implicit {
 namespace {
+
+constexpr int BLOCK_PIXELS = 128;
 
 struct Plan {
   int run, run_panels;          // S * C, and the panels that it takes
@@ -33,8 +35,8 @@ struct Plan {
     frame_pitch = std::max(covered_w, shape.padding_w + shape.w) * shape.c;
     frame_floats = int64_t(frame_rows) * frame_pitch + run_panels * PANEL;
     shares = share_count(shape.n, 1);
-    share_floats = ceil_div<int64_t>(frame_floats, PANEL) * PANEL + panels_size(BLOCK_ROWS, shape.k) +
-                   panels_size(BLOCK_ROWS, columns(shape));
+    share_floats = ceil_div<int64_t>(frame_floats, PANEL) * PANEL + panels_size(BLOCK_PIXELS, shape.k) +
+                   panels_size(BLOCK_PIXELS, columns(shape));
     filters = panels_of(scratch.take(panels_size(shape.k, columns(shape))), shape.k);
     blocks = scratch.take(share_floats * shares);
   }
@@ -66,10 +68,10 @@ void add_windows(Panels windows, int first, int count, const ConvShape& shape, c
 void sum_frame(const float* dy, const ConvShape& shape, const Plan& plan, float* frame, float* block) {
   std::fill_n(frame, plan.frame_floats, 0.0f);
   const int pixels = shape.p * shape.q, panels = shape.r * plan.run_panels;
-  for (int first = 0; first < pixels; first += BLOCK_ROWS) {
-    const int count = std::min(BLOCK_ROWS, pixels - first);
+  for (int first = 0; first < pixels; first += BLOCK_PIXELS) {
+    const int count = std::min(BLOCK_PIXELS, pixels - first);
     const Panels gradients = panels_of(block, count);
-    const Panels windows = panels_of(block + panels_size(BLOCK_ROWS, shape.k), count);
+    const Panels windows = panels_of(block + panels_size(BLOCK_PIXELS, shape.k), count);
     pack(dy + int64_t(first) * shape.k, shape.k, count, shape.k, gradients);
     for (int panel = 0; panel < panels; ++panel) {
       const int columns = std::min(PANEL, plan.run - panel % plan.run_panels * PANEL);

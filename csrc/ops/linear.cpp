@@ -3,13 +3,15 @@
 //                                           rows     columns   reduction     blocks packed as they pass
 //   forward          y^T  = weight x^T      k        n         c             weight
 //   backward input   dx^T = weight^T dy^T   c        n         k             weight, read along its columns
-//   backward weight  dw   = dy^T x          k        c         n             dy
+//   backward weight  dw   = dy^T x          k        c         n             nothing
 //
 // x, dx, mask (n, c), weight, dweight (k, c), bias, dbias (k), y, dy (n, k) float32. At a batch of n the weights, 4ck
 // bytes, meet 2nck FLOPs a pass: at n = 16 as many a byte as a core's micro-kernel can follow, so memory is the bound
 // below and the float32 rate above. Activations lie packed beside: their columns, the images, fill whole vectors even
 // at n = 1, which costs nothing while memory is the bound. Scratch: the packed activations, at most (c + k) rows of n
 // rounded up to PANEL, and a block for each thread.
+#include <atomic>
+
 #include "kernels.h"
 #include "native/product.h"
 #include "native/sum_rows.h"
@@ -22,12 +24,12 @@ struct Plan {
   Product product;
 
   // (m, n) over k, its right operand packed whole.
-  Plan(int64_t m, int64_t n, int64_t k, Scratch& scratch)
-      : activations(panels_of(scratch.take(panels_size(k, n)), k)), product(Product::plan(m, n, k, scratch)) {}
+  Plan(int64_t m, int64_t n, int64_t k, Block block, Scratch& scratch)
+      : activations(panels_of(scratch.take(panels_size(k, n)), k)), product(Product::plan(m, n, k, block, scratch)) {}
 
-  static int64_t workspace(int64_t m, int64_t n, int64_t k) {
+  static int64_t workspace(int64_t m, int64_t n, int64_t k, Block block) {
     Scratch scratch(nullptr);
-    Plan(m, n, k, scratch);
+    Plan(m, n, k, block, scratch);
     return scratch.floats();
   }
 };
@@ -54,11 +56,48 @@ struct Transposed {
   }
 };
 
-struct WeightRows : RowsOfResult {
-  void begin_block(Share rows) {
-    for (int64_t row = rows.begin; row < rows.end; ++row) offsets[row - rows.begin] = row * columns;
-  }
+// The two operands of the weights' gradient, whole.
+struct WeightPlan {
+  Panels dy, x;
+
+  WeightPlan(int n, int c, int k, Scratch& scratch)
+      : dy(panels_of(scratch.take(panels_size(n, k)), n)), x(panels_of(scratch.take(panels_size(n, c)), n)) {}
 };
+
+// Columns of the weights' gradient that a tile's rows gather before they are stored, in runs of 1 KiB a row: stores of
+// a panel's 128 bytes to rows that are whole pages apart would all meet in one set of the first-level cache.
+constexpr int RUN_PANELS = 256 / PANEL;
+
+// What is larger than any cache is stored past them, which spares reading it first.
+constexpr int64_t PAST_CACHES = 8 << 20;  // floats: 32 MiB
+
+// Rows [first, last) of dweight (+)= dy^T x, all in one panel of dy.
+void weight_rows(const WeightPlan& plan, int64_t n, int64_t c, int64_t first, int64_t last, const Epilogue& dweight,
+                 bool past_caches) {
+  alignas(64) float sums[RUN_PANELS * TILE_ROWS * PANEL];
+  const Panels run = panels_of(sums, TILE_ROWS), dy = {plan.dy.at(0, first), plan.dy.stride};
+  for (int64_t column = 0; column < c; column += RUN_PANELS * PANEL) {
+    const int64_t columns = std::min<int64_t>(RUN_PANELS * PANEL, c - column);
+    for (int64_t i = 0; i < columns; i += PANEL)
+      multiply_panel<Along::outer>(dy, last - first, plan.x.at(0, column + i), n, columns - i, Before{nullptr, 0},
+                                   StoreInPanel{run.at(0, i)});
+    for (int64_t row = first; row < last; ++row)
+      in_vectors(0, columns, [&](int64_t i, auto lanes) {
+        const Floats sum = load_some(run.at(row - first, i), lanes);
+        if (past_caches && std::is_same_v<decltype(lanes), Whole>)
+          store_past_caches(dweight.result + row * c + column + i, sum);
+        else
+          dweight.finish(sum, row * c + column + i, lane_count(lanes));
+      });
+  }
+}
+
+void pack_in_shares(const float* matrix, int64_t rows, int64_t columns, Panels to) {
+  parallel(panel_count(columns), 1, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * PANEL, last = std::min<int64_t>(end * PANEL, columns);
+    pack(matrix + first, columns, rows, last - first, {to.panel(begin), to.stride});
+  });
+}
 
 // Activations (images, features) as (features, images).
 void pack_images_as_columns(const float* activations, int64_t images, int64_t features, Panels to) {
@@ -73,7 +112,7 @@ void pack_images_as_columns(const float* activations, int64_t images, int64_t fe
 void linear_forward(const float* x, const float* weight, const float* bias, Activation activation, float* y,
                     float* workspace, int n, int c, int k, Schedule, Stream) {
   Scratch scratch(workspace);
-  const Plan plan(k, n, c, scratch);
+  const Plan plan(k, n, c, LONG_IN_DEPTH, scratch);
   pack_images_as_columns(x, n, c, plan.activations);
   multiply<Along::reduction>(
       plan.product,
@@ -86,7 +125,7 @@ void linear_forward(const float* x, const float* weight, const float* bias, Acti
 void linear_backward_input(const float* dy, const float* weight, const float* mask, float* dx, Accumulate accumulate,
                            float* workspace, int n, int c, int k, Schedule, Stream) {
   Scratch scratch(workspace);
-  const Plan plan(c, n, k, scratch);
+  const Plan plan(c, n, k, LONG_IN_ROWS, scratch);
   pack_images_as_columns(dy, n, k, plan.activations);
   multiply<Along::outer>(
       plan.product,
@@ -101,17 +140,22 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
   sum_rows(dy, n, k, dbias, accumulate_dbias);
   if (dweight == nullptr) return;
   Scratch scratch(workspace);
-  const Plan plan(k, c, n, scratch);
-  parallel(panel_count(c), 1, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * PANEL, last = std::min<int64_t>(end * PANEL, c);
-    pack(x + first, c, n, last - first, {plan.activations.panel(begin), plan.activations.stride});
+  const WeightPlan plan(n, c, k, scratch);
+  pack_in_shares(dy, n, k, plan.dy);
+  pack_in_shares(x, n, c, plan.x);
+  const Epilogue epilogue{dweight, Activation::none, nullptr, accumulate};
+  const bool past_caches =
+      accumulate == Accumulate::overwrite && int64_t(c) * k >= PAST_CACHES && is_aligned(dweight) && c % LANES == 0;
+  constexpr int TILES = ceil_div(PANEL, TILE_ROWS);  // of a panel of dy
+  parallel(panel_count(k) * TILES, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t panel = tile / TILES * PANEL, part = tile % TILES;
+      const int64_t first = panel + PANEL * part / TILES,
+                    last = std::min<int64_t>(panel + PANEL * (part + 1) / TILES, k);
+      if (first < last) weight_rows(plan, n, c, first, last, epilogue, past_caches);
+    }
+    if (past_caches) std::atomic_thread_fence(std::memory_order_seq_cst);  // such stores are ordered by nothing less
   });
-  multiply<Along::outer>(
-      plan.product,
-      [&](Share rows, Share ks, Panels to) {
-        pack(dy + ks.begin * k + rows.begin, k, ks.end - ks.begin, rows.end - rows.begin, to);
-      },
-      plan.activations, [&] { return WeightRows{{{dweight, Activation::none, nullptr, accumulate}, nullptr, c, {}}}; });
 }
 
 void linear_dropout_forward(const float* x, const float* weight, const float* bias, Activation activation,
@@ -121,9 +165,17 @@ void linear_dropout_forward(const float* x, const float* weight, const float* bi
   dropout_apply(y, nullptr, y, Accumulate::overwrite, seed, drawn, p, scale, int64_t(n) * k, stream);
 }
 
-int64_t linear_forward_workspace(int n, int c, int k, Schedule) { return Plan::workspace(k, n, c); }
-int64_t linear_dropout_forward_workspace(int n, int c, int k, Schedule) { return Plan::workspace(k, n, c); }
-int64_t linear_backward_input_workspace(int n, int c, int k, Schedule) { return Plan::workspace(c, n, k); }
-int64_t linear_backward_weight_workspace(int n, int c, int k, Schedule) { return Plan::workspace(k, c, n); }
+int64_t linear_forward_workspace(int n, int c, int k, Schedule) { return Plan::workspace(k, n, c, LONG_IN_DEPTH); }
+int64_t linear_dropout_forward_workspace(int n, int c, int k, Schedule schedule) {
+  return linear_forward_workspace(n, c, k, schedule);
+}
+int64_t linear_backward_input_workspace(int n, int c, int k, Schedule) {
+  return Plan::workspace(c, n, k, LONG_IN_ROWS);
+}
+int64_t linear_backward_weight_workspace(int n, int c, int k, Schedule) {
+  Scratch scratch(nullptr);
+  WeightPlan(n, c, k, scratch);
+  return scratch.floats();
+}
 
 }  // namespace minicnn
