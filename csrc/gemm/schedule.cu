@@ -11,8 +11,8 @@
 // memory bandwidth, where the parts have not stayed in the second-level cache.
 //
 // Assumes nothing of alignment: off a 16-byte boundary the accesses are 4 bytes wide.
-#include "device/float16.h"
 #include "gemm/schedule.h"
+#include "gemm/tensor_core.h"
 #include "launch.h"
 
 namespace minicnn {
@@ -35,17 +35,6 @@ int64_t count_parts(const Product& product, int64_t tiles, int64_t blocks_per_pr
   if (tiles >= PROCESSORS) return 1;
   const int64_t wanted = ceil_div(PROCESSORS * blocks_per_processor, max(tiles, int64_t(1)));
   return max(int64_t(1), min(wanted, product.k / SHORTEST_PART));
-}
-
-// target (+)= mask <= 0 ? 0 : quad, for the first `count` of the four, as write_quad of tile.h has it for float32.
-template <class T>
-__device__ void write_quad(const Vec4& quad, T* target, const T* mask, Accumulate accumulate, int count) {
-  for (int i = 0; i < 4 && i < count; ++i) {
-    float value = quad.values[i];
-    if (mask != nullptr) value = relu_gradient(value, to_float(mask[i]));
-    if (accumulate == Accumulate::add) value += to_float(target[i]);
-    target[i] = from_float<T>(value);
-  }
 }
 
 template <class T>

@@ -25,10 +25,7 @@ def multiply(device, format, layout, a, b, c, *, bias=None, accumulate=Accumulat
     """
 
     def array(values):
-        whole = device.empty((shift + values.size,), values.dtype)
-        device.write(whole, np.zeros(whole.shape, values.dtype))
-        device.write(whole[shift:], values.ravel())
-        return whole[shift:].reshape(values.shape)
+        return device.array(np.pad(values.ravel(), (shift, 0)))[shift:].reshape(values.shape)
 
     (m, k), n = a.shape, b.shape[1]
     a, b = (array(format.encode(v)) for v in stored(layout, a, b))
@@ -53,66 +50,66 @@ SIZES = [(1, 1, 1), (3, 5, 7), (16, 8, 64), (65, 63, 33), (72, 136, 40), (132, 1
 
 @formats
 @layouts
-def test_every_layout_is_exact_on_integers(format, layout, kernel_device, rng):
+def test_every_layout_is_exact_on_integers(format, layout, ladder_device, rng):
     """Odd sizes: element by element; multiples of eight: by chunks."""
     for m, n, k in SIZES:
         a, b, bias, before = integers(rng, m, k), integers(rng, k, n), integers(rng, n), integers(rng, m, n)
         for accumulate in Accumulate:
-            got = multiply(kernel_device, format, layout, a, b, before, bias=bias, accumulate=accumulate)
+            got = multiply(ladder_device, format, layout, a, b, before, bias=bias, accumulate=accumulate)
             np.testing.assert_array_equal(got, a @ b + bias + before * accumulate, err_msg=f"{m} x {n} x {k}")
 
 
 @formats
 @layouts
 @pytest.mark.parametrize("schedule", [(64, 1), (64, 3), (128, 1), (128, 2)], ids=str)
-def test_every_tile_and_cut_is_exact(schedule, format, layout, kernel_device, rng):
+def test_every_tile_and_cut_is_exact(schedule, format, layout, ladder_device, rng):
     """A reduction of less than a slice, of some that are no multiple of the stages, of parts without a slice."""
     for m, n, k in [(64, 64, 8), (136, 72, 112), (31, 130, 65)]:
         a, b, before = integers(rng, m, k), integers(rng, k, n), integers(rng, m, n)
-        got = multiply(kernel_device, format, layout, a, b, before, accumulate=Accumulate.add, schedule=schedule)
+        got = multiply(ladder_device, format, layout, a, b, before, accumulate=Accumulate.add, schedule=schedule)
         np.testing.assert_array_equal(got, a @ b + before)
 
 
 @formats
 @pytest.mark.parametrize("shift", [1, 2, 4])
-def test_operands_may_begin_anywhere(shift, format, kernel_device, rng):
+def test_operands_may_begin_anywhere(shift, format, ladder_device, rng):
     a, b = integers(rng, 72, 48), integers(rng, 48, 80)
     for layout in Layout:
-        got = multiply(kernel_device, format, layout, a, b, np.zeros((72, 80)), shift=shift, schedule=(128, 1))
+        got = multiply(ladder_device, format, layout, a, b, np.zeros((72, 80)), shift=shift, schedule=(128, 1))
         np.testing.assert_array_equal(got, a @ b)
 
 
 @pytest.mark.parametrize("format", [BFLOAT16, FLOAT16], ids=lambda format: format.name)
 @pytest.mark.parametrize("splits", [1, 2])
-def test_results_in_the_format_of_the_operands(splits, format, kernel_device, rng):
+def test_results_in_the_format_of_the_operands(splits, format, ladder_device, rng):
     """Each is rounded once, from the float32 sum; an odd number of columns, so that rows begin off any boundary."""
     for m, n, k in [(40, 33, 70), (64, 64, 64)]:
         a, b, bias, before = integers(rng, m, k), integers(rng, k, n), integers(rng, n) / 8, integers(rng, m, n)
         for accumulate in Accumulate:
-            got = multiply(kernel_device, format, Layout.nt, a, b, before, bias=bias, accumulate=accumulate,
+            got = multiply(ladder_device, format, Layout.nt, a, b, before, bias=bias, accumulate=accumulate,
                            narrow=True, schedule=(64, splits))  # fmt: skip
             expected = a @ b + bias + before * accumulate
             np.testing.assert_array_equal(got, format.decode(format.encode(expected)))
 
 
 @formats
-def test_rows_may_lie_apart(format, kernel_device, rng):
+def test_rows_may_lie_apart(format, ladder_device, rng):
     a, b = integers(rng, 9, 11), integers(rng, 11, 10)
     wide = [format.encode(np.pad(v, ((0, 0), (0, 3)), constant_values=np.nan)) for v in (a, b)]
-    c = kernel_device.array(np.full((9, 13), 7, np.float32))
-    arguments = [*(kernel_device.array(v) for v in wide), None, *([None] * format.is_narrow), c, None]
-    getattr(kernel_device.kernels, "gemm" + format.suffix)(
+    c = ladder_device.array(np.full((9, 13), 7, np.float32))
+    arguments = [*(ladder_device.array(v) for v in wide), None, *([None] * format.is_narrow), c, None]
+    getattr(ladder_device.kernels, "gemm" + format.suffix)(
         *arguments, (9, 10, 11, 14, 13, 13), Layout.nn, Accumulate.overwrite, Schedule(0, 1, format.math)
     )
-    got = kernel_device.to_numpy(c)
+    got = ladder_device.to_numpy(c)
     np.testing.assert_array_equal(got[:, :10], a @ b)
     assert (got[:, 10:] == 7).all()
 
 
 @formats
-def test_nothing_to_sum_gives_the_bias(format, kernel_device):
+def test_nothing_to_sum_gives_the_bias(format, ladder_device):
     got = multiply(
-        kernel_device, format, Layout.nn, np.zeros((3, 0)), np.zeros((0, 2)), np.full((3, 2), np.nan), bias=[1, 2]
+        ladder_device, format, Layout.nn, np.zeros((3, 0)), np.zeros((0, 2)), np.full((3, 2), np.nan), bias=[1, 2]
     )
     assert got.tolist() == [[1, 2]] * 3
 
@@ -120,11 +117,11 @@ def test_nothing_to_sum_gives_the_bias(format, kernel_device):
 @formats
 @layouts
 @pytest.mark.parametrize("k", [40, 200])
-def test_real_numbers_are_as_near_as_the_format_lets_them_be(k, layout, format, kernel_device, rng):
+def test_real_numbers_are_as_near_as_the_format_lets_them_be(k, layout, format, ladder_device, rng):
     """|c - exact| <= (what rounding the operands does + a float32 rounding for each instruction) * |a| |b|."""
     a, b = (rng.standard_normal(s) * 2.0 ** rng.integers(-8, 9, s) for s in [(70, k), (k, 66)])
     a, b = (format.decode(format.encode(v)).astype(float) for v in (a, b))  # numbers that the arrays hold
-    got = multiply(kernel_device, format, layout, a, b, np.zeros((70, 66)))
+    got = multiply(ladder_device, format, layout, a, b, np.zeros((70, 66)))
     of_operands = 0 if format.operand_bits == 24 else 2.0**-format.operand_bits * 2.1
     of_sums = (k / format.depth + 2) * 2.0**-24
     excess = np.abs(got - a @ b) / (np.abs(a) @ np.abs(b)) / (of_operands + of_sums)
@@ -133,20 +130,20 @@ def test_real_numbers_are_as_near_as_the_format_lets_them_be(k, layout, format, 
         assert excess.max() > 0.02, "rounded less than TF32 does"
 
 
-def test_three_products_are_as_good_as_float32(kernel_device, rng):
+def test_three_products_are_as_good_as_float32(ladder_device, rng):
     """Their errors beside those of float32 arithmetic, over long sums: not twice as large."""
     a, b = rng.standard_normal((64, 600)), rng.standard_normal((600, 64))
     a, b = a.astype(np.float32), b.astype(np.float32)
     exact = a.astype(float) @ b.astype(float)
     errors = {}
     for math in Math:
-        target = kernel_device.array(np.zeros((64, 64), np.float32))
+        target = ladder_device.array(np.zeros((64, 64), np.float32))
         shape = (64, 64, 600, 600, 64, 64)
-        kernel_device.kernels.gemm(
-            kernel_device.array(a), kernel_device.array(b), None, target, None, shape, Layout.nn,
+        ladder_device.kernels.gemm(
+            ladder_device.array(a), ladder_device.array(b), None, target, None, shape, Layout.nn,
             Accumulate.overwrite, Schedule(64, 1, math),
         )  # fmt: skip
-        errors[math] = np.abs(kernel_device.to_numpy(target) - exact).mean()
+        errors[math] = np.abs(ladder_device.to_numpy(target) - exact).mean()
     assert errors[Math.tf32x3] < 2 * errors[Math.float32]
     assert errors[Math.tf32] > 50 * errors[Math.float32]
 
@@ -162,7 +159,7 @@ SPECIALS = [
 
 @pytest.mark.parametrize("x, y", SPECIALS, ids=str)
 @layouts
-def test_three_products_of_special_numbers_are_those_of_float32(layout, x, y, kernel_device):
+def test_three_products_of_special_numbers_are_those_of_float32(layout, x, y, ladder_device):
     """x times y at one place of a sum of ones; next to it, sums without it."""
     a, b = np.ones((17, 24), np.float32), np.ones((24, 18), np.float32)
     a[5, 9], b[9, 3] = x, y
@@ -171,7 +168,7 @@ def test_three_products_of_special_numbers_are_those_of_float32(layout, x, y, ke
         expected = np.zeros((17, 18), np.float32)
         for k in range(24):
             expected += np.outer(a[:, k], b[k])
-    got = multiply(kernel_device, TF32X3, layout, a, b, np.zeros((17, 18)))
+    got = multiply(ladder_device, TF32X3, layout, a, b, np.zeros((17, 18)))
     special = ~np.isfinite(expected)
     np.testing.assert_array_equal(got[special], expected[special])
     np.testing.assert_allclose(got[~special], expected[~special], rtol=2.0**-20)
@@ -179,10 +176,10 @@ def test_three_products_of_special_numbers_are_those_of_float32(layout, x, y, ke
 
 @pytest.mark.parametrize("format", [TF32, BFLOAT16, FLOAT16], ids=lambda format: format.name)
 @pytest.mark.parametrize("x", [np.inf, -np.inf, np.nan])
-def test_infinities_and_nan_reach_their_row_alone(x, format, kernel_device):
+def test_infinities_and_nan_reach_their_row_alone(x, format, ladder_device):
     a, b = np.ones((9, 20), np.float32), np.ones((20, 6), np.float32)
     a[4, 7] = x
-    got = multiply(kernel_device, format, Layout.nn, a, b, np.zeros((9, 6)))
+    got = multiply(ladder_device, format, Layout.nn, a, b, np.zeros((9, 6)))
     np.testing.assert_array_equal(got[4], np.full(6, x))
     assert (np.delete(got, 4, 0) == 20).all()
 
@@ -211,10 +208,10 @@ def test_every_order_and_asynchrony_gives_the_same_bits(format, rng):
         device.module.configure(**before)
 
 
-def test_arithmetic_that_there_is_not_is_refused(kernel_device):
-    one = kernel_device.array(np.ones((1, 1), np.float32))
+def test_arithmetic_that_there_is_not_is_refused(ladder_device):
+    one = ladder_device.array(np.ones((1, 1), np.float32))
     with pytest.raises(ValueError, match=r"math is 0 \(float32\), 1 \(tf32\) or 2 \(tf32x3\), not 3"):
-        kernel_device.kernels.gemm(one, one, None, one, None, (1,) * 6, Layout.nn, Accumulate.overwrite, (64, 1, 3))
+        ladder_device.kernels.gemm(one, one, None, one, None, (1,) * 6, Layout.nn, Accumulate.overwrite, (64, 1, 3))
 
 
 # ---- shared memory ----
