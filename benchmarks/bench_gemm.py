@@ -10,12 +10,20 @@ from harness import Session, device_place, gradient_of
 from layers import layers
 
 from minicnn import nn, plots
-from minicnn.shapes import AUTOMATIC, ConvShape, GemmShape, Layout
+from minicnn.shapes import AUTOMATIC, ConvShape, GemmShape, Layout, Math
 from minicnn.tensor import Accumulate
 
 LADDER_SIDE, EMULATED_LADDER_SIDE = 4096, 128
 
-RUNGS = ("gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized")
+# The kernel of each rung, how it multiplies where that is chosen, and what it may differ by: TF32 rounds to 11 bits.
+RUNGS = {
+    "1 naive": ("gemm_1_naive", None, 1e-3),
+    "2 shared": ("gemm_2_shared", None, 1e-3),
+    "3 register": ("gemm_3_register", None, 1e-3),
+    "4 vectorized": ("gemm_4_vectorized", Math.float32, 1e-3),
+    "5 tensor cores, 3xTF32": ("gemm_5_tensor_core", Math.tf32x3, 1e-3),
+    "5 tensor cores, TF32": ("gemm_5_tensor_core", Math.tf32, 5e-3),
+}
 
 
 def products(batch: int):
@@ -31,14 +39,14 @@ def products(batch: int):
 
 
 def contender(session: Session, rung: str, a, b, c, shape: GemmShape):
-    """The call of one rung; the highest has a schedule, and a workspace for it."""
-    kernels, arguments = session.device.kernels, [a, b, None, c]
-    if rung == RUNGS[-1]:
-        workspace = session.device.empty((kernels.gemm_workspace(shape, AUTOMATIC),))
-        arguments += [workspace, shape, Layout.nt, Accumulate.overwrite, AUTOMATIC]
-    else:
-        arguments += [shape, Layout.nt, Accumulate.overwrite]
-    return lambda: getattr(kernels, rung)(*arguments)
+    """The call of one rung; from the fourth on they have a schedule, and a workspace for it."""
+    kernels, (name, how, _) = session.device.kernels, RUNGS[rung]
+    arguments = [a, b, None, c, shape, Layout.nt, Accumulate.overwrite]
+    if how is not None:
+        schedule = AUTOMATIC._replace(math=how)
+        arguments.insert(4, session.device.empty((kernels.gemm_workspace(shape, schedule),)))
+        arguments.append(schedule)
+    return lambda: getattr(kernels, name)(*arguments)
 
 
 def race(session: Session, name: str, m: int, n: int, k: int) -> None:
@@ -51,7 +59,8 @@ def race(session: Session, name: str, m: int, n: int, k: int) -> None:
         c = session.device.empty((m, n))
         multiply = contender(session, rung, *ours, c, GemmShape(m, n, k, k, k, n))
         multiply()
-        np.testing.assert_allclose(session.device.to_numpy(c), expected, rtol=1e-3, atol=1e-3 * np.sqrt(k))
+        tolerance = RUNGS[rung][2]
+        np.testing.assert_allclose(session.device.to_numpy(c), expected, rtol=tolerance, atol=tolerance * np.sqrt(k))
         rivals = {"torch": lambda: theirs[0] @ theirs[1].T}
         session.race(name, rung, [(m, k), (n, k)], multiply, rivals, 2 * m * n * k, 4 * (m * k + n * k + m * n))
 
@@ -61,7 +70,7 @@ def draw_ladder(session: Session, path: str) -> None:
     on_gpu = device_place(session.device) == "cuda"
     side = LADDER_SIDE if on_gpu else EMULATED_LADDER_SIDE
     race(session, f"{side} x {side} x {side}", side, side, side)
-    product = f"c = a b, float32, {side} x {side} x {side}"
+    product = f"c = a b, {side} x {side} x {side}"
     rates = {row["pass"]: row["gflops"] for row in session.rows}
     if on_gpu:
         rungs = {rung: rate / 1e3 for rung, rate in rates.items()}
@@ -79,7 +88,7 @@ def main() -> None:
             "--ladder", nargs="?", const="ladder.png", metavar="PNG", help="draw the rungs, at one square product"
         ),
     )
-    if session.device.kernels is None:
+    if not hasattr(session.device.kernels, "gemm_1_naive"):
         raise SystemExit(f"bench gemm: the ladder is made of CUDA kernels, {session.device.name!r} has none")
     if session.arguments.ladder:
         draw_ladder(session, session.arguments.ladder)

@@ -80,7 +80,7 @@ def ladder(rungs: dict[str, float], rivals: dict[str, float], path: str | Path, 
     names, rates = list(rungs), list(rungs.values())
     axes.barh(names, rates, color=LEARNED, height=0.6)
     for i, rate in enumerate(rates):
-        gain = f"  {rate / rates[i - 1]:.1f}x" if i else ""
+        gain = f"  {rate / rates[i - 1]:.2g}x" if i else ""
         paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
         axes.annotate(
             f"{rate:#.3g}{gain}", (rate, i), (4, 0), textcoords="offset points", va="center", color=INK, bbox=paper

@@ -280,7 +280,7 @@ class Trainer:
         self.optimizer.step()
         self.batch += 1
         self.totals.add(self.row(), loss.detach(), logits.detach(), labels)
-        if self.device.kernels is None or self.step_number % READ_EVERY == 0:
+        if self.device.computes_on_host or self.step_number % READ_EVERY == 0:
             self.read_losses()
 
     def row(self) -> dict:

@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "threads": set(),
     "tensor": {"errors"},
     "autograd": {"tensor", "errors", "threads"},
-    "backend": {"cuda", "errors", "_build_info"},
+    "backend": {"cuda", "errors", "threads", "_build_info"},
     "shapes": {"errors"},
     "arena": {"backend", "tensor"},
     "creation": {"backend", "tensor", "autograd", "errors"},

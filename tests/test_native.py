@@ -59,6 +59,11 @@ def test_every_set_has_the_same_functions(device):
     assert (device.module.signatures, device.module.shape_fields) == (best.signatures, best.shape_fields)
 
 
+def test_the_signatures_are_those_of_the_device_kernels(device):
+    emulated = backend._module(backend.emulated_module()).signatures
+    assert {name: emulated[name] for name in device.module.signatures} == device.module.signatures
+
+
 def test_a_lesser_set_may_be_asked_for(monkeypatch):
     module_of("avx2")
     monkeypatch.setenv("MINICNN_INSTRUCTIONS", "avx2")

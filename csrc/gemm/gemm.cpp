@@ -53,8 +53,8 @@ void gemm(const float* a, const float* b, const float* bias, float* c, float* wo
     return MatrixRows{{epilogue, bias != nullptr ? plan.bias : nullptr, shape.n, {}}, shape.ldc};
   };
   const auto pack_a = [&](Share rows, Share ks, Panels to) {
-    const float* const block = layout == Layout::tn ? a + ks.begin * shape.lda + rows.begin
-                                                    : a + rows.begin * shape.lda + ks.begin;
+    const float* const block =
+        layout == Layout::tn ? a + ks.begin * shape.lda + rows.begin : a + rows.begin * shape.lda + ks.begin;
     const int64_t m = rows.end - rows.begin, k = ks.end - ks.begin;
     pack(block, shape.lda, layout == Layout::tn ? k : m, layout == Layout::tn ? m : k, to);
   };

@@ -37,7 +37,8 @@ __global__ void __launch_bounds__(tile_threads<TILE>())  // a second block's wor
                         shared_memory<TileStorage<TILE>>(), sums);
   finish_sums(sums, c.epilogue.bias, c.epilogue.activation, first_column, b.extent);
   write_tile<TILE>(sums, c.result, c.epilogue.mask, c.epilogue.accumulate,
-                   MatrixRows{blockIdx.z * c.part_stride, pitch}, first_row, a.extent, first_column, b.extent);
+                   MatrixRows{c.result + blockIdx.z * c.part_stride, pitch}, first_row, a.extent, first_column,
+                   b.extent);
 }
 
 template <Along ALONG>

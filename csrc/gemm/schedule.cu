@@ -53,8 +53,15 @@ __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, 
     for (float& value : sum.values) value = relu(value);
   if (epilogue.dropout.drawn != nullptr) drop(sum, epilogue.dropout, row * n + column);
   const int64_t first = row * pitch + column;
-  write_quad(sum, result + first, epilogue.mask != nullptr ? epilogue.mask + first : nullptr, epilogue.accumulate,
-             n - column);
+  if (epilogue.mask != nullptr) {
+    const Vec4 y = load_vec4(epilogue.mask + first, 0, n - column);
+    for (int i = 0; i < 4; ++i) sum.values[i] = relu_gradient(sum.values[i], y.values[i]);
+  }
+  if (epilogue.accumulate == Accumulate::add) {
+    const Vec4 earlier = load_vec4(result + first, 0, n - column);
+    for (int i = 0; i < 4; ++i) sum.values[i] += earlier.values[i];
+  }
+  store_vec4(result + first, 0, n - column, sum);
 }
 
 }  // namespace

@@ -41,35 +41,53 @@ void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n,
   sum_parts(op, parts, splits, m, n, wide, results.wide, pitch, stream);
 }
 
-// target (+)= mask <= 0 ? 0 : quad, for the first `count` of the four: what tile.h has for float32, of 16 bits.
+// As load_vec4 and store_vec4 of float32, for numbers of 16 bits: four of them by one access where they lie on 8 bytes.
 template <class T>
-__device__ inline void write_quad(const Vec4& quad, T* target, const T* mask, Accumulate accumulate, int count) {
-  struct alignas(4 * sizeof(T)) Quad {
-    T values[4];
-  };
-  const auto is_whole_quad = [count](const T* quad) {
-    return count >= 4 && reinterpret_cast<uintptr_t>(quad) % alignof(Quad) == 0;
-  };
-  const auto load = [&](const T* source) {
-    if (is_whole_quad(source)) return *reinterpret_cast<const Quad*>(source);
-    Quad values{};
+struct alignas(4 * sizeof(T)) Quad {
+  T values[4];
+};
+
+template <class T>
+__device__ inline bool is_whole_quad(const T* quad, int64_t count) {
+  return count >= 4 && reinterpret_cast<uintptr_t>(quad) % alignof(Quad<T>) == 0;
+}
+
+template <class T>
+__device__ inline Vec4 load_vec4(const T* array, int64_t begin, int64_t count) {
+  Quad<T> quad{};
+  if (is_whole_quad(array + begin, count - begin)) {
+    quad = *reinterpret_cast<const Quad<T>*>(array + begin);
+  } else {
     for (int i = 0; i < 4; ++i)
-      if (i < count) values.values[i] = source[i];
-    return values;
-  };
-  const Quad y = mask != nullptr ? load(mask) : Quad{};
-  const Quad earlier = accumulate == Accumulate::add ? load(target) : Quad{};
-  Quad result;
-  for (int i = 0; i < 4; ++i) {
-    const float value = mask != nullptr ? relu_gradient(quad.values[i], to_float(y.values[i])) : quad.values[i];
-    result.values[i] = from_float<T>(accumulate == Accumulate::add ? value + to_float(earlier.values[i]) : value);
+      if (begin + i < count) quad.values[i] = array[begin + i];
   }
-  if (is_whole_quad(target)) {
-    *reinterpret_cast<Quad*>(target) = result;
+  return {to_float(quad.values[0]), to_float(quad.values[1]), to_float(quad.values[2]), to_float(quad.values[3])};
+}
+
+template <class T>
+__device__ inline void store_vec4(T* array, int64_t begin, int64_t count, const Vec4& value) {
+  const Quad<T> quad{from_float<T>(value.values[0]), from_float<T>(value.values[1]), from_float<T>(value.values[2]),
+                     from_float<T>(value.values[3])};
+  if (is_whole_quad(array + begin, count - begin)) {
+    *reinterpret_cast<Quad<T>*>(array + begin) = quad;
     return;
   }
   for (int i = 0; i < 4; ++i)
-    if (i < count) target[i] = result.values[i];
+    if (begin + i < count) array[begin + i] = quad.values[i];
+}
+
+// target[i] (+)= mask[i] <= 0 ? 0 : quad i, for the first `count` of the four; a mask of null is none.
+template <class T, class M>
+__device__ inline void write_quad(Vec4 quad, T* target, const M* mask, Accumulate accumulate, int count) {
+  if (mask != nullptr) {
+    const Vec4 y = load_vec4(mask, 0, count);
+    for (int i = 0; i < 4; ++i) quad.values[i] = relu_gradient(quad.values[i], y.values[i]);
+  }
+  if (accumulate == Accumulate::add) {
+    const Vec4 earlier = load_vec4(target, 0, count);
+    for (int i = 0; i < 4; ++i) quad.values[i] += earlier.values[i];
+  }
+  store_vec4(target, 0, count, quad);
 }
 
 // results[offset_of(i) + j] (+)= the epilogue of sums[i,j], for all i < last_row and j < last_column of the tile at
@@ -120,10 +138,8 @@ __device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<
         for (float& value : quad.values) value = relu(value);
       const int64_t offset = offset_of(row) + column;
       const Element* const mask = epilogue.mask != nullptr ? epilogue.mask + offset : nullptr;
-      if constexpr (std::is_same_v<Element, float>)
+      if (std::is_same_v<Element, float> || results.wide != nullptr)
         write_quad(quad, results.wide + offset, mask, epilogue.accumulate, count);
-      else if (results.wide != nullptr)
-        write_quad(quad, results.wide + offset, nullptr, epilogue.accumulate, count);
       else
         write_quad(quad, results.narrow + offset, mask, epilogue.accumulate, count);
     }

@@ -164,11 +164,15 @@ __device__ inline void write_row_sums(const Vec4& brought, TileStorage<TILE>& sh
   write_sum(sum, nullptr, 0, sums_of_rows + row, accumulate);
 }
 
-// Rows of a plain matrix: how far from the result's start they begin.
+// Rows of a plain matrix, where a tile's results go: pointers or offsets, as `first` is.
+template <class Place>
 struct MatrixRows {
-  int64_t first, pitch;
-  __device__ int64_t operator()(int row) const { return first + row * pitch; }
+  Place first;
+  int64_t pitch;
+  __device__ Place operator()(int row) const { return first + row * pitch; }
 };
+template <class Place>
+MatrixRows(Place, int64_t) -> MatrixRows<Place>;
 
 // sums[i,j] = activation(sums[i,j] + bias[j]), where a bias of null is none: the part of the epilogue that reads
 // nothing of the result's size.
@@ -187,38 +191,35 @@ __device__ inline void finish_sums(ThreadSums<TILE>& sums, const float* bias, Ac
       for (float& sum : row) sum = relu(sum);
 }
 
-// target (+)= mask <= 0 ? 0 : quad, for the first `count` of the four.
-__device__ inline void write_quad(Vec4 quad, float* target, const float* mask, Accumulate accumulate, int count) {
-  if (mask != nullptr) {
-    const Vec4 y = load_vec4(mask, 0, count);
-    for (int i = 0; i < 4; ++i) quad.values[i] = relu_gradient(quad.values[i], y.values[i]);
-  }
-  if (accumulate == Accumulate::add) {
-    const Vec4 earlier = load_vec4(target, 0, count);
-    for (int i = 0; i < 4; ++i) quad.values[i] += earlier.values[i];
-  }
-  store_vec4(target, 0, count, quad);
-}
-
-// result[offset_of(i) + j] (+)= mask[same] <= 0 ? 0 : sums[i,j], for all i < last_row and j < last_column of the tile
-// at (first_row, first_column).
+// rows(i)[j] (+)= mask <= 0 ? 0 : sums[i,j], for all i < last_row and j < last_column of the tile at (first_row,
+// first_column). The mask, which may be null, lies as the result does, where rows() points.
 template <int TILE, class Rows>
 __device__ inline void write_tile(const ThreadSums<TILE>& sums, float* result, const float* mask, Accumulate accumulate,
-                                  const Rows& offset_of, int first_row, int last_row, int first_column,
-                                  int last_column) {
+                                  const Rows& rows, int first_row, int last_row, int first_column, int last_column) {
   using Sums = ThreadSums<TILE>;
 #pragma unroll  // the sums are registers, which no variable can index
   for (int i = 0; i < Sums::ROWS; ++i) {
     const int row = first_row + Sums::row(i);
     if (row >= last_row) continue;
-    const int64_t offset = offset_of(row) + first_column;
+    float* const target = rows(row) + first_column;
+    const float* const y = mask != nullptr ? mask + (target - result) : nullptr;
+    const bool aligned = (reinterpret_cast<uintptr_t>(target) | reinterpret_cast<uintptr_t>(y)) % alignof(Vec4) == 0;
 #pragma unroll
     for (int j = 0; j < Sums::COLUMNS; j += 4) {
       const int column = Sums::column(j), count = last_column - first_column - column;
       if (count <= 0) continue;
-      const auto& quad = sums.values[i];
-      write_quad({quad[j], quad[j + 1], quad[j + 2], quad[j + 3]}, result + offset + column,
-                 mask != nullptr ? mask + offset + column : nullptr, accumulate, count);
+      if (count >= 4 && aligned) {
+        Vec4& quad = *reinterpret_cast<Vec4*>(target + column);
+        Vec4 total = accumulate == Accumulate::add ? quad : Vec4{};
+        const Vec4 at = y != nullptr ? *reinterpret_cast<const Vec4*>(y + column) : Vec4{1.0f, 1.0f, 1.0f, 1.0f};
+        for (int e = 0; e < 4; ++e) total.values[e] += relu_gradient(sums.values[i][j + e], at.values[e]);
+        quad = total;
+      } else {
+        for (int e = 0; e < 4 && e < count; ++e) {
+          const float value = relu_gradient(sums.values[i][j + e], y != nullptr ? y[column + e] : 1.0f);
+          target[column + e] = value + (accumulate == Accumulate::add ? target[column + e] : 0.0f);
+        }
+      }
     }
   }
 }

@@ -16,4 +16,9 @@ int64_t forward_workspace(const ConvShape& shape);
 int64_t backward_input_workspace(const ConvShape& shape);
 int64_t backward_weight_workspace(const ConvShape& shape);
 
+// The gradient of the input for few channels (scatter.cpp): one group, dilation_w 1.
+void scatter_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
+                            float* workspace, const ConvShape& shape);
+int64_t scatter_workspace(const ConvShape& shape);
+
 }  // namespace minicnn::implicit

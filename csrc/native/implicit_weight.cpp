@@ -79,7 +79,8 @@ void sum_share(const float* dy, const Patches& patches, const Plan& plan, int pi
 
 // dw and dbias of a group (+)= the parts, in order.
 void add_parts(const Plan& plan, float* dw, Accumulate accumulate, float* dbias, Accumulate accumulate_dbias) {
-  const Epilogue weight{dw, Activation::none, nullptr, accumulate}, bias{dbias, Activation::none, nullptr, accumulate_dbias};
+  const Epilogue weight{dw, Activation::none, nullptr, accumulate},
+      bias{dbias, Activation::none, nullptr, accumulate_dbias};
   parallel(plan.filters, 1, [&](int64_t begin, int64_t end) {
     for (int64_t filter = begin; filter < end; ++filter) {
       for (int64_t column = 0; column < plan.depth; column += LANES) {

@@ -2,8 +2,8 @@
 //
 //   sums[i][j] = before[i][j] + (sum over k < depth of a(i, k) b(k, j))
 //
-// What was there before is added last: a reduction that comes in parts is summed part by part, with the smaller error of
-// short chains.
+// What was there before is added last: a reduction that comes in parts is summed part by part, with the smaller error
+// of short chains.
 //
 // Each step of k loads a row of b's panel, two vectors, and multiplies it by one element of each of the tile's rows,
 // which the instruction broadcasts from memory. The sizes follow from the registers: TILE_ROWS x 2 sums, the two

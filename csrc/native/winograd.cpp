@@ -107,8 +107,7 @@ void convolve_block(const float* x, const ConvShape& conv, int group, const Plan
   const int64_t count = tiles.end - tiles.begin;
   const Planes v = Planes::of(block, count, conv.group_c());
   const Planes m = Planes::of(block + plan.v_floats, count, conv.group_k());
-  for (int64_t row = 0; row < count; ++row)
-    transform_input(x, conv, group, plan.grid.at(tiles.begin + row), v, row);
+  for (int64_t row = 0; row < count; ++row) transform_input(x, conv, group, plan.grid.at(tiles.begin + row), v, row);
   for (int plane = 0; plane < PLANES; ++plane)
     for (int64_t panel = 0; panel < panel_count(conv.group_k()); ++panel)
       multiply_panel<Along::reduction>(v[plane], count, plan.filters[plane].panel(panel), conv.group_c(),

@@ -1,12 +1,13 @@
 // dw = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G and dbias, by F(4x4, 3x3) or F(2x2, 5x5).
 //
-// Tiles are taken in chunks: their gradients become 36 matrices D (tiles, filters), their inputs V (tiles, channels), and
-// 36 products D^T V are added to U (filters, channels) each; U transformed back is dw. The plane of the points (1, 1) of
-// D holds the plain sums of dy, so adding up its rows gives dbias.
+// Tiles are taken in chunks: their gradients become 36 matrices D (tiles, filters), their inputs V (tiles, channels),
+// and 36 products D^T V are added to U (filters, channels) each; U transformed back is dw. The plane of the points (1,
+// 1) of D holds the plain sums of dy, so adding up its rows gives dbias.
 //
 // Two ways to share the work, by the size of U:
 //   by tiles    36 C K floats fit a second-level cache: each thread has chunks and a U of its own, added in order
-//   by planes   else: all threads transform one large chunk, then each multiplies its share of the planes' rows, so that
+//   by planes   else: all threads transform one large chunk, then each multiplies its share of the planes' rows, so
+//   that
 //               U is read and written once a chunk of at least MIN_CHUNK tiles
 // The bits depend on the number of threads by tiles, and do not by planes. Scratch: U, once a thread by tiles;
 // 36 (C + K) floats a tile of a chunk, which has at most CACHE_FLOATS (1.5 MiB) a thread by tiles, and CHUNK_FLOATS
@@ -23,7 +24,7 @@ constexpr int64_t CACHE_FLOATS = 384 << 10;
 constexpr int64_t CHUNK_FLOATS = 8 << 20;
 constexpr int64_t MIN_CHUNK = 192;
 constexpr int64_t BY_TILES_LIMIT = 128 * 128;  // of C K
-constexpr int DEPTH = 128;                     // tiles multiplied at a time: a panel of V, 16 KiB, stays in the first cache
+constexpr int DEPTH = 128;  // tiles multiplied at a time: a panel of V, 16 KiB, stays in the first cache
 
 struct Plan {
   TileGrid grid;
@@ -33,8 +34,7 @@ struct Plan {
   int64_t c, k;
   float *chunks, *u, *bias;
 
-  Plan(const ConvShape& conv, Scratch& scratch)
-      : grid(conv, outputs_of(conv.r)), c(conv.group_c()), k(conv.group_k()) {
+  Plan(const ConvShape& conv, Scratch& scratch) : grid(conv, outputs_of(conv.r)), c(conv.group_c()), k(conv.group_k()) {
     by_tiles = c * k <= BY_TILES_LIMIT;
     shares = by_tiles ? share_count(grid.count, 1) : 1;
     const int64_t tile_floats = PLANES * (c + k);

@@ -1,6 +1,7 @@
 // Convolution on the CPU: which algorithm computes which shape.
 //
 //   Winograd       F(4x4, 3x3), F(2x2, 5x5) where its 36 products a tile save work enough      native/winograd.cpp
+//   scatter        the gradient of an input of few channels                                    native/scatter.cpp
 //   implicit GEMM  everything else: strides, dilation, 1x1, 11x11, few channels                native/implicit.cpp
 //
 // MINICNN_CONV=direct, like the names of the device kernels that the variable knows too, leaves all to the implicit
@@ -16,7 +17,7 @@
 namespace minicnn {
 namespace {
 
-enum class Algorithm { implicit, winograd };
+enum class Algorithm { implicit, winograd, scatter };
 
 bool only_direct() { return std::getenv("MINICNN_CONV") != nullptr; }
 
@@ -36,12 +37,17 @@ Algorithm choose(const ConvShape& shape, int rows, int columns) {
 }
 
 Algorithm choose_forward(const ConvShape& shape) { return choose(shape, shape.p, shape.q); }
-Algorithm choose_backward_input(const ConvShape& shape) { return choose(shape, shape.h, shape.w); }
+Algorithm choose_backward_input(const ConvShape& shape) {
+  const Algorithm algorithm = choose(shape, shape.h, shape.w);
+  const bool few_channels = shape.groups == 1 && shape.dilation_w == 1 && shape.c < 32 && shape.r * shape.s > 1;
+  return few_channels && (algorithm == Algorithm::implicit || shape.r == 5) ? Algorithm::scatter : algorithm;
+}
 
 // Throws where 32 bits do not suffice for what the kernels count in them.
 void check_extents(const ConvShape& shape) {
   const auto below_2_31 = [](int64_t count, const char* what) {
-    check(count <= INT32_MAX, "conv2d", std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
+    check(count <= INT32_MAX, "conv2d",
+          std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
   };
   below_2_31(int64_t(shape.n) * shape.h * shape.w, "input pixels");
   below_2_31(int64_t(shape.n) * shape.p * shape.q, "output pixels");
@@ -58,8 +64,14 @@ int64_t conv2d_forward_workspace(ConvShape shape, Schedule) {
 }
 
 int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule) {
-  return choose_backward_input(shape) == Algorithm::winograd ? winograd::backward_input_workspace(shape)
-                                                             : implicit::backward_input_workspace(shape);
+  switch (choose_backward_input(shape)) {
+    case Algorithm::winograd:
+      return winograd::backward_input_workspace(shape);
+    case Algorithm::scatter:
+      return implicit::scatter_workspace(shape);
+    default:
+      return implicit::backward_input_workspace(shape);
+  }
 }
 
 int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule) {
@@ -77,9 +89,14 @@ void conv2d_forward(const float* x, const float* w, const float* bias, Activatio
 void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
                            float* workspace, ConvShape shape, Schedule, Stream) {
   check_extents(shape);
-  const auto run =
-      choose_backward_input(shape) == Algorithm::winograd ? winograd::backward_input : implicit::backward_input;
-  run(dy, w, mask, dx, accumulate, workspace, shape);
+  switch (choose_backward_input(shape)) {
+    case Algorithm::winograd:
+      return winograd::backward_input(dy, w, mask, dx, accumulate, workspace, shape);
+    case Algorithm::scatter:
+      return implicit::scatter_backward_input(dy, w, mask, dx, accumulate, workspace, shape);
+    default:
+      return implicit::backward_input(dy, w, mask, dx, accumulate, workspace, shape);
+  }
 }
 
 void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,

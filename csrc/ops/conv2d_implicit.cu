@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
                         work.part.slices, shared_memory<TileStorage<TILE>>(), sums);
   const float* const bias = y.epilogue.bias;
   finish_sums(sums, bias != nullptr ? bias + first_filter : nullptr, y.epilogue.activation, work.first_column, filters);
-  write_tile<TILE>(sums, y.result, nullptr, Accumulate::overwrite,
-                   MatrixRows{blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
+  write_tile<TILE>(sums, y.result, nullptr, y.epilogue.accumulate,
+                   MatrixRows{y.result + blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
                    conv.n * conv.p * conv.q, work.first_column, filters);
 }
 
@@ -112,8 +112,8 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   ThreadSums<TILE> sums;
   multiply_slices<TILE>(patches, filters, work.part.slices, shared_memory<TileStorage<TILE>>(), sums);
   write_tile<TILE>(sums, dx.result, dx.epilogue.mask, dx.epilogue.accumulate,
-                   ResidueRows{blockIdx.z * dx.part_stride + work.group * channels, residue}, work.first_row,
-                   conv.n * conv.p * conv.q, work.first_column, channels);
+                   ResidueRows{dx.result + blockIdx.z * dx.part_stride + work.group * channels, residue},
+                   work.first_row, conv.n * conv.p * conv.q, work.first_column, channels);
 }
 
 template <int TILE, Access ACCESS>
@@ -134,8 +134,8 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
                           for (int i = 0; i < 4; ++i) gradients.values[i] += quad.values[i];
                         });
   write_tile<TILE>(sums, dw.result, nullptr, dw.epilogue.accumulate,
-                   MatrixRows{blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth}, work.first_row,
-                   filters, work.first_column, depth);
+                   MatrixRows{dw.result + blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth},
+                   work.first_row, filters, work.first_column, depth);
   if (dbias.result != nullptr && work.first_column == 0)
     write_row_sums<TILE>(gradients, shared_memory<TileStorage<TILE>>(),
                          dbias.result + blockIdx.z * dbias.part_stride + first_filter + work.first_row,

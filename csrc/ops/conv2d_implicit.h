@@ -60,16 +60,19 @@ struct ResidueClass {
   GradientAxis rows, columns;
 };
 
-// Where the input pixels of a residue class lie, from the start of dx on.
+// Where the input pixels of a residue class lie, from the start of dx on: a pointer or an offset, as `first` is.
+template <class Place>
 struct ResidueRows {
-  int64_t first;
+  Place first;
   const ResidueClass& residue;
-  __device__ int64_t operator()(int row) const {
+  __device__ Place operator()(int row) const {
     const Pixel place = pixel_at(row, residue.rows.positions, residue.columns.positions);
     const int h = residue.rows.residue + residue.shape.stride_h * place.row;
     const int w = residue.columns.residue + residue.shape.stride_w * place.column;
     return first + x_offset(residue.shape, place.image, h, w, 0);
   }
 };
+template <class Place>
+ResidueRows(Place, const ResidueClass&) -> ResidueRows<Place>;
 
 }  // namespace minicnn

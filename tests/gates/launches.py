@@ -15,6 +15,7 @@ from minicnn import functional as F
 from minicnn import optim
 from minicnn.ops.clip_grad_norm import clip_norm
 from minicnn.ops.prepare_images import PrepareImages
+from minicnn.shapes import Math, Schedule
 from minicnn.tensor import Accumulate
 
 from .banks import ACCESS
@@ -87,7 +88,7 @@ def convolutions(device) -> None:
     from minicnn.ops import conv2d as op_file
 
     x, weight = numbers(device, 1, 6, 6, 16), numbers(device, 72, 3, 3, 16)
-    for schedule in ((64, 2), (128, 1)):
+    for schedule in (Schedule(64, 2), Schedule(128, 1)):
         with mock.patch.object(op_file, "AUTOMATIC", schedule):
             both_ways(lambda *t: F.conv2d(*t, padding=1), x, weight)
     with mock.patch.object(op_file, "RUNG", "im2col"):
@@ -96,15 +97,20 @@ def convolutions(device) -> None:
 
 def matrices(device) -> None:
     """Every rung of the ladder in every layout, at a size that fills whole tiles."""
-    kernels, (m, n, k) = device.kernels, (128, 128, 32)
+    kernels, (m, n, k), accumulate = device.kernels, (128, 128, 32), Accumulate.overwrite
+    workspace = device.empty((2 * m * n,))
     for layout, a_shape, b_shape in ((0, (m, k), (k, n)), (1, (m, k), (n, k)), (2, (k, m), (k, n))):
         a, b, c = (numbers(device, *shape).data for shape in (a_shape, b_shape, (m, n)))
         shape = (m, n, k, a_shape[1], b_shape[1], n)
         for rung in ("gemm_1_naive", "gemm_2_shared", "gemm_3_register"):
-            getattr(kernels, rung)(a, b, None, c, shape, layout, Accumulate.overwrite)
-        for schedule in ((64, 1), (128, 2)):
-            workspace = device.empty((schedule[1] * m * n,))
-            kernels.gemm_4_vectorized(a, b, None, c, workspace, shape, layout, Accumulate.overwrite, schedule)
+            getattr(kernels, rung)(a, b, None, c, shape, layout, accumulate)
+        for tile, splits in ((64, 1), (128, 2)):
+            for how in Math:
+                rung = kernels.gemm_4_vectorized if how is Math.float32 else kernels.gemm_5_tensor_core
+                rung(a, b, None, c, workspace, shape, layout, accumulate, Schedule(tile, splits, how))
+            for kernel, dtype in ((kernels.gemm_bfloat16, np.uint16), (kernels.gemm_float16, np.float16)):
+                halves = [device.array(np.zeros(extents, dtype)) for extents in (a_shape, b_shape)]
+                kernel(*halves, None, None, c, workspace, shape, layout, accumulate, Schedule(tile, splits))
 
 
 def images(device) -> None:

@@ -36,6 +36,11 @@ NARROW_STORES = NARROW | {
     "reduce_rows_kernel": "results, few",
 }
 
+# Kernels that may keep a few values in memory, outside of every loop, and why.
+SPILLED_OUTSIDE_OF_LOOPS = {
+    "conv2d_forward_kernel<128, Access 1>": "two values wait for the epilogue, so that two blocks share a processor",
+}
+
 # Of the instructions of the main loop, those that multiply: a bound on the share of the float32 rate, no speed.
 MULTIPLYING = {
     r"gemm_4_vectorized_kernel<128, Access 0": 0.86,
@@ -44,13 +49,16 @@ MULTIPLYING = {
     r"conv2d_\w*backward_\w+_kernel<128, Access 0": 0.76,
 }
 
-# Tiles of 16 rows and of 8 columns of a warp of each tensor-core kernel.
-WARP_TILES: dict[str, tuple[int, int]] = {}
+# Tiles of 16 rows and of 8 columns of a warp, by the block's tile of the tensor-core kernels.
+WARP_TILES = {r"\w*tensor_core\w*<\w+, 128,": (4, 8), r"\w*tensor_core\w*<\w+, 64,": (2, 4)}
 
 
 def least_products_a_load(row_tiles, column_tiles):
     """HMMA : LDSM, where one ldmatrix brings a tile of 16 rows, or two of 8 columns."""
     return row_tiles * column_tiles / (row_tiles + column_tiles / 2)
+
+
+LOCAL = ("LDL", "STL")  # loads and stores of what registers lack
 
 
 def named(pattern, code):
@@ -70,7 +78,7 @@ def missing_wide(kernels):
 
 
 def spilled(kernels):
-    return [k for k in kernels if k.stack or k.local or k.count("LDL", "STL")]
+    return [k for k in kernels if k.stack or k.local or k.count(*LOCAL)]
 
 
 def test_every_kernel_is_compiled_for_every_architecture(code, cuda_module, count):
@@ -85,7 +93,9 @@ def test_every_kernel_is_compiled_for_every_architecture(code, cuda_module, coun
 
 
 def test_registers_hold_everything(code):
-    assert not [f"{k.name} {k.architecture}: {k.stack} bytes of stack" for k in spilled(code)]
+    allowed = SPILLED_OUTSIDE_OF_LOOPS
+    assert not [f"{k.name} {k.architecture}: {k.stack} bytes" for k in spilled(code) if k.name not in allowed]
+    assert not [k.name for k in spilled(code) if any(i.name in LOCAL for loop in k.loops() for i in loop)]
 
 
 def test_memory_bound_kernels_move_16_bytes_at_once(code):

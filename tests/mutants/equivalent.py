@@ -95,13 +95,6 @@ EQUIVALENT = (
         "slices - part * each + 1",
         "the last part gets one more slice, past the end of the reduction, where load() gives zeros, which add 0",
     ),
-    Equivalent(
-        "csrc/device/row.h",
-        "blockDim.x",
-        "blockDim.y",
-        "blockDim.y is 1: a thread compares all elements from its own on, some of them again; together they are the row",
-        line="Max::combine",
-    ),
 )
 
 

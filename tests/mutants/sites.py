@@ -333,7 +333,7 @@ class Reader:
             return
         if word == "[":
             self.expression(begin, end, "subscript")
-        elif word == "{" and before == ")":
+        elif word == "{" and (before == ")" or (before == "]" and self.opens_lambda(self.partner[i - 1]))):
             self.lambda_body(i)
         elif word == "{":
             self.expression(begin, end, place)
@@ -344,7 +344,9 @@ class Reader:
 
     def lambda_body(self, brace: int) -> None:
         """A lambda knows its function's parameters where it captures all."""
-        captures = self.partner[self.partner[brace - 1] - 1]
+        captures = self.partner[brace - 1]
+        if self.tokens[brace - 1].text == ")":
+            captures = self.partner[captures - 1]
         outer = self.function
         if self.tokens[captures + 1].text != "&" or self.tokens[captures + 2].text != "]":
             self.function = replace(outer, parameters="")

@@ -1,5 +1,6 @@
 """The faults themselves: where none is put, what each rule makes, how they are drawn, and that tests notice two of them."""
 
+import collections
 import re
 import subprocess
 import sys
@@ -134,7 +135,8 @@ def test_the_draw_follows_the_seed_and_is_balanced(all_faults):
             len([m for m in ms if m.kind == kind]) for ms in (all_faults, [all_faults[n - 1] for n in drawn])
         )
         assert chosen >= min(exist, 25)
-    assert {m.file for m in all_faults} - {all_faults[n - 1].file for n in drawn} == set()
+    of_file = collections.Counter(m.file for m in all_faults)
+    assert {file for file, count in of_file.items() if count >= 30} <= {all_faults[n - 1].file for n in drawn}
 
 
 def test_a_loop_that_steps_by_four_loses_its_last_step():
