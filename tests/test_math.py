@@ -37,13 +37,13 @@ LAYERS = {
 
 @pytest.mark.parametrize("math", Math)
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_pass_of_a_layer_computes_as_asked(layer, math, kernel_device, monkeypatch):
+def test_every_pass_of_a_layer_computes_as_asked(layer, math, ladder_device, monkeypatch):
     module = importlib.import_module(f"minicnn.ops.{layer}")
     monkeypatch.setattr(module, "AUTOMATIC", Schedule(math=math))
     rounded = 1 if math is Math.tf32 else FINE
     x, weight = (np.full(shape, FINE, np.float32) for shape in LAYERS[layer])
     function = getattr(functional, layer)
     counts = run(function, [np.ones(v.shape) for v in (x, weight)], "numpy")
-    got = run(function, [x, weight], kernel_device, np.full(counts[0].shape, FINE))
+    got = run(function, [x, weight], ladder_device, np.full(counts[0].shape, FINE))
     for result, count in zip((got[0], *got[1]), (counts[0], *counts[1]), strict=True):
         np.testing.assert_allclose(result, count * rounded**2, rtol=2.0**-20)

@@ -1,9 +1,26 @@
 // GEMM, rung 5: tensor cores, fed by asynchronous copies through swizzled shared memory.
 //
-// c[i,j] (+)= bias[j] + sum over k of op(a)[i,k] op(b)[k,j]
+// c[i,j] (+)= bias[j] + sum over k of op(a)[i,k] op(b)[k,j];   gemm_5_fused: with all of operand.h's epilogue
 //
 // a (m, k) or (k, m), b (k, n) or (n, k) float32, Bfloat16 or Float16; bias (n) float32 or null; c (m, n) float32, or
 // in the format of a and b; rows lda, ldb, ldc apart. workspace (splits, m, n) float32 where the reduction is cut.
+//
+// A block owns a tile of c for one part of the reduction, a warp a quarter of it.
+// Grid ceil(m / tile) * ceil(n / tile) x 1 x splits, block 128 threads, 49,152 (24,576) bytes shared.
+// FLOPs an element of c: 2k, and 6k with tf32x3. Elements from global memory: k / 64 (k / 32).
+//
+// Idea: one instruction of a warp multiplies 16 x 16 by 16 x 8 numbers of 16 bits (16 x 8 by 8 x 8 of TF32), and
+// ldmatrix brings such operands from shared memory as they lie there, a warp's 64 x 64 sums taking 8 loads for 32
+// products. Copies go past the registers, two slices ahead. The inner tile is gemm/tensor_core_tile.h's, which the
+// convolution shares; its arithmetic gemm/precision.h's. Predicted, not measured, on an H100, whose mma.sync reaches
+// 65 % of the matrix rate at most: 2 m n k / 514 TFLOP/s in 16 bits (0.27 ms at 4096^3), / 260 in TF32 (0.53 ms), / 87
+// with tf32x3 (1.6 ms, against 2.05 of rung 4). In 16 bits that rate asks 8 TB/s of the second-level cache, which is
+// likely to be the bound: larger tiles, and so another instruction, are the next rung's matter.
+//
+// Off 16-byte boundaries, and where extents along memory are no multiples of 16 bytes, the small tile finds its
+// elements one by one: float32 by copies of 4 bytes, numbers of 16 bits by way of the registers. On sm_75, Float16
+// alone: its products in two halves, its copies plain loads and stores, so that only warps hide one another's waiting.
+// Source of the idea: Thakkar et al., CUTLASS, "Efficient GEMM in CUDA"; precision.h has those of its arithmetic.
 #include "gemm/gemm.h"
 #include "gemm/tensor_core.h"
 #include "launch.h"
@@ -21,11 +38,11 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   const int column_tiles = ceil_div(b.extent, TILE);
   const int first_row = blockIdx.x / column_tiles * TILE, first_column = blockIdx.x % column_tiles * TILE;
   const PartOfReduction part = part_of_reduction(k, gridDim.z, blockIdx.z, ACursor::Layout::DEPTH);
+  auto& shared = shared_memory<TensorCoreStorage<TILE>>();
   WarpSums<TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(ACursor(a, first_row, part.first_k, k, in_chunks),
-                                       BCursor(b, first_column, part.first_k, k, in_chunks), part.slices,
-                                       shared_memory<TensorCoreStorage<TILE>>(), sums);
-  write_sums(sums, c.results, c.epilogue, MatrixRows{blockIdx.z * c.part_stride, pitch}, first_row, a.extent,
+                                       BCursor(b, first_column, part.first_k, k, in_chunks), part.slices, shared, sums);
+  write_sums(sums, shared, c.results, c.epilogue, MatrixRows{blockIdx.z * c.part_stride, pitch}, first_row, a.extent,
              first_column, b.extent);
 }
 

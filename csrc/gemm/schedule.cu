@@ -11,8 +11,8 @@
 // memory bandwidth, where the parts have not stayed in the second-level cache.
 //
 // Assumes nothing of alignment: off a 16-byte boundary the accesses are 4 bytes wide.
-#include "device/float16.h"
 #include "gemm/schedule.h"
+#include "gemm/tensor_core.h"
 #include "launch.h"
 
 namespace minicnn {
@@ -35,19 +35,6 @@ int64_t count_parts(const Product& product, int64_t tiles, int64_t blocks_per_pr
   if (tiles >= PROCESSORS) return 1;
   const int64_t wanted = ceil_div(PROCESSORS * blocks_per_processor, max(tiles, int64_t(1)));
   return max(int64_t(1), min(wanted, product.k / SHORTEST_PART));
-}
-
-// As load_vec4 and store_vec4 of float32, for numbers of 16 bits: one by one, as they are a small part of what is read.
-template <class T>
-__device__ Vec4 load_vec4(const T* array, int64_t begin, int64_t count) {
-  Vec4 result;
-  for (int i = 0; i < 4; ++i) result.values[i] = begin + i < count ? to_float(array[begin + i]) : 0.0f;
-  return result;
-}
-template <class T>
-__device__ void store_vec4(T* array, int64_t begin, int64_t count, const Vec4& value) {
-  for (int i = 0; i < 4; ++i)
-    if (begin + i < count) array[begin + i] = from_float<T>(value.values[i]);
 }
 
 template <class T>

@@ -41,54 +41,109 @@ void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n,
   sum_parts(op, parts, splits, m, n, wide, results.wide, pitch, stream);
 }
 
-// target[0], target[1] (+)= first, second; the second where `both`.
+// As load_vec4 and store_vec4 of float32, for numbers of 16 bits: four of them by one access where they lie on 8 bytes.
 template <class T>
-__device__ inline void write_pair(T* target, float first, float second, bool both, Accumulate accumulate) {
-  struct alignas(2 * sizeof(T)) Pair {
-    T values[2];
-  };
-  if (accumulate == Accumulate::add) {
-    first += to_float(target[0]);
-    if (both) second += to_float(target[1]);
+struct alignas(4 * sizeof(T)) Quad {
+  T values[4];
+};
+
+template <class T>
+__device__ inline bool is_whole_quad(const T* quad, int64_t count) {
+  return count >= 4 && reinterpret_cast<uintptr_t>(quad) % alignof(Quad<T>) == 0;
+}
+
+template <class T>
+__device__ inline Vec4 load_vec4(const T* array, int64_t begin, int64_t count) {
+  Quad<T> quad{};
+  if (is_whole_quad(array + begin, count - begin)) {
+    quad = *reinterpret_cast<const Quad<T>*>(array + begin);
+  } else {
+    for (int i = 0; i < 4; ++i)
+      if (begin + i < count) quad.values[i] = array[begin + i];
   }
-  if (both && reinterpret_cast<uintptr_t>(target) % sizeof(Pair) == 0) {
-    *reinterpret_cast<Pair*>(target) = {from_float<T>(first), from_float<T>(second)};
+  return {to_float(quad.values[0]), to_float(quad.values[1]), to_float(quad.values[2]), to_float(quad.values[3])};
+}
+
+template <class T>
+__device__ inline void store_vec4(T* array, int64_t begin, int64_t count, const Vec4& value) {
+  const Quad<T> quad{from_float<T>(value.values[0]), from_float<T>(value.values[1]), from_float<T>(value.values[2]),
+                     from_float<T>(value.values[3])};
+  if (is_whole_quad(array + begin, count - begin)) {
+    *reinterpret_cast<Quad<T>*>(array + begin) = quad;
     return;
   }
-  target[0] = from_float<T>(first);
-  if (both) target[1] = from_float<T>(second);
+  for (int i = 0; i < 4; ++i)
+    if (begin + i < count) array[begin + i] = quad.values[i];
+}
+
+// target[i] (+)= mask[i] <= 0 ? 0 : quad i, for the first `count` of the four; a mask of null is none.
+template <class T, class M>
+__device__ inline void write_quad(Vec4 quad, T* target, const M* mask, Accumulate accumulate, int count) {
+  if (mask != nullptr) {
+    const Vec4 y = load_vec4(mask, 0, count);
+    for (int i = 0; i < 4; ++i) quad.values[i] = relu_gradient(quad.values[i], y.values[i]);
+  }
+  if (accumulate == Accumulate::add) {
+    const Vec4 earlier = load_vec4(target, 0, count);
+    for (int i = 0; i < 4; ++i) quad.values[i] += earlier.values[i];
+  }
+  store_vec4(target, 0, count, quad);
 }
 
 // results[offset_of(i) + j] (+)= the epilogue of sums[i,j], for all i < last_row and j < last_column of the tile at
-// (first_row, first_column); the bias is that of column 0.
+// (first_row, first_column); the bias is that of column 0. All threads of the block take part.
+//
+// Each warp turns its sums, 32 rows at a time, into quads of neighbours by way of shared memory, where the slices were:
+// accesses of 16 bytes, and code that is short because it need not name registers. Rows are 8 floats longer than
+// needed, so that the pairs which half a warp writes, of four rows, lie in different banks.
 template <int TILE, class Element, class Rows>
-__device__ inline void write_sums(const WarpSums<TILE>& sums, const Results<Element>& results,
-                                  const EpilogueOf<Element>& epilogue, const Rows& offset_of, int first_row,
-                                  int last_row, int first_column, int last_column) {
+__device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared,
+                                  const Results<Element>& results, const EpilogueOf<Element>& epilogue,
+                                  const Rows& offset_of, int first_row, int last_row, int first_column,
+                                  int last_column) {
   using Sums = WarpSums<TILE>;
-#pragma unroll  // the sums are registers, which no variable can index
-  for (int i = 0; i < 2 * Sums::ROWS; ++i) {
-    const int row = first_row + int(Sums::row(i / 2, i % 2));
-    if (row >= last_row) continue;
-    const int64_t first_offset = offset_of(row);
+  constexpr int HEIGHT = 32, QUADS = Sums::SIDE / 4;
+  struct alignas(8) Pair {
+    float values[2];
+  };
+  struct Patch {
+    float at[HEIGHT][Sums::SIDE + 8];
+  };
+  static_assert(TENSOR_CORE_THREADS / 32 * sizeof(Patch) <= sizeof(shared), "the warps' patches are in the storage");
+  Patch& patch = reinterpret_cast<Patch*>(&shared)[threadIdx.x / 32];
+  const int lane = threadIdx.x % 32;
+  __syncthreads();  // all have multiplied the last slice
+#pragma unroll      // the sums are registers, which no variable can index
+  for (int top = 0; top < Sums::SIDE; top += HEIGHT) {
 #pragma unroll
-    for (int j = 0; j < Sums::COLUMNS; ++j) {
-      const int column = first_column + int(Sums::column(j));
-      if (column >= last_column) continue;
-      const int64_t offset = first_offset + column;
-      const bool both = column + 1 < last_column;
-      const auto finish = [&](float sum, int e) {
-        if (epilogue.bias != nullptr) sum += epilogue.bias[column + e];
-        if (epilogue.activation == Activation::relu) sum = relu(sum);
-        return epilogue.mask != nullptr ? relu_gradient(sum, to_float(epilogue.mask[offset + e])) : sum;
-      };
-      const float first = finish(sums.values[i / 2][j][i % 2 * 2], 0);
-      const float second = both ? finish(sums.values[i / 2][j][i % 2 * 2 + 1], 1) : 0.0f;
-      if (results.wide != nullptr)
-        write_pair(results.wide + offset, first, second, both, epilogue.accumulate);
+    for (int i = 0; i < HEIGHT / 8; ++i)
+      for (int j = 0; j < Sums::COLUMNS; ++j) {
+        const auto& values = sums.values[top / 16 + i / 2][j];
+        *reinterpret_cast<Pair*>(&patch.at[8 * i + lane / 4][8 * j + lane % 4 * 2]) = {values[i % 2 * 2],
+                                                                                       values[i % 2 * 2 + 1]};
+      }
+    __syncwarp();
+#pragma unroll 1
+    for (int step = 0; step < HEIGHT * QUADS / 32; ++step) {
+      const int place = step * 32 + lane, patch_row = place / QUADS, patch_column = place % QUADS * 4;
+      const int row = first_row + int(Sums::first_row()) + top + patch_row;
+      const int column = first_column + int(Sums::first_column()) + patch_column, count = last_column - column;
+      if (row >= last_row || count <= 0) continue;
+      Vec4 quad = *reinterpret_cast<const Vec4*>(&patch.at[patch_row][patch_column]);
+      if (epilogue.bias != nullptr) {
+        const Vec4 bias = load_vec4(epilogue.bias, column, last_column);
+        for (int e = 0; e < 4; ++e) quad.values[e] += bias.values[e];
+      }
+      if (epilogue.activation == Activation::relu)
+        for (float& value : quad.values) value = relu(value);
+      const int64_t offset = offset_of(row) + column;
+      const Element* const mask = epilogue.mask != nullptr ? epilogue.mask + offset : nullptr;
+      if (std::is_same_v<Element, float> || results.wide != nullptr)
+        write_quad(quad, results.wide + offset, mask, epilogue.accumulate, count);
       else
-        write_pair(results.narrow + offset, first, second, both, epilogue.accumulate);
+        write_quad(quad, results.narrow + offset, mask, epilogue.accumulate, count);
     }
+    __syncwarp();
   }
 }
 

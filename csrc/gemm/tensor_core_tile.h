@@ -191,11 +191,11 @@ __device__ inline void multiply_slice_ahead(const Chunk* a, const Chunk* b, Warp
   }
 }
 
-// The same with few registers, for numbers that take more than one: half of the rows at a time, and b read again for
-// the other half.
+// The same with few registers, for numbers that take more than one: a tile of rows at a time, and b read again for
+// each.
 template <class Arithmetic, int TILE, class A, class B>
-__device__ inline void multiply_slice_by_halves(const Chunk* a, const Chunk* b, WarpSums<TILE>& sums) {
-  constexpr int HEIGHT = WarpSums<TILE>::ROWS / 2;
+__device__ inline void multiply_slice_by_rows(const Chunk* a, const Chunk* b, WarpSums<TILE>& sums) {
+  constexpr int HEIGHT = 1;
   using Step = WarpStep<Arithmetic, TILE, A, B, HEIGHT>;
 #pragma unroll 1
   for (int step = 0; step < 2; ++step)
@@ -288,7 +288,7 @@ __device__ inline void multiply_on_tensor_cores(const ACursor& a, const BCursor&
     if constexpr (sizeof(typename Arithmetic::Number) == sizeof(uint32_t))
       multiply_slice_ahead<Arithmetic, TILE, A, B>(a_slice, b_slice, sums);
     else
-      multiply_slice_by_halves<Arithmetic, TILE, A, B>(a_slice, b_slice, sums);
+      multiply_slice_by_rows<Arithmetic, TILE, A, B>(a_slice, b_slice, sums);
   });
   if constexpr (Arithmetic::IN_FLOAT32_IF_SPECIAL)
     if (__syncthreads_or(has_special(sums))) {

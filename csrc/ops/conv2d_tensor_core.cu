@@ -1,13 +1,24 @@
 // Convolution as an implicit GEMM on the tensor cores.
 //
-// The three products of conv2d_implicit.cu, block by block the same, with
-// gemm/tensor_core_tile.h as the inner tile: the im2col matrix exists only as
-// chunks of 16 bytes, under way to shared memory. Formulas, the residue classes
-// of the input's gradient and the cut reductions: there.
+// The three products of conv2d_implicit.cu, with its blocks, residue classes and cut reductions, and with
+// gemm/tensor_core_tile.h as the inner tile: the im2col matrix exists only as chunks of 16 bytes on their way to shared
+// memory.
 //
-// x, dx (N, H, W, C), w (K, R, S, C / groups), y, dy (N, P, Q, K), mask as dx:
-// float32, Bfloat16 or Float16; bias, dbias (K), dw (K, R, S, C / groups)
-// float32; workspace (splits, result) float32 where the reduction is cut.
+// x, dx (N, H, W, C), w (K, R, S, C / groups), y, dy (N, P, Q, K), mask as dx: float32, Bfloat16 or Float16; bias,
+// dbias (K), dw (K, R, S, C / groups) float32; workspace (splits, result) float32 where the reduction is cut.
+//
+// A block owns a tile of the result for one part of the reduction, a warp a quarter of it. Of the blocks of the
+// weight's gradient those of the first column of tiles add up the rows of dy too, from the slices in shared memory:
+// dbias. Grid tiles x groups x splits, block 128 threads, 49,152 (24,576) bytes shared. FLOPs: 2 N P Q K R S C / groups
+// in each of the three, three times that with tf32x3. Elements from the second-level cache at a tile of 128: 1 / 128 a
+// FLOP. Bound by the matrix rate, or by that cache's bandwidth where it is lower, from 64 channels and filters a group
+// on; below, by the tile's empty edge. Floors, batch 128 on an H100 at the 514 (260, 87) TFLOP/s of
+// gemm_5_tensor_core.cu, nothing measured: AlexNet owt conv2 0.11 (0.22, 0.66) ms, VGG 64 -> 64 at 224 x 224 0.92
+// (1.8, 5.4) ms a pass.
+//
+// Assumes what conv2d_implicit.cu does. Where a group's channels and filters are no multiples of 16 bytes, or arrays
+// lie off them, the small tile finds its elements one by one. Sources: those of conv2d_implicit.cu and of
+// gemm/precision.h.
 #include "gemm/tensor_core.h"
 #include "launch.h"
 #include "ops/conv2d.h"
@@ -225,15 +236,16 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   const BlockWork<TILE> work(filters, depth, FilterRows::Layout::DEPTH);
   const int first_filter = work.group * filters;
   const Operand<Along::reduction, T> filter_rows{w + int64_t(first_filter) * depth, depth, filters};
+  auto& shared = shared_memory<TensorCoreStorage<TILE>>();
   WarpSums<TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(
       PatchRowChunks<T, TILE, COPIES>(x, work.first_row, work.part.first_k),
-      FilterRows(filter_rows, work.first_column, work.part.first_k, depth, x.in_chunks), work.part.slices,
-      shared_memory<TensorCoreStorage<TILE>>(), sums);
+      FilterRows(filter_rows, work.first_column, work.part.first_k, depth, x.in_chunks), work.part.slices, shared,
+      sums);
   EpilogueOf<T> epilogue = y.epilogue;
   if (epilogue.bias != nullptr) epilogue.bias += first_filter;
-  write_sums(sums, y.results, epilogue, MatrixRows{blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
-             conv.n * conv.p * conv.q, work.first_column, filters);
+  write_sums(sums, shared, y.results, epilogue, MatrixRows{blockIdx.z * y.part_stride + first_filter, conv.k},
+             work.first_row, conv.n * conv.p * conv.q, work.first_column, filters);
 }
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
@@ -244,13 +256,15 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   using PatchRows = PatchRowChunks<T, TILE, COPIES>;
   const ConvShape& conv = dy.conv;
   const BlockWork<TILE> work(channels, conv.r * conv.s * dy.channels, PatchRows::Layout::DEPTH);
+  auto& shared = shared_memory<TensorCoreStorage<TILE>>();
   WarpSums<TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(
       PatchRows(dy, work.first_row, work.part.first_k),
       FilterChunks<T, TILE, COPIES>(w, residue, dy, channels, work.first_column, work.part.first_k), work.part.slices,
-      shared_memory<TensorCoreStorage<TILE>>(), sums);
-  write_sums(sums, dx.results, dx.epilogue, ResidueRows{blockIdx.z * dx.part_stride + work.group * channels, residue},
-             work.first_row, conv.n * conv.p * conv.q, work.first_column, channels);
+      shared, sums);
+  write_sums(sums, shared, dx.results, dx.epilogue,
+             ResidueRows{blockIdx.z * dx.part_stride + work.group * channels, residue}, work.first_row,
+             conv.n * conv.p * conv.q, work.first_column, channels);
 }
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
@@ -274,7 +288,7 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
       [&](const Chunk* slice) {
         if (is_first_column) gradients.see(slice);
       });
-  write_sums(sums, dw.results, dw.epilogue,
+  write_sums(sums, shared, dw.results, dw.epilogue,
              MatrixRows{blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth}, work.first_row, filters,
              work.first_column, depth);
   if (is_first_column)

@@ -25,10 +25,7 @@ def multiply(device, format, layout, a, b, c, *, bias=None, accumulate=Accumulat
     """
 
     def array(values):
-        whole = device.empty((shift + values.size,), values.dtype)
-        device.write(whole, np.zeros(whole.shape, values.dtype))
-        device.write(whole[shift:], values.ravel())
-        return whole[shift:].reshape(values.shape)
+        return device.array(np.pad(values.ravel(), (shift, 0)))[shift:].reshape(values.shape)
 
     (m, k), n = a.shape, b.shape[1]
     a, b = (array(format.encode(v)) for v in stored(layout, a, b))
