@@ -1,6 +1,7 @@
 // Convolution by Winograd's minimal filtering, for windows of 3 x 3 and 5 x 5 at stride 1 (winograd_transforms.h).
 //
-// With float32 sums its error is 2 to 5 times that of the sum over taps (tests/ops/test_conv2d_native.py has bounds).
+// With float32 sums its error is 4 to 12 times that of the sum over taps, 1 to 4 parts in a million of the result's
+// root mean square, by layer in tests/ops/test_conv2d_native.py.
 // An infinity or NaN reaches every output of its tile, as NaN: B^T subtracts infinities from each other.
 #pragma once
 #include "kernels.h"
