@@ -157,6 +157,12 @@ def onnxruntime(onnx):
 
 
 @pytest.fixture
+def direct_sums(monkeypatch):
+    """Without Winograd's algorithms, whose rounding tests/ops/test_conv2d_native.py judges, on device "cpu"."""
+    monkeypatch.setenv("MINICNN_CONV", "direct")
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(20121203)
 

@@ -221,7 +221,7 @@ def two_towers(x: np.ndarray, conv) -> np.ndarray:
 
 
 @pytest.mark.parametrize("values", ["integers", "reals"])
-def test_A12_two_towers_equal_two_groups(values, rng, device):
+def test_A12_two_towers_equal_two_groups(values, rng, device, direct_sums):
     """From conv3, which reads both towers, to conv5."""
     layers = twins.network("alexnet", 28, divisor=8, hidden=4).features[8:14]
     convs = [layer for layer in layers if isinstance(layer, nn.Conv2d)]

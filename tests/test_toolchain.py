@@ -252,7 +252,7 @@ def test_doctor_says_level_devices_and_why_not_cuda(capsys):
     text = capsys.readouterr().out
     assert re.match(rf"minicnn {re.escape(minicnn.__version__)}, level {doctor.level()} of 3: ", text)
     for device in ("numpy", "cpu", "emulated", "cuda"):
-        assert re.search(rf"^  {device} +(yes|no: .+)$", text, re.MULTILINE)
+        assert re.search(rf"^  {device} +(yes|yes, .+|no: .+)$", text, re.MULTILINE)
     assert cuda.why_unavailable() in text
 
 

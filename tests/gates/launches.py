@@ -13,9 +13,10 @@ import numpy as np
 import minicnn
 from minicnn import functional as F
 from minicnn import optim
+from minicnn.ops.affine import Activation
 from minicnn.ops.clip_grad_norm import clip_norm
 from minicnn.ops.prepare_images import PrepareImages
-from minicnn.shapes import Math, Schedule
+from minicnn.shapes import ConvShape, Math, Schedule
 from minicnn.tensor import Accumulate
 
 from .banks import ACCESS
@@ -88,11 +89,29 @@ def convolutions(device) -> None:
     from minicnn.ops import conv2d as op_file
 
     x, weight = numbers(device, 1, 6, 6, 16), numbers(device, 72, 3, 3, 16)
-    for schedule in (Schedule(64, 2), Schedule(128, 1)):
+    for schedule in (Schedule(64, 2), Schedule(128, 1), Schedule(64, 1, Math.tf32), Schedule(128, 2, Math.tf32x3)):
         with mock.patch.object(op_file, "AUTOMATIC", schedule):
             both_ways(lambda *t: F.conv2d(*t, padding=1), x, weight)
     with mock.patch.object(op_file, "RUNG", "im2col"):
         both_ways(lambda *t: F.conv2d(*t, padding=1), x, weight)
+
+
+def halves_of_convolutions(device) -> None:
+    """The passes of numbers of 16 bits, at every tile."""
+    shape = ConvShape.of("conv2d", (1, 12, 11, 16), (136, 3, 3, 16), 1, 1, 1, 1)
+    x, w, y = (1, 12, 11, 16), (136, 3, 3, 16), shape.out
+    wide, workspace = device.empty(w, np.float32), device.empty((1 << 20,), np.float32)
+    for format, dtype in (("bfloat16", np.uint16), ("float16", np.float16)):
+        x_array, w_array, y_array = (device.array(np.zeros(extents, dtype)) for extents in (x, w, y))
+        for tile in (64, 128):
+            common = workspace, shape, Schedule(tile, 1)
+            forward, backward_input, backward_weight = (
+                getattr(device.kernels, f"conv2d_{direction}_{format}")
+                for direction in ("forward", "backward_input", "backward_weight")
+            )
+            forward(x_array, w_array, None, Activation.none, y_array, *common)
+            backward_input(y_array, w_array, None, x_array, Accumulate.overwrite, *common)
+            backward_weight(y_array, x_array, wide, Accumulate.overwrite, None, Accumulate.overwrite, *common)
 
 
 def matrices(device) -> None:
@@ -128,7 +147,7 @@ def optimizer(device) -> None:
     sgd.step()
 
 
-RUNS = (elementwise, reductions, windows, convolutions, matrices, images, optimizer)
+RUNS = (elementwise, reductions, windows, convolutions, halves_of_convolutions, matrices, images, optimizer)
 
 
 def record(device, run: Callable) -> Recording:

@@ -137,4 +137,6 @@ def test_no_backward_kernel_is_without_such_a_proof(emulated, rng, monkeypatch):
             for function, inputs, _ in cases_of(name, rng):
                 y = function(*(leaf(v.astype(np.float32), device) for v in inputs))
                 y.backward(np.ones(y.shape))
-    assert {name for name in emulated.signatures if "_backward" in name} <= launched
+    halves = "_bfloat16", "_float16"  # too coarse for differences: tests/ops/test_conv2d_tensor_core.py has them exact
+    backward = {name for name in emulated.signatures if "_backward" in name and not name.endswith(halves)}
+    assert backward <= launched

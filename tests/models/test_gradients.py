@@ -56,7 +56,7 @@ class Problem:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_loss_changes_as_backward_says(name, kernel_device, rng):
+def test_the_loss_changes_as_backward_says(name, kernel_device, rng, direct_sums):
     """Along random directions over all parameters: each moves in proportion to its size. Errors are measured by the
     standard deviation of the derivative over such directions."""
     problem = Problem(name, kernel_device, rng)

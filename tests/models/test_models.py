@@ -297,7 +297,7 @@ def test_gradient_of_the_whole_network(name, rng):
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_kernels_compute_the_network_of_the_reference(name, kernel_device, rng):
+def test_kernels_compute_the_network_of_the_reference(name, kernel_device, rng, direct_sums):
     """Forward and backward, every parameter's gradient; the reference in float64 from the same float32 values."""
     network = twins.spread(twins.network(name, 28, **NARROW[name], in_channels=1), rng)
     x, target = rng.standard_normal((2, 28, 28, 1)).astype(np.float32), [3, 1]

@@ -67,7 +67,9 @@ def all_mutants() -> list[Mutant]:
 
 
 def sources() -> list[Source]:
-    return [read(path, ROOT) for folder in MUTATED for path in sorted((ROOT / folder).iterdir())]
+    """What the emulated module is compiled from, but for the emulation: no native twin, which is C++."""
+    files = (path for folder in MUTATED for path in sorted((ROOT / folder).iterdir()))
+    return [read(path, ROOT) for path in files if path.suffix != ".cpp"]
 
 
 def rewritten(source: Source, numbered: list[tuple[int, Mutant]]) -> str:
