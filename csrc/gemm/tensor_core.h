@@ -90,8 +90,8 @@ __device__ inline void write_quad(Vec4 quad, T* target, const M* mask, Accumulat
   store_vec4(target, 0, count, quad);
 }
 
-// results[offset_of(i) + j] (+)= the epilogue of sums[i,j], for all i < last_row and j < last_column of the tile at
-// (first_row, first_column); the bias is that of column 0. All threads of the block take part.
+// results[offset_of(i) + j] (+)= the epilogue of sums[i,j], for all i < last_row and j < last_column of the tile that
+// `shared` has kept; the bias is that of column 0. All threads of the block take part.
 //
 // Each warp turns its sums, 32 rows at a time, into quads of neighbours by way of shared memory, where the slices were:
 // accesses of 16 bytes, and code that is short because it need not name registers. Rows are 8 floats longer than
@@ -99,8 +99,7 @@ __device__ inline void write_quad(Vec4 quad, T* target, const M* mask, Accumulat
 template <int TILE, class Element, class Rows>
 __device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared,
                                   const Results<Element>& results, const EpilogueOf<Element>& epilogue,
-                                  const Rows& offset_of, int first_row, int last_row, int first_column,
-                                  int last_column) {
+                                  const Rows& offset_of, int last_row, int last_column) {
   using Sums = WarpSums<TILE>;
   constexpr int HEIGHT = 32, QUADS = Sums::SIDE / 4;
   struct alignas(8) Pair {
@@ -109,7 +108,8 @@ __device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<
   struct Patch {
     float at[HEIGHT][Sums::SIDE + 8];
   };
-  static_assert(TENSOR_CORE_THREADS / 32 * sizeof(Patch) <= sizeof(shared), "the warps' patches are in the storage");
+  static_assert(TENSOR_CORE_THREADS / 32 * sizeof(Patch) <= sizeof(shared.a) + sizeof(shared.b),
+                "the warps' patches are in the storage");
   Patch& patch = reinterpret_cast<Patch*>(&shared)[threadIdx.x / 32];
   const int lane = threadIdx.x % 32;
   __syncthreads();  // all have multiplied the last slice
@@ -126,8 +126,8 @@ __device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<
 #pragma unroll 1
     for (int step = 0; step < HEIGHT * QUADS / 32; ++step) {
       const int place = step * 32 + lane, patch_row = place / QUADS, patch_column = place % QUADS * 4;
-      const int row = first_row + int(Sums::first_row()) + top + patch_row;
-      const int column = first_column + int(Sums::first_column()) + patch_column, count = last_column - column;
+      const int row = shared.first_row + int(Sums::first_row()) + top + patch_row;
+      const int column = shared.first_column + int(Sums::first_column()) + patch_column, count = last_column - column;
       if (row >= last_row || count <= 0) continue;
       Vec4 quad = *reinterpret_cast<const Vec4*>(&patch.at[patch_row][patch_column]);
       if (epilogue.bias != nullptr) {

@@ -25,6 +25,13 @@ template <int TILE>
 struct TensorCoreStorage {
   static constexpr int CHUNKS = TILE * 64 / sizeof(Chunk);
   Chunk a[STAGES][CHUNKS], b[STAGES][CHUNKS];
+  int first_row, first_column;  // of the block's tile: kept here, for registers are scarce while it multiplies
+
+  __device__ void keep(int row, int column) {
+    if (threadIdx.x > 0) return;
+    first_row = row;
+    first_column = column;
+  }
 };
 
 // Which part of a slice a thread brings: one chunk of each of EACH rows, ROWS_APART apart, which is so far that the

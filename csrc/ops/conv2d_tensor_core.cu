@@ -9,7 +9,7 @@
 //
 // A block owns a tile of the result for one part of the reduction, a warp a quarter of it. Of the blocks of the
 // weight's gradient those of the first column of tiles add up the rows of dy too, from the slices in shared memory:
-// dbias. Grid tiles x groups x splits, block 128 threads, 49,152 (24,576) bytes shared. FLOPs: 2 N P Q K R S C / groups
+// dbias. Grid tiles x groups x splits, block 128 threads, 49,168 (24,592) bytes shared. FLOPs: 2 N P Q K R S C / groups
 // in each of the three, three times that with tf32x3. Elements from the second-level cache at a tile of 128: 1 / 128 a
 // FLOP. Bound by the matrix rate, or by that cache's bandwidth where it is lower, from 64 channels and filters a group
 // on; below, by the tile's empty edge. Floors, batch 128 on an H100 at the 514 (260, 87) TFLOP/s of
@@ -237,6 +237,7 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   const int first_filter = work.group * filters;
   const Operand<Along::reduction, T> filter_rows{w + int64_t(first_filter) * depth, depth, filters};
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
+  shared.keep(work.first_row, work.first_column);
   WarpSums<TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(
       PatchRowChunks<T, TILE, COPIES>(x, work.first_row, work.part.first_k),
@@ -245,7 +246,7 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   EpilogueOf<T> epilogue = y.epilogue;
   if (epilogue.bias != nullptr) epilogue.bias += first_filter;
   write_sums(sums, shared, y.results, epilogue, MatrixRows{blockIdx.z * y.part_stride + first_filter, conv.k},
-             work.first_row, conv.n * conv.p * conv.q, work.first_column, filters);
+             conv.n * conv.p * conv.q, filters);
 }
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
@@ -257,14 +258,15 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   const ConvShape& conv = dy.conv;
   const BlockWork<TILE> work(channels, conv.r * conv.s * dy.channels, PatchRows::Layout::DEPTH);
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
+  shared.keep(work.first_row, work.first_column);
   WarpSums<TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(
       PatchRows(dy, work.first_row, work.part.first_k),
       FilterChunks<T, TILE, COPIES>(w, residue, dy, channels, work.first_column, work.part.first_k), work.part.slices,
       shared, sums);
   write_sums(sums, shared, dx.results, dx.epilogue,
-             ResidueRows{blockIdx.z * dx.part_stride + work.group * channels, residue}, work.first_row,
-             conv.n * conv.p * conv.q, work.first_column, channels);
+             ResidueRows{blockIdx.z * dx.part_stride + work.group * channels, residue}, conv.n * conv.p * conv.q,
+             channels);
 }
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
@@ -279,6 +281,7 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   const int first_filter = work.group * filters;
   const Operand<Along::outer, T> gradient{dy + first_filter, conv.k, filters};
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
+  shared.keep(work.first_row, work.first_column);
   const bool is_first_column = dbias.result != nullptr && work.first_column == 0;
   WarpSums<TILE> sums;
   RowSums<T, TILE> gradients;
@@ -289,8 +292,7 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
         if (is_first_column) gradients.see(slice);
       });
   write_sums(sums, shared, dw.results, dw.epilogue,
-             MatrixRows{blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth}, work.first_row, filters,
-             work.first_column, depth);
+             MatrixRows{blockIdx.z * dw.part_stride + int64_t(first_filter) * depth, depth}, filters, depth);
   if (is_first_column)
     gradients.write(shared, dbias.result + blockIdx.z * dbias.part_stride + first_filter + work.first_row,
                     dbias.epilogue.accumulate, filters - work.first_row);
