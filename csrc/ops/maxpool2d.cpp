@@ -10,10 +10,11 @@
 // x, dx (N, H, W, C) float32; y, dy (N, P, Q, C) float32; index (N, P, Q, C) uint8, or uint16 where R*S > 255.
 //
 // A thread owns rows of output pixels; backward rows of input pixels, for which it gathers: one order of additions
-// whatever the threads. A vector of channels at a time.
-// Bytes: x and dx once, y and dy once, the index once; neighbouring windows meet in the cache. A comparison or an
-// addition for 4 bytes read: bound by memory bandwidth. The mask of the ReLU before it costs no byte: a winner is above
-// 0 where its maximum is, and the index has a number left to say so.
+// whatever the threads. A vector of channels at a time. Of fewer channels than a vector has lanes, backward owns
+// images, and each element of dy goes where its index says. Bytes: x and dx once, y and dy once, the index once;
+// neighbouring windows meet in the cache. A comparison or an addition for 4 bytes read: bound by memory bandwidth. The
+// mask of the ReLU before it costs no byte: a winner is above 0 where its maximum is, and the index has a number left
+// to say so.
 //
 // Assumes R*S <= 65535.
 // Source: gathering instead of scattering overlapping windows, cuda-convnet (Krizhevsky 2012); the index of one byte,
@@ -118,6 +119,28 @@ void backward(const float* dy, const Index* index, float* dx, Accumulate accumul
   });
 }
 
+// dx of few channels, which would leave a vector's lanes empty.
+void scatter(const float* dy, const uint8_t* index, float* dx, Accumulate accumulate, const PoolShape& shape) {
+  const Axis row_axis = shape.rows(), column_axis = shape.columns();
+  const int64_t in_size = int64_t(shape.h) * shape.w * shape.c;
+  int64_t offsets[NOBODY<uint8_t>];  // of a window's places from its first
+  for (int place = 0; place < shape.r * shape.s; ++place)
+    offsets[place] = (int64_t(place / shape.s) * shape.w + place % shape.s) * shape.c;
+  parallel(shape.n, ceil_div<int64_t>(GRAIN / 4, in_size), [&](int64_t begin, int64_t end) {
+    if (accumulate == Accumulate::overwrite) std::fill(dx + begin * in_size, dx + end * in_size, 0.0f);
+    for (int64_t pixel = begin * shape.p * shape.q; pixel < end * shape.p * shape.q; ++pixel) {
+      const int q = int(pixel % shape.q), p = int(pixel / shape.q % shape.p);
+      const Range rows = taps_inside(row_axis, p), columns = taps_inside(column_axis, q);
+      if (rows.begin >= rows.end || columns.begin >= columns.end) continue;  // wholly in the padding: no index
+      const int64_t image = pixel / shape.q / shape.p;
+      const int64_t window =
+          image * in_size + (int64_t(row_axis.input_at(p, 0)) * shape.w + column_axis.input_at(q, 0)) * shape.c;
+      for (int64_t at = pixel * shape.c, c = 0; c < shape.c; ++at, ++c)
+        if (index[at] != NOBODY<uint8_t>) dx[window + offsets[index[at]] + c] += dy[at];
+    }
+  });
+}
+
 }  // namespace
 
 void maxpool2d_forward(const float* x, Activation of_x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape,
@@ -129,7 +152,8 @@ void maxpool2d_forward(const float* x, Activation of_x, float* y, uint8_t* index
 void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* wide_index, float* dx,
                         Accumulate accumulate, PoolShape shape, Stream) {
   if (int64_t(shape.n) * shape.h * shape.w * shape.c == 0) return;
-  wide_index ? backward(dy, wide_index, dx, accumulate, shape) : backward(dy, index, dx, accumulate, shape);
+  if (wide_index != nullptr) return backward(dy, wide_index, dx, accumulate, shape);
+  shape.c < LANES ? scatter(dy, index, dx, accumulate, shape) : backward(dy, index, dx, accumulate, shape);
 }
 
 }  // namespace minicnn
