@@ -79,6 +79,7 @@ CASES = {
     "ceil_mode_window_larger_than_the_image": Case((1, 2, 5, 4), 3, 2, 0, True),
     "one_channel": Case((2, 5, 5, 1), 3, 2),
     "odd_channels": Case((2, 5, 5, 3), 3, 2),
+    "vectors_of_channels_and_a_tail": Case((2, 5, 4, 35), 3, 2, 1),
     "more_images_than_a_thread_takes": Case((6, 5, 4, 4), 3, 2),
     "several_images_past_one_block": Case((3, 11, 12, 12), 2, 1),
     "empty_batch": Case((0, 6, 6, 4), 3, 2),
