@@ -177,7 +177,7 @@ def test_two_threads_of_python_compute_at_once(device, with_threads, rng):
     assert not wrong
 
 
-def test_a_forked_child_computes():
+def test_a_forked_child_computes(tmp_path):
     """It has none of its parent's threads."""
     module_of("baseline")
     script = """
@@ -191,7 +191,8 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0 and right()
 """
     environment = os.environ | {"MINICNN_THREADS": "3"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment)
+    command = [sys.executable, "-c", script]  # not in the checkout, whose folder it would import
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
 
 

@@ -29,7 +29,7 @@ namespace minicnn {
 namespace {
 
 template <class Arithmetic, int TILE, Copies COPIES, class A, class B>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS, 1)  // left to itself, ptxas spills for a sixth block an SM
     gemm_5_tensor_core_kernel(A a, B b, TensorCoreDestination<typename Arithmetic::Element> c, int64_t pitch, int k,
                               bool in_chunks) {
   using Element = typename Arithmetic::Element;
