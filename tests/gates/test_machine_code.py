@@ -26,6 +26,7 @@ NARROW = {
 NARROW_LOADS = NARROW | {"prepare_images_kernel": "bytes"}
 NARROW_STORES = NARROW | {
     "clip_squares_kernel": "a number a block",
+    "cross_entropy_forward_kernel": "three numbers a row",
     "reduce_columns_kernel": "results, few",
     "reduce_rows_kernel": "results, few",
 }
