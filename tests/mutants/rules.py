@@ -98,8 +98,11 @@ def signs(source: Source, at: Expression, table: dict[str, str]) -> Iterator[Edi
 
 
 def operator(source: Source, at: Expression) -> Iterator[Edit]:
-    if not is_gradient(source, at) and not is_fast_path(source, at):
-        yield from signs(source, at, OPERATORS)
+    if is_gradient(source, at) or is_fast_path(source, at):
+        return
+    for edit in signs(source, at, OPERATORS):
+        if edit[2] != "+" or not has_address(source, at):  # two addresses have a distance, but no sum
+            yield edit
 
 
 def comparison(source: Source, at: Expression) -> Iterator[Edit]:
