@@ -147,6 +147,22 @@ def test_a_gradient_that_meets_another_is_rounded_alone(name, device, rng):
 
 
 @each_precision
+def test_the_gradient_of_a_relu_before_is_masked(name, kernel_device, rng):
+    """dx of the second product is 0 where the first one's y was cut, on its way to memory."""
+    x, first, _ = drawn(rng, *CASES["conv2d"][1:])
+    second = rng.standard_normal((5, 3, 3, 16)).astype(np.float32)
+
+    def both(x, first, second):
+        with minicnn.precision(name):
+            return conv2d(conv2d(x, first, activation="relu"), second)
+
+    _, expected = run(both, (x, first, second), "numpy")
+    _, grads = run(both, (x, first, second), kernel_device)
+    for grad, expected_grad in zip(grads, expected, strict=True):
+        assert_close(grad, expected_grad, what="gradient", rtol=2.0**-7, atol=0.05)
+
+
+@each_precision
 def test_dropout_within_multiplies_what_was_rounded(name, kernel_device, rng):
     x, weight, bias = drawn(rng, *CASES["linear"][1:])
 
