@@ -107,8 +107,8 @@ class Conv2d(Affine):
         """conv2d_forward, conv2d_im2col_backward_input, ...: each with the workspace that it asks for."""
         has_rung = RUNG == "im2col" and hasattr(self.kernels, "conv2d_im2col_forward")
         kernel = f"conv2d_im2col_{direction}" if has_rung else f"conv2d_{direction}"
-        elements = getattr(self.kernels, f"{kernel}_workspace")(self.shape, AUTOMATIC)
-        getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), self.shape, AUTOMATIC)
+        workspace = self.workspace(kernel, self.shape, AUTOMATIC)
+        getattr(self.kernels, kernel)(*arguments, workspace, self.shape, AUTOMATIC)
 
 
 def as_matrix(activations):

@@ -84,5 +84,4 @@ class Linear(Affine):
     def launch(self, direction, *arguments):
         """linear_forward, linear_backward_input, ..., with the workspace that it asks for."""
         kernel, extents = f"linear_{direction}", (*self.x.shape, self.weight.shape[0], AUTOMATIC)
-        elements = getattr(self.kernels, f"{kernel}_workspace")(*extents)
-        getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), *extents)
+        getattr(self.kernels, kernel)(*arguments, self.workspace(kernel, *extents), *extents)
