@@ -13,8 +13,8 @@
 //
 // Each thread has its bands of output rows, and a frame: the rows that one band sees, with their padding. Forward a sum
 // belongs to one thread; of dw each thread has a part, and the parts are added in order, so that the bits depend on the
-// number of threads and on nothing else. Rows of dy that are no whole vectors are copied into such ones.
-// Scratch: the filters, or the parts; for each thread a frame, and a row of dy for each row of a band.
+// number of threads and on nothing else.
+// Scratch: the filters, or the parts; for each thread a frame and a band of dy.
 // Bytes: x, y and dy once, but for the rows that two bands share: bound by the micro-kernel, with lanes beyond K idle.
 //
 // One group, dilation_w 1, C below LANES of the widest vectors, R * S * C <= MAX_DEPTH.
@@ -124,12 +124,11 @@ template <int VECTORS, int PIXEL_STEP>
 void pixels_row(const float* line, const ConvShape& conv, int pitch, const float* filters, int64_t column,
                 RowsOfResult& result) {
   float* const row = result.epilogue.result;
-  const int tiles = ceil_div(conv.q, MOST_ROWS<VECTORS>);
-  for (int tile = 0; tile < tiles; ++tile) {
-    const Share pixels = share_of(conv.q, tile, tiles);
-    result.epilogue.result = row + pixels.begin * conv.k;
-    with_constant<MOST_ROWS<VECTORS>>(int(pixels.end - pixels.begin), [&](auto rows) {
-      pixels_tile<rows, VECTORS, PIXEL_STEP>(line + pixels.begin * conv.stride_w * conv.c, conv, pitch, filters,
+  const int tile = ceil_div(conv.q, ceil_div(conv.q, MOST_ROWS<VECTORS>));
+  for (int q = 0; q < conv.q; q += tile) {
+    result.epilogue.result = row + int64_t(q) * conv.k;
+    with_constant<MOST_ROWS<VECTORS>>(std::min(tile, conv.q - q), [&](auto rows) {
+      pixels_tile<rows, VECTORS, PIXEL_STEP>(line + int64_t(q) * conv.stride_w * conv.c, conv, pitch, filters,
                                              result.before(column), result.finish(column, nullptr));
     });
   }
@@ -139,29 +138,24 @@ void pixels_row(const float* line, const ConvShape& conv, int pitch, const float
 struct WeightPlan {
   Bands bands;
   int shares;
-  bool copies_dy;  // where a pixel's filters are no whole vectors
-  int64_t depth, part_floats, bias_floats, share_floats;
-  float *parts, *bias_parts, *frames;
+  int64_t depth, part_floats, bias_floats, frame_floats, copy_floats;
+  float *parts, *bias_parts, *frames, *copies;
 
   WeightPlan(const ConvShape& conv, Scratch& scratch)
       : bands(conv),
         shares(share_count(bands.count, 1)),
-        copies_dy(conv.k % LANES != 0),
         depth(int64_t(conv.r) * conv.s * conv.c),
         part_floats(panels_size(depth, conv.k)),
         bias_floats(panel_count(conv.k) * PANEL),
-        share_floats(bands.frame_floats() + Scratch::LINE +
-                     (copies_dy ? panels_size(int64_t(bands.rows) * conv.q, conv.k) : 0)) {
-    share_floats = ceil_div<int64_t>(share_floats, Scratch::LINE) * Scratch::LINE;
+        frame_floats(ceil_div<int64_t>(bands.frame_floats(), Scratch::LINE) * Scratch::LINE),
+        copy_floats(conv.k % LANES != 0 ? panels_size(int64_t(bands.rows) * conv.q, conv.k) : 0) {
     parts = scratch.take(part_floats * shares);
     bias_parts = scratch.take(bias_floats * shares);
-    frames = scratch.take(share_floats * shares);
+    frames = scratch.take(frame_floats * shares);
+    copies = scratch.take(copy_floats * shares);
   }
 
-  float* frame(int share) const { return frames + share * share_floats; }
-  Panels dy_copy(int share, int64_t pixels) const {
-    return panels_of(frame(share) + ceil_div<int64_t>(bands.frame_floats(), Scratch::LINE) * Scratch::LINE, pixels);
-  }
+  float* frame(int share) const { return frames + share * frame_floats; }
   Panels part(int share) const { return panels_of(parts + share * part_floats, depth); }
   float* bias_part(int share) const { return bias_parts + share * bias_floats; }
 };
@@ -225,21 +219,27 @@ void copy_columns(const float* matrix, int64_t pitch, int64_t rows, int columns,
       store(panel + row * PANEL + first, load_some(matrix + row * pitch + first, std::min(LANES, columns - first)));
 }
 
-// What one band adds to a share's part.
+// What one band adds to a share's part. Where a pixel's filters are no whole vectors, the last one also holds filters
+// of the next pixel, whose sums nobody reads; only behind the last band of all there is no such pixel, and it is
+// copied.
 void sum_band(const float* dy, const ConvShape& conv, const WeightPlan& plan, const Band& band, int share) {
   const int64_t pixels = int64_t(band.rows()) * conv.q;
-  const float* const rows = dy + (int64_t(band.image) * conv.p + band.begin) * conv.q * conv.k;
-  const Panels copy = plan.dy_copy(share, pixels), part = plan.part(share);
+  const int64_t first_pixel = (int64_t(band.image) * conv.p + band.begin) * conv.q;
+  const int64_t pixels_behind = int64_t(conv.n) * conv.p * conv.q - first_pixel - pixels;
+  const bool copied = plan.copy_floats != 0 && pixels_behind * conv.k < LANES;
+  const Panels copy = panels_of(plan.copies + share * plan.copy_floats, pixels), part = plan.part(share);
+  const float* const rows = dy + first_pixel * conv.k;
   for (int column = 0; column < conv.k; column += PANEL) {
-    if (plan.copies_dy) copy_columns(rows + column, conv.k, pixels, conv.k - column, copy.at(0, column));
-    const Gradients gradients =
-        plan.copies_dy ? Gradients{copy.at(0, column), PANEL} : Gradients{rows + column, conv.k};
-    const bool one_vector = conv.k - column <= LANES;
-    const auto sum_taps = one_vector ? taps_of_panel<1> : taps_of_panel<2>;
+    Gradients gradients{rows + column, conv.k};
+    if (copied) {
+      copy_columns(rows + column, conv.k, pixels, conv.k - column, copy.at(0, column));
+      gradients = {copy.at(0, column), PANEL};
+    }
+    const int vectors = conv.k - column <= LANES ? 1 : 2;
+    const auto sum_taps = vectors == 1 ? taps_of_panel<1> : taps_of_panel<2>;
     sum_taps(plan.frame(share), conv, plan.bands, band, gradients, part.at(0, column));
-    for (int vector = 0; vector < (one_vector ? 1 : 2); ++vector)
-      add_rows(gradients.first + vector * LANES, gradients.pixel_step, pixels,
-               plan.bias_part(share) + column + vector * LANES);
+    for (int first = 0; first < vectors * LANES; first += LANES)
+      add_rows(gradients.first + first, gradients.pixel_step, pixels, plan.bias_part(share) + column + first);
   }
 }
 
