@@ -111,8 +111,7 @@ class Conv2d(Affine):
         has_rung = RUNG == "im2col" and hasattr(self.kernels, "conv2d_im2col_forward") and not self.numbers.suffix
         kernel = f"conv2d_im2col_{direction}" if has_rung else f"conv2d_{direction}"
         extents = self.shape, self.numbers.scheduled(AUTOMATIC)
-        workspace = self.empty((getattr(self.kernels, f"{kernel}_workspace")(*extents),))
-        getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, workspace, *extents)
+        getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, self.workspace(kernel, *extents), *extents)
 
 
 def as_matrix(activations):

@@ -92,11 +92,8 @@ class Linear(Affine):
         schedule = self.numbers.scheduled(AUTOMATIC)
         (n, c), k = self.x.shape, self.weight.shape[0]
         if self.numbers.suffix:  # of 16 bits: the convolution of images of one pixel
-            kernel, extents = (
-                f"conv2d_{direction}",
-                (ConvShape.of(self.name, (n, 1, 1, c), (k, 1, 1, c), 1, 0, 1, 1), schedule),
-            )
+            shape = ConvShape.of(self.name, (n, 1, 1, c), (k, 1, 1, c), 1, 0, 1, 1)
+            kernel, extents = f"conv2d_{direction}", (shape, schedule)
         else:
             kernel, extents = f"linear_{direction}", (n, c, k, schedule)
-        workspace = self.empty((getattr(self.kernels, f"{kernel}_workspace")(*extents),))
-        getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, workspace, *extents)
+        getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, self.workspace(kernel, *extents), *extents)
