@@ -12,6 +12,7 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.evaluation import evaluate, predict
     from minicnn.gradcheck import gradcheck
     from minicnn.interchange import from_dlpack
+    from minicnn.memory_plan import MemoryPlan, memory_plan
     from minicnn.onnx_export import ExportError, export_onnx
     from minicnn.random import manual_seed
     from minicnn.saving import load, save
@@ -30,6 +31,7 @@ __all__ = [
     "DeviceError",
     "ExportError",
     "GraphError",
+    "MemoryPlan",
     "OpError",
     "Tensor",
     "TrainingError",
@@ -45,6 +47,7 @@ __all__ = [
     "load",
     "load_torchvision",
     "manual_seed",
+    "memory_plan",
     "models",
     "nn",
     "no_grad",
