@@ -14,6 +14,7 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.interchange import from_dlpack
     from minicnn.memory_plan import MemoryPlan, memory_plan
     from minicnn.onnx_export import ExportError, export_onnx
+    from minicnn.profile import profile
     from minicnn.random import manual_seed
     from minicnn.saving import load, save
     from minicnn.summary import summary
@@ -53,6 +54,7 @@ __all__ = [
     "no_grad",
     "optim",
     "predict",
+    "profile",
     "random",
     "save",
     "save_torchvision",

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from minicnn import __version__, compare_runs, data, evaluation, models, onnx_export, saving, training
+from minicnn import __version__, compare_runs, data, evaluation, models, onnx_export, plots, saving, training
 from minicnn.checkpoint import CheckpointError
 from minicnn.doctor import doctor
 from minicnn.errors import DeviceError, OpError, TrainingError
 from minicnn.memory_plan import memory_plan
+from minicnn.profile import profile
 from minicnn.progress import Progress
 from minicnn.summary import summary
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands.add_parser("export", help="write a trained network as an ONNX file"))
     _add_summary(commands.add_parser("summary", help="layers, parameters and operations of a network"))
     _add_plan(commands.add_parser("plan", help="how much memory the training of a network will take, layer by layer"))
+    _add_profile(commands.add_parser("profile", help="where the time of a training step goes, layer by layer"))
     _add_compare_runs(commands.add_parser("compare-runs", help="say whether two runs are equal, or where they part"))
     _add_bench(commands.add_parser("bench", help="check and time an op or a whole step against PyTorch, in a checkout"))
     commands.add_parser("test", help="run the tests, in a checkout")
@@ -200,6 +202,24 @@ def _add_plan(parser) -> None:
 def _plan(arguments) -> int:
     network, shape = _network_and_input(arguments, initialize=None)
     return _show(memory_plan(network, shape, device=arguments.device, micro_batch=arguments.micro_batch), arguments)
+
+
+def _add_profile(parser) -> None:
+    parser.set_defaults(run=_profile)
+    _add_network(parser, batch_size=16)
+    parser.add_argument("--device", default="auto", help=DEVICES)
+    parser.add_argument("--steps", type=int, default=10, help="of which the medians are taken (10)")
+    parser.add_argument("--png", default=None, metavar="FILE", help="draw where the time goes (needs matplotlib)")
+
+
+def _profile(arguments) -> int:
+    if arguments.png and not plots.available():
+        raise ValueError("--png needs matplotlib: pip install 'minicnn[plots]' brings it")
+    network, shape = _network_and_input(arguments)
+    profiled = profile(network, shape, device=arguments.device, steps=arguments.steps)
+    if arguments.png:
+        profiled.draw(arguments.png)
+    return _show(profiled, arguments)
 
 
 def _add_compare_runs(parser) -> None:
