@@ -33,6 +33,8 @@ class Step:
     The gradient is that of the mean loss over the whole batch for any micro_batch, but for rounding: a slice of n of N
     images counts n / N. What a network computes across images is computed within each slice: batch normalisation takes
     the slice's statistics, and its running ones follow slice by slice. A dropout layer draws one mask a slice, in order.
+
+    Raises ValueError for a micro_batch below 1.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Step:
         clip_norm: float | None = None,
         micro_batch: int | None = None,
     ):
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f"micro_batch must be at least 1, got {micro_batch}")
         self.network, self.optimizer = network, optimizer
         self.label_smoothing, self.clip_norm, self.micro_batch = label_smoothing, clip_norm, micro_batch
         self.loss = getattr(network, "loss", functional.cross_entropy)  # a network may have one of its own

@@ -291,7 +291,7 @@ def test_a_network_that_looks_at_values_trains_without_a_plan(splits, tmp_path, 
     train(Looking(), splits, out=tmp_path / "run", **(QUICK | {"quiet": False}))
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "memory: not foreseen, the network looks at values"
-    assert re.match(r"memory: \S+ MiB in use at once, \S+ MiB held$", lines[6])
+    assert re.match(r"memory: \S+ KiB in use at once, \S+ KiB held$", lines[6])
 
 
 def test_an_unknown_setting_is_named(splits):
