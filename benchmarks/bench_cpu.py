@@ -83,6 +83,7 @@ def steps(network: str, threads: int, environment: dict[str, str]) -> list[dict]
         for name, values in losses.items():
             if not np.allclose(values, losses["minicnn"], rtol=RTOL):
                 raise SystemExit(f"{network}: {name} has losses {values}, minicnn {losses['minicnn']}: nothing timed")
+        print("losses agree:", *(f"{loss:.5f}" for loss in losses["minicnn"]), flush=True)
         samples: dict[str, list[float]] = {name: [] for name in started}
         for i in range(ROUNDS.get(network, 9)):
             for name in list(started) if i % 2 == 0 else reversed(started):
