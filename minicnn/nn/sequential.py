@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 
-from minicnn.nn.layers import Conv2d, Dropout, Linear, ReLU
+from minicnn.nn.layers import Conv2d, Dropout, Linear, MaxPool2d, ReLU
 from minicnn.nn.module import Module
 
-FUSED = {Conv2d: [(ReLU,)], Linear: [(ReLU, Dropout), (ReLU,)]}  # behind each layer what it takes along, longest first
+# Behind each layer what it takes along, longest first.
+FUSED = {Conv2d: [(ReLU, MaxPool2d), (ReLU,)], Linear: [(ReLU, Dropout), (ReLU,)]}
 
 _state = threading.local()
 
@@ -51,7 +52,8 @@ class Sequential(Module):
     """Modules one after another; named "0", "1", ... and reached by index.
 
     A convolution or a fully connected layer takes the ReLU behind it along into its own pass over memory, a fully
-    connected one also the dropout behind that; `nn.fusion(False)` keeps them apart.
+    connected one also the dropout behind that, a convolution the max pooling where the device has a kernel for it;
+    `nn.fusion(False)` keeps them apart.
     """
 
     def __init__(self, *modules: Module):
