@@ -293,5 +293,7 @@ def test_one_ptx_for_all_from_8_0_on():
 
 
 def test_a_name_that_is_no_architecture():
-    with pytest.raises(ValueError, match=r"^MINICNN_CUDA_ARCHITECTURES has 'sm_80': expected names such as 80, 90a or 86"):
+    with pytest.raises(
+        ValueError, match=r"^MINICNN_CUDA_ARCHITECTURES has 'sm_80': expected names such as 80, 90a or 86"
+    ):
         toolchain.code_options(["sm_80"])
