@@ -128,7 +128,7 @@ __device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<
       const int place = step * 32 + lane, patch_row = place / QUADS, patch_column = place % QUADS * 4;
       const int row = shared.first_row + int(Sums::first_row()) + top + patch_row;
       const int column = shared.first_column + int(Sums::first_column()) + patch_column, count = last_column - column;
-      if (row >= last_row || count <= 0) continue;
+      if (row >= last_row || count <= 0 || !has_row(offset_of, row)) continue;
       Vec4 quad = *reinterpret_cast<const Vec4*>(&patch.at[patch_row][patch_column]);
       if (epilogue.bias != nullptr) {
         const Vec4 bias = load_vec4(epilogue.bias, column, last_column);

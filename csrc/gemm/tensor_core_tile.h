@@ -14,6 +14,7 @@
 #pragma once
 #include "device/async_copy.h"
 #include "device/ldmatrix.h"
+#include "gemm/operand.h"
 #include "gemm/precision.h"
 #include "gemm/tensor_core_layout.h"
 

@@ -174,6 +174,15 @@ struct MatrixRows {
 template <class Place>
 MatrixRows(Place, int64_t) -> MatrixRows<Place>;
 
+// Rows may have gaps: then they have has(row).
+template <class Rows>
+__device__ inline bool has_row(const Rows& rows, int row) {
+  if constexpr (requires { rows.has(row); })
+    return rows.has(row);
+  else
+    return true;
+}
+
 // sums[i,j] = activation(sums[i,j] + bias[j]), where a bias of null is none: the part of the epilogue that reads
 // nothing of the result's size.
 template <int TILE>
@@ -192,7 +201,8 @@ __device__ inline void finish_sums(ThreadSums<TILE>& sums, const float* bias, Ac
 }
 
 // rows(i)[j] (+)= mask <= 0 ? 0 : sums[i,j], for all i < last_row and j < last_column of the tile at (first_row,
-// first_column). The mask, which may be null, lies as the result does, where rows() points.
+// first_column), but for rows that rows.has(i) denies. The mask, which may be null, lies as the result does, where
+// rows() points.
 template <int TILE, class Rows>
 __device__ inline void write_tile(const ThreadSums<TILE>& sums, float* result, const float* mask, Accumulate accumulate,
                                   const Rows& rows, int first_row, int last_row, int first_column, int last_column) {
@@ -200,7 +210,7 @@ __device__ inline void write_tile(const ThreadSums<TILE>& sums, float* result, c
 #pragma unroll  // the sums are registers, which no variable can index
   for (int i = 0; i < Sums::ROWS; ++i) {
     const int row = first_row + Sums::row(i);
-    if (row >= last_row) continue;
+    if (row >= last_row || !has_row(rows, row)) continue;
     float* const target = rows(row) + first_column;
     const float* const y = mask != nullptr ? mask + (target - result) : nullptr;
     const bool aligned = (reinterpret_cast<uintptr_t>(target) | reinterpret_cast<uintptr_t>(y)) % alignof(Vec4) == 0;

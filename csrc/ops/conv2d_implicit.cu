@@ -38,6 +38,7 @@
 #include "gemm/schedule.h"
 #include "launch.h"
 #include "ops/conv2d.h"
+#include "ops/conv2d_first_layer.h"
 #include "ops/conv2d_implicit.h"
 #include "ops/conv2d_tensor_core.h"
 
@@ -153,6 +154,7 @@ bool on_tensor_cores(Schedule schedule) { return schedule.math != Math::float32 
 }  // namespace
 
 int64_t conv2d_forward_workspace(ConvShape shape, Schedule schedule) {
+  if (is_first_layer(shape, schedule)) return first_layer_forward_workspace(shape);
   return forward_pass(shape, schedule).workspace();
 }
 
@@ -162,15 +164,18 @@ int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule schedule) {
 
 // Room for the parts of dw and of dbias, or for the sum over dy alone where dw is not wanted.
 int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule schedule) {
+  const int64_t of_bias_alone = reduction_workspace(1, int64_t(shape.n) * shape.p * shape.q, shape.k);
+  if (is_first_layer(shape, schedule))
+    return max(first_layer_backward_weight_workspace(shape, schedule), of_bias_alone);
   const Pass pass = backward_weight_pass(shape, schedule);
-  return max(parts_workspace(pass.schedule, pass.results + shape.k),
-             reduction_workspace(1, int64_t(shape.n) * shape.p * shape.q, shape.k));
+  return max(parts_workspace(pass.schedule, pass.results + shape.k), of_bias_alone);
 }
 
 void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
                     float* workspace, ConvShape shape, Schedule schedule, Stream stream) {
   if (on_tensor_cores(schedule))
     return conv2d_forward_tensor_core(x, w, bias, activation, y, workspace, shape, schedule, stream);
+  if (is_first_layer(shape, schedule)) return first_layer_forward(x, w, bias, activation, y, workspace, shape, stream);
   const Pass pass = forward_pass(shape, schedule);
   check_extents(pass.op, shape);
   if (pass.results == 0) return;
@@ -220,6 +225,9 @@ void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumula
   check_extents(pass.op, shape);
   if (dw == nullptr)
     return sum_forward(dy, dbias, workspace, accumulate_dbias, 1.0f, 1, pass.product.k, shape.k, stream);
+  if (is_first_layer(shape, schedule))
+    return first_layer_backward_weight(dy, x, dw, accumulate, dbias, accumulate_dbias, workspace, shape, schedule,
+                                       stream);
   const int splits = pass.schedule.splits, depth = int(pass.results / shape.k);
   float* const bias_parts = workspace + splits * pass.results;
   const Epilogue of_weight{.accumulate = accumulate}, of_bias{.accumulate = accumulate_dbias};

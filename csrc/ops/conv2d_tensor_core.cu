@@ -20,54 +20,15 @@
 // lie off them, the small tile finds its elements one by one. Sources: those of conv2d_implicit.cu and of
 // gemm/precision.h.
 #include "gemm/tensor_core.h"
+#include "gemm/tensor_core_row_sums.h"
 #include "launch.h"
+#include "ops/conv2d_first_layer.h"
 #include "ops/conv2d_implicit.h"
 #include "ops/conv2d_tensor_core.h"
 #include "ops/conv2d_tensor_core_cursors.h"
 
 namespace minicnn {
 namespace {
-
-// The sums over k of op(a)[i, k], for the rows i of a tile: of a's slices,
-// which lie along the outer index, each thread adds up one word of every
-// GROUPS-th row.
-template <class T, int TILE>
-class RowSums {
- public:
-  __device__ void see(const Chunk* slice) {
-    const unsigned word = threadIdx.x % WORDS;
-#pragma unroll 4
-    for (int k = threadIdx.x / WORDS; k < Layout::DEPTH; k += GROUPS) {
-      const unsigned offset = Layout::offset(word * EACH, k) / EACH;
-      const uint32_t bits = slice[offset / 4].words[offset % 4];
-      if constexpr (EACH == 1) {
-        sums_[0] += __uint_as_float(bits);
-      } else {
-        sums_[0] += to_float(T{uint16_t(bits)});
-        sums_[1] += to_float(T{uint16_t(bits >> 16)});
-      }
-    }
-  }
-
-  // result[i] (+)= sum i, for the first `rows` of the tile. All threads of the
-  // block take part.
-  __device__ void write(TensorCoreStorage<TILE>& storage, float* result, Accumulate accumulate, int rows) const {
-    auto& shared = reinterpret_cast<float (&)[GROUPS][TILE]>(storage);
-    __syncthreads();  // all have multiplied the last slice
-    for (int i = 0; i < EACH; ++i) shared[threadIdx.x / WORDS][threadIdx.x % WORDS * EACH + i] = sums_[i];
-    __syncthreads();
-    const int row = threadIdx.x;
-    if (row >= min(TILE, rows)) return;
-    float sum = 0.0f;
-    for (int group = 0; group < GROUPS; ++group) sum += shared[group][row];
-    write_sum(sum, nullptr, 0, result + row, accumulate);
-  }
-
- private:
-  using Layout = SliceLayout<T, TILE, Along::outer>;
-  static constexpr int EACH = sizeof(uint32_t) / sizeof(T), WORDS = TILE / EACH, GROUPS = TENSOR_CORE_THREADS / WORDS;
-  float sums_[EACH] = {};
-};
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
 __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
@@ -152,6 +113,8 @@ template <class Arithmetic, class T>
 void forward(const char* op, const T* x, const T* w, const float* bias, Activation activation, Results<T> y,
              float* workspace, const ConvShape& shape, Schedule schedule, Stream stream) {
   check_capability<Arithmetic>(op);
+  if (is_first_layer(shape, schedule))
+    return first_layer_forward_tensor_core<Arithmetic>(op, x, w, bias, activation, y, workspace, shape, stream);
   const Pass pass = forward_pass(shape, schedule);
   check_extents(op, shape);
   if (pass.results == 0) return;
@@ -199,6 +162,9 @@ void backward_weight(const char* op, const T* dy, const T* x, float* dw, Accumul
                      Stream stream) {
   check_capability<Arithmetic>(op);
   check(dw != nullptr, op, "dbias comes with dw alone, which is null");
+  if (is_first_layer(shape, schedule))
+    return first_layer_backward_weight_tensor_core<Arithmetic>(op, dy, x, dw, accumulate, dbias, accumulate_dbias,
+                                                               workspace, shape, schedule, stream);
   const Pass pass = backward_weight_pass(shape, schedule);
   check_extents(op, shape);
   const int splits = pass.schedule.splits, depth = int(pass.results / shape.k);

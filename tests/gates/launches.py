@@ -114,6 +114,12 @@ def halves_of_convolutions(device) -> None:
             backward_weight(y_array, x_array, wide, Accumulate.overwrite, None, Accumulate.overwrite, *common)
 
 
+def reduced_precision(device) -> None:
+    for name in ("bfloat16", "float16"):
+        with minicnn.precision(name):
+            both_ways(F.conv2d, numbers(device, 1, 6, 6, 16), numbers(device, 72, 3, 3, 16))
+
+
 def matrices(device) -> None:
     """Every rung of the ladder in every layout, at a size that fills whole tiles."""
     kernels, (m, n, k), accumulate = device.kernels, (128, 128, 32), Accumulate.overwrite
@@ -147,7 +153,17 @@ def optimizer(device) -> None:
     sgd.step()
 
 
-RUNS = (elementwise, reductions, windows, convolutions, halves_of_convolutions, matrices, images, optimizer)
+RUNS = (
+    elementwise,
+    reductions,
+    windows,
+    convolutions,
+    halves_of_convolutions,
+    reduced_precision,
+    matrices,
+    images,
+    optimizer,
+)
 
 
 def record(device, run: Callable) -> Recording:

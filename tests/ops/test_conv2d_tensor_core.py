@@ -4,13 +4,10 @@ its way to memory; real numbers within what the format gives.
 
 import numpy as np
 import pytest
-from checks import run
+from convolutions import Convolution, check_passes_exact, inputs_of, integers
 from number_formats import BFLOAT16, FLOAT16, TF32, TF32X3, formats
 
 from minicnn import backend
-from minicnn.functional import conv2d
-from minicnn.ops.affine import Activation
-from minicnn.shapes import ConvShape, Schedule
 from minicnn.tensor import Accumulate
 
 # name: (x, weight, options); chunks are 4 channels of 32 bits and 8 of 16
@@ -31,102 +28,23 @@ CASES = {
 case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
-class Convolution:
-    """The kernels of one case in one format, on one device."""
-
-    def __init__(self, device, format, case, schedule=(0, 0), shift=0):
-        x, weight, self.options = case
-        words = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | self.options
-        self.shape = ConvShape.of("conv2d", x, weight, *words.values())
-        self.device, self.format, self.schedule = device, format, Schedule(*schedule, format.math)
-        self.shift = shift  # elements that arrays lie behind the beginning of their memory
-
-    def put(self, values):
-        values = self.format.encode(values)
-        whole = self.device.array(np.pad(values.ravel(), (self.shift, 0)))
-        return whole[self.shift :].reshape(values.shape)
-
-    def put_wide(self, values):
-        return self.device.array(np.asarray(values, np.float32))
-
-    def launch(self, direction, *arguments):
-        kernel = f"conv2d_{direction}"
-        elements = getattr(self.device.kernels, f"{kernel}_workspace")(self.shape, self.schedule)
-        workspace = self.device.empty((elements,))
-        getattr(self.device.kernels, kernel + self.format.suffix)(*arguments, workspace, self.shape, self.schedule)
-
-    def forward(self, x, weight, bias, activation=Activation.none):
-        y = self.put(np.full(self.shape.out, np.nan))
-        self.launch("forward", self.put(x), self.put(weight), self.put_wide(bias), activation, y)
-        return self.format.decode(self.device.to_numpy(y))
-
-    def backward_input(self, dy, weight, dx, accumulate, mask=None):
-        dx, mask = self.put(dx), None if mask is None else self.put(mask)
-        self.launch("backward_input", self.put(dy), self.put(weight), mask, dx, accumulate)
-        return self.format.decode(self.device.to_numpy(dx))
-
-    def backward_weight(self, dy, x, dw, dbias, accumulate):
-        dw, dbias = self.put_wide(dw), self.put_wide(dbias)
-        self.launch("backward_weight", self.put(dy), self.put(x), dw, accumulate, dbias, accumulate)
-        return self.device.to_numpy(dw), self.device.to_numpy(dbias)
-
-    def rounded(self, values):
-        """Results in the format, rounded once."""
-        return self.format.decode(self.format.encode(values))
-
-    def expected(self, x, weight, bias, dy):
-        """(y, dx, dw, dbias) of the reference, in float64."""
-        inputs = [np.asarray(v, np.float64) for v in (x, weight, bias)]
-        y, gradients = run(lambda *v: conv2d(*v, **self.options), inputs, "numpy", dy)
-        return y, *gradients
-
-
-def integers(rng, shape):
-    return rng.integers(-3, 4, shape).astype(np.float32)
-
-
-def check_exact(kernels, rng):
-    """Each pass with all that happens to a sum on its way to memory, against the reference, with zero tolerance."""
-    x, weight, bias, dy = (integers(rng, s) for s in (*inputs_of(kernels.shape), kernels.shape.out))
-    y, dx, dw, dbias = kernels.expected(x, weight, bias, dy)
-    np.testing.assert_array_equal(kernels.forward(x, weight, bias), kernels.rounded(y))
-    got = kernels.forward(x, weight, bias, Activation.relu)
-    np.testing.assert_array_equal(got, kernels.rounded(np.maximum(y, 0)))
-    mask, before = integers(rng, dx.shape), integers(rng, dx.shape)
-    for accumulate in Accumulate:
-        got = kernels.backward_input(dy, weight, before, accumulate)
-        np.testing.assert_array_equal(got, kernels.rounded(dx + before * accumulate))
-        got = kernels.backward_input(dy, weight, before, accumulate, mask)
-        np.testing.assert_array_equal(got, kernels.rounded(np.where(mask > 0, dx, 0) + before * accumulate))
-        before_dw, before_dbias = integers(rng, dw.shape), integers(rng, dbias.shape)
-        got_dw, got_dbias = kernels.backward_weight(dy, x, before_dw, before_dbias, accumulate)
-        np.testing.assert_array_equal(got_dw, dw + before_dw * accumulate)
-        np.testing.assert_array_equal(got_dbias, dbias + before_dbias * accumulate)
-
-
-def inputs_of(shape):
-    """The shapes of x, weight and bias."""
-    x = (shape.n, shape.h, shape.w, shape.c)
-    return x, (shape.k, shape.r, shape.s, shape.c // shape.groups), (shape.k,)
-
-
 @case
 @formats
 def test_every_pass_is_exact_on_integers(format, case, ladder_device, rng):
-    check_exact(Convolution(ladder_device, format, case), rng)
+    check_passes_exact(Convolution(ladder_device, format, case), rng)
 
 
 @formats
 @pytest.mark.parametrize("schedule", [(64, 1), (64, 3), (128, 1), (128, 2)], ids=str)
 def test_every_tile_and_cut_is_exact(schedule, format, ladder_device, rng):
     for name in ("stride", "groups_of_whole_chunks", "odd_channels"):
-        check_exact(Convolution(ladder_device, format, CASES[name], schedule), rng)
+        check_passes_exact(Convolution(ladder_device, format, CASES[name], schedule), rng)
 
 
 @formats
 @pytest.mark.parametrize("shift", [1, 2])
 def test_arrays_off_a_16_byte_boundary(shift, format, ladder_device, rng):
-    check_exact(Convolution(ladder_device, format, CASES["whole_chunks"], shift=shift), rng)
+    check_passes_exact(Convolution(ladder_device, format, CASES["whole_chunks"], shift=shift), rng)
 
 
 @formats
@@ -202,11 +120,11 @@ def test_the_gradient_of_the_bias_alone_is_refused_in_16_bits(ladder_device, rng
 
 
 def test_float16_on_turing_is_exact_on_integers(turing_device, rng):
-    check_exact(Convolution(turing_device, FLOAT16, CASES["whole_chunks"]), rng)
+    check_passes_exact(Convolution(turing_device, FLOAT16, CASES["whole_chunks"]), rng)
 
 
 def test_tf32_on_turing_is_float32(turing_device, rng):
-    check_exact(Convolution(turing_device, TF32, CASES["odd_channels"]), rng)
+    check_passes_exact(Convolution(turing_device, TF32, CASES["odd_channels"]), rng)
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward_input", "backward_weight"])

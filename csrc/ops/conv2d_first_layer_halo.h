@@ -1,0 +1,355 @@
+// What the windows of a tile of output pixels read of an image of few channels, in shared memory, and the cursors of
+// both inner tiles (gemm/tile.h, gemm/tensor_core_tile.h) over it.
+//
+// A tile is 8 x 8 output pixels of one image. Its halo is the (8 - 1) * stride_h + (R - 1) * dilation_h + 1 input rows
+// that they see, zeros outside of the image. In it the S * C elements of one row of a window lie side by side: they are
+// an operand's neighbours along a patch, made up to whole chunks of 16 bytes with zeros (folded), so that a chunk never
+// runs from one row of the window into the next:
+//
+//   entry (r, j) of the patch of a pixel    r < R, j < folded >= S * C    its number: r * folded + j
+#pragma once
+#include "device/async_copy.h"
+#include "gemm/tensor_core_tile.h"
+#include "gemm/tile.h"
+#include "ops/conv2d.h"
+
+namespace minicnn {
+
+constexpr int TILE_SIDE = 8, TILE_PIXELS = TILE_SIDE * TILE_SIDE;
+
+struct PlaceInTile {
+  int row, column;
+};
+
+// Of pixel i of a tile: four after one another are a square.
+__device__ inline PlaceInTile place_in_tile(int i) { return {i / 16 * 2 + i % 4 / 2, i / 4 % 4 * 2 + i % 2}; }
+
+// The output pixels [row, row + 8) x [column, column + 8) of an image, some perhaps past its edge.
+struct PixelTile {
+  int image, row, column;
+
+  // A pixel of y, or whether there is it.
+  __device__ Pixel pixel(int i) const {
+    const PlaceInTile place = place_in_tile(i);
+    return {image, row + place.row, column + place.column};
+  }
+};
+
+template <class T>
+struct alignas(16) ElementsOfChunk {
+  static constexpr int COUNT = 16 / sizeof(T);
+  T values[COUNT];
+};
+
+// Images of few channels, and what follows from a convolution's extents for their halos.
+template <class T>
+struct FoldedImages {
+  const T* x;
+  ConvShape conv;
+  int run, folded;               // elements of a window's row: S * C, and those with the zeros behind them
+  int halo_rows, pitch;          // pitch: elements from one row of the halo to the next
+  int tiles_down, tiles_across;  // of an image
+
+  __host__ __device__ int depth() const { return conv.r * folded; }
+  __host__ __device__ int tiles() const { return conv.n * tiles_down * tiles_across; }
+  size_t halo_bytes() const { return sizeof(T) * halo_rows * pitch; }
+
+  __device__ PixelTile tile(int index) const {
+    const Pixel place = pixel_at(index, tiles_down, tiles_across);
+    return {place.image, place.row * TILE_SIDE, place.column * TILE_SIDE};
+  }
+  __device__ bool has(const Pixel& pixel) const { return pixel.row < conv.p && pixel.column < conv.q; }
+};
+
+template <class T>
+FoldedImages<T> fold_images(const T* x, const ConvShape& conv) {
+  constexpr int CHUNK = ElementsOfChunk<T>::COUNT;
+  const int run = conv.s * conv.c, folded = ceil_div(run, CHUNK) * CHUNK;
+  return {.x = x,
+          .conv = conv,
+          .run = run,
+          .folded = folded,
+          .halo_rows = (TILE_SIDE - 1) * conv.stride_h + (conv.r - 1) * conv.dilation_h + 1,
+          .pitch = ceil_div((TILE_SIDE - 1) * conv.stride_w * conv.c + folded, CHUNK) * CHUNK,
+          .tiles_down = ceil_div(conv.p, TILE_SIDE),
+          .tiles_across = ceil_div(conv.q, TILE_SIDE)};
+}
+
+// A part of a patch: from (r, j) on.
+struct Entry {
+  int r, j;
+};
+
+template <class T>
+class Halo {
+ public:
+  using Elements = ElementsOfChunk<T>;
+
+  __device__ Halo(const FoldedImages<T>& images, T* elements) : images_(images), elements_(elements) {}
+
+  __device__ const FoldedImages<T>& images() const { return images_; }
+
+  // All threads of the block take part, and all have done with the halo before when it changes.
+  __device__ void bring(const PixelTile& tile) const {
+    const ConvShape& conv = images_.conv;
+    const int first_h = conv.rows().input_at(tile.row, 0), first_w = conv.columns().input_at(tile.column, 0);
+    const int row_elements = conv.w * conv.c, first = first_w * conv.c;
+    const T* const image = images_.x + int64_t(tile.image) * conv.h * row_elements;
+    __syncthreads();
+    for (int row = threadIdx.x / 32; row < images_.halo_rows; row += blockDim.x / 32)
+      for (int i = threadIdx.x % 32; i < images_.pitch; i += 32) {
+        const int h = first_h + row;
+        const bool inside = conv.rows().is_inside(h) && unsigned(first + i) < unsigned(row_elements);
+        copy(elements_[row * images_.pitch + i], image + (h * row_elements + first + i), inside);
+      }
+    async_copy_commit();
+    async_copy_wait<0>();
+    __syncthreads();
+  }
+
+  __device__ Entry entry(int k) const { return {k / images_.folded, k % images_.folded}; }
+
+  __device__ Entry after(Entry entry, int by) const {
+    entry.j += by;
+    while (entry.j >= images_.folded) {
+      entry.j -= images_.folded;
+      ++entry.r;
+    }
+    return entry;
+  }
+
+  // Where the patch of a pixel begins.
+  __device__ int patch(int i) const {
+    const ConvShape& conv = images_.conv;
+    const PlaceInTile place = place_in_tile(i);
+    return place.row * conv.stride_h * images_.pitch + place.column * conv.stride_w * conv.c;
+  }
+
+  // A whole chunk of a patch; zeros past its end.
+  __device__ Elements chunk(int patch, const Entry& entry) const {
+    const ConvShape& conv = images_.conv;
+    Elements chunk{};
+    if (entry.r >= conv.r) return chunk;
+    const T* const first = elements_ + (patch + entry.r * conv.dilation_h * images_.pitch + entry.j);
+    if (conv.stride_w * conv.c % Elements::COUNT == 0)
+      chunk = *reinterpret_cast<const Elements*>(first);
+    else
+      for (int e = 0; e < Elements::COUNT; ++e) chunk.values[e] = first[e];
+    for (int e = 0; e < Elements::COUNT; ++e)
+      if (entry.j + e >= images_.run) chunk.values[e] = T{};
+    return chunk;
+  }
+
+ private:
+  static __device__ void copy(T& target, const T* source, bool inside) {
+    if constexpr (sizeof(T) == 4)
+      async_copy_or_zero<4>(&target, source, inside);
+    else  // too small for an asynchronous copy
+      target = inside ? *source : T{};
+  }
+
+  const FoldedImages<T>& images_;
+  T* elements_;
+};
+
+// The pixels of tile after tile.
+template <class T>
+class TileWalk {
+ public:
+  __device__ TileWalk(const FoldedImages<T>& images, int first_tile)
+      : images_(images), index_(first_tile), tile_(images.tile(first_tile)) {}
+
+  __device__ bool is_at_start() const { return first_ == 0; }
+  __device__ int first() const { return first_; }  // pixel of the tile
+  __device__ const PixelTile& tile() const { return tile_; }
+
+  __device__ void advance(int by) {
+    first_ += by;
+    if (first_ < TILE_PIXELS) return;
+    first_ = 0;
+    tile_ = images_.tile(++index_);
+  }
+
+ private:
+  const FoldedImages<T>& images_;
+  int index_, first_ = 0;
+  PixelTile tile_;
+};
+
+// Patches as rows, the reduction along them: of the tile whose halo there is.
+template <class T>
+class FoldedRowChunks {
+ public:
+  using Layout = SliceLayout<T, TILE_PIXELS, Along::reduction>;
+
+  __device__ explicit FoldedRowChunks(const Halo<T>& halo) : halo_(halo), entry_(halo.entry(Mine::k())) {
+#pragma unroll
+    for (int i = 0; i < Mine::EACH; ++i) patches_[i] = halo.patch(Mine::outer() + i * Mine::ROWS_APART);
+  }
+
+  __device__ void bring(int i, Chunk& chunk) const {
+    reinterpret_cast<ElementsOfChunk<T>&>(chunk) = halo_.chunk(patches_[i], entry_);
+  }
+  __device__ void advance() { entry_ = halo_.after(entry_, Layout::DEPTH); }
+
+ private:
+  using Mine = ThreadChunks<Layout>;
+  const Halo<T>& halo_;
+  Entry entry_;
+  int patches_[Mine::EACH];
+};
+
+class FoldedRowCursor {
+ public:
+  static constexpr Along along = Along::reduction;
+
+  __device__ explicit FoldedRowCursor(const Halo<float>& halo)
+      : halo_(halo),
+        entry_(halo.entry(quad_place<TILE_PIXELS, along>().k)),
+        patch_(halo.patch(quad_place<TILE_PIXELS, along>().outer)) {}
+
+  __device__ Vec4 load() const {
+    const auto [values] = halo_.chunk(patch_, entry_);
+    return {values[0], values[1], values[2], values[3]};
+  }
+  __device__ void advance() { entry_ = halo_.after(entry_, TILE_K); }
+
+ private:
+  const Halo<float>& halo_;
+  Entry entry_;
+  int patch_;
+};
+
+// Patches as columns, the reduction over the pixels of tile after tile, whose halos it brings.
+template <class T>
+class FoldedColumns {
+ public:
+  __device__ FoldedColumns(const Halo<T>& halo, int first_entry, int first_tile)
+      : halo_(halo), entry_(halo.entry(first_entry)), walk_(halo.images(), first_tile) {}
+
+  // Before the first chunk of a slice. All threads of the block take part.
+  __device__ void begin_slice() const {
+    if (walk_.is_at_start()) halo_.bring(walk_.tile());
+  }
+
+  // Of the k-th pixel of the slice.
+  __device__ ElementsOfChunk<T> chunk(int k) const {
+    const int i = walk_.first() + k;
+    if (!halo_.images().has(walk_.tile().pixel(i))) return {};
+    return halo_.chunk(halo_.patch(i), entry_);
+  }
+
+  __device__ void advance(int depth) { walk_.advance(depth); }
+
+ private:
+  const Halo<T>& halo_;
+  Entry entry_;
+  TileWalk<T> walk_;
+};
+
+template <class T>
+class FoldedColumnChunks {
+ public:
+  using Layout = SliceLayout<T, TILE_PIXELS, Along::outer>;
+
+  __device__ FoldedColumnChunks(const Halo<T>& halo, int first_entry, int first_tile)
+      : columns_(halo, first_entry + Mine::outer(), first_tile) {}
+
+  __device__ void bring(int i, Chunk& chunk) const {
+    if (i == 0) columns_.begin_slice();
+    reinterpret_cast<ElementsOfChunk<T>&>(chunk) = columns_.chunk(Mine::k() + i * Mine::ROWS_APART);
+  }
+  __device__ void advance() { columns_.advance(Layout::DEPTH); }
+
+ private:
+  using Mine = ThreadChunks<Layout>;
+  FoldedColumns<T> columns_;
+};
+
+class FoldedColumnCursor {
+ public:
+  static constexpr Along along = Along::outer;
+
+  __device__ FoldedColumnCursor(const Halo<float>& halo, int first_entry, int first_tile)
+      : columns_(halo, first_entry + quad_place<TILE_PIXELS, along>().outer, first_tile) {}
+
+  __device__ Vec4 load() const {
+    columns_.begin_slice();
+    const auto [values] = columns_.chunk(quad_place<TILE_PIXELS, along>().k);
+    return {values[0], values[1], values[2], values[3]};
+  }
+  __device__ void advance() { columns_.advance(TILE_K); }
+
+ private:
+  FoldedColumns<float> columns_;
+};
+
+// dy (N, P, Q, K) as the other operand of that product: the outer index is the filter.
+template <class T>
+class GradientOfTiles {
+ public:
+  __device__ GradientOfTiles(const T* dy, const FoldedImages<T>& images, int first_filter, int first_tile)
+      : dy_(dy), images_(images), filter_(first_filter), walk_(images, first_tile) {}
+
+  // Of the k-th pixel of the slice: where it begins, and how many filters there are from there on.
+  __device__ const T* at(int k, int& count) const {
+    const ConvShape& conv = images_.conv;
+    const Pixel pixel = walk_.tile().pixel(walk_.first() + k);
+    count = images_.has(pixel) ? conv.k - filter_ : 0;
+    return dy_ + (y_offset(conv, pixel.image, pixel.row, pixel.column, 0) + filter_);
+  }
+
+  __device__ void advance(int depth) { walk_.advance(depth); }
+
+ private:
+  const T* dy_;
+  const FoldedImages<T>& images_;
+  int filter_;
+  TileWalk<T> walk_;
+};
+
+template <class T>
+class GradientOfTilesChunks {
+ public:
+  using Layout = SliceLayout<T, TILE_PIXELS, Along::outer>;
+
+  __device__ GradientOfTilesChunks(const T* dy, const FoldedImages<T>& images, int first_filter, int first_tile,
+                                   bool in_chunks)
+      : gradient_(dy, images, first_filter + Mine::outer(), first_tile), in_chunks_(in_chunks) {}
+
+  __device__ void bring(int i, Chunk& chunk) const {
+    int count;
+    const T* const source = gradient_.at(Mine::k() + i * Mine::ROWS_APART, count);
+    if (in_chunks_)
+      async_copy_or_zero<16>(&chunk, source, count > 0);
+    else
+      bring_elements<T>(chunk, [=](int e) { return e < count ? source + e : nullptr; });
+  }
+  __device__ void advance() { gradient_.advance(Layout::DEPTH); }
+
+ private:
+  using Mine = ThreadChunks<Layout>;
+  GradientOfTiles<T> gradient_;
+  bool in_chunks_;
+};
+
+template <Access ACCESS>
+class GradientOfTilesCursor {
+ public:
+  static constexpr Along along = Along::outer;
+
+  __device__ GradientOfTilesCursor(const float* dy, const FoldedImages<float>& images, int first_filter, int first_tile)
+      : gradient_(dy, images, first_filter + quad_place<TILE_PIXELS, along>().outer, first_tile) {}
+
+  __device__ Vec4 load() const {
+    int count;
+    const float* const source = gradient_.at(quad_place<TILE_PIXELS, along>().k, count);
+    return load_quad<ACCESS>(source, count);
+  }
+  __device__ void advance() { gradient_.advance(TILE_K); }
+
+ private:
+  GradientOfTiles<float> gradient_;
+};
+
+}  // namespace minicnn
