@@ -1,8 +1,8 @@
 // launch(kernel, config, arguments...): how every kernel starts, on a GPU and in the emulation.
 #pragma once
-#include <stdexcept>
-#include <string>
+#ifdef MINICNN_EMULATED
 #include <tuple>
+#endif
 #include <type_traits>
 
 #include "check.h"
@@ -38,7 +38,7 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config, std::type
 #else
 
 inline void check_cuda(cudaError_t status, const char* op) {
-  if (status != cudaSuccess) throw std::runtime_error(std::string(op) + ": " + cudaGetErrorString(status));
+  if (status != cudaSuccess) fail(op, cudaGetErrorString(status));
 }
 
 // Queues the kernel on the stream. Errors of the launch itself are thrown from here; what the kernel does wrong appears

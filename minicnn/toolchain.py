@@ -161,12 +161,32 @@ def choose_architectures(wish: str, nvcc: str, present: Iterable[Gpu]) -> tuple[
     return tuple(name for name in ARCHITECTURES if f"compute_{re.match(r'[0-9]+', name)[0]}" in known)
 
 
+def code_options(architectures: Iterable[str]) -> tuple[str, ...]:
+    """nvcc's options for names as CMake has them ("80-real": machine code; "80": PTX too), one for each PTX.
+
+    From C++ to PTX is most of the compiler's way, and from 8.0 on all kernels have one PTX: it is made once. A name with
+    a letter has instructions of its own, and so a PTX of its own.
+    """
+    targets: dict[str, list[str]] = {}
+    for name in architectures:
+        found = re.fullmatch(r"(\d+)([a-z]?)(-real|-virtual)?", name)
+        if not found:
+            raise ValueError(f"MINICNN_CUDA_ARCHITECTURES has {name!r}: expected names such as 80, 90a or 86-real")
+        number, letter, kind = found.groups()
+        base = number + letter if letter or int(number) < 80 else "80"
+        kinds = {"-real": ["sm_" + number + letter], "-virtual": ["compute_" + base]}
+        wanted = kinds[kind] if kind else kinds["-real"] + kinds["-virtual"]
+        targets[base] = list(dict.fromkeys(targets.get(base, []) + wanted))
+    return tuple(f"--generate-code=arch=compute_{base},code=[{','.join(codes)}]" for base, codes in targets.items())
+
+
 def main(wish: str, architectures: str) -> None:
-    """Four lines for CMake: compiler, folder of its libraries where CMake does not know it, architectures, why not."""
+    """Five lines for CMake: compiler, folder of its libraries where CMake does not know it, architectures, what they are
+    called for the compiler, why not."""
     choice = choose_cuda(wish)
     libraries = Path(choice.nvcc).parents[1] / "lib" if choice.nvcc and choice.wheels else ""
     targets = choose_architectures(architectures, choice.nvcc, gpus()) if choice.nvcc else ()
-    print(choice.nvcc, libraries, ";".join(targets), choice.why, sep="\n")
+    print(choice.nvcc, libraries, ";".join(targets), " ".join(code_options(targets)), choice.why, sep="\n")
 
 
 if __name__ == "__main__":

@@ -106,6 +106,16 @@ def ladder_device(request):
     yield from _guarded(_device(request.param))
 
 
+@pytest.fixture
+def turing_device():
+    """The emulated device as a GPU of compute capability 7.5."""
+    device = _device("emulated")
+    before = device.module.configuration()
+    device.module.configure(**before | {"capability": 75})
+    yield from _guarded(device)
+    device.module.configure(**before)
+
+
 @pytest.fixture(params=["numpy", "cpu", "emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
     """Every device: the reference and those that run the kernels."""

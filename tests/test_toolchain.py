@@ -276,3 +276,24 @@ def test_this_run_has_the_kernels_that_it_must_have():
 def test_one_version():
     declared = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert minicnn.__version__ == importlib.metadata.version("minicnn") == declared
+
+
+def test_one_ptx_for_all_from_8_0_on():
+    """But for names with a letter, whose instructions are their own; PTX is kept where it was asked for."""
+    assert toolchain.code_options(toolchain.ARCHITECTURES) == (
+        "--generate-code=arch=compute_75,code=[sm_75]",
+        "--generate-code=arch=compute_80,code=[sm_80,sm_86,sm_89,sm_100,sm_120,compute_80]",
+        "--generate-code=arch=compute_90a,code=[sm_90a]",
+    )
+    assert toolchain.code_options(["80", "90a", "120"]) == (
+        "--generate-code=arch=compute_80,code=[sm_80,compute_80,sm_120]",
+        "--generate-code=arch=compute_90a,code=[sm_90a,compute_90a]",
+    )
+    assert toolchain.code_options(["86-virtual"]) == ("--generate-code=arch=compute_80,code=[compute_80]",)
+
+
+def test_a_name_that_is_no_architecture():
+    with pytest.raises(
+        ValueError, match=r"^MINICNN_CUDA_ARCHITECTURES has 'sm_80': expected names such as 80, 90a or 86"
+    ):
+        toolchain.code_options(["sm_80"])

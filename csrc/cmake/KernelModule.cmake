@@ -10,7 +10,8 @@ function(minicnn_kernel_module name kernels)
     VISIBILITY_INLINES_HIDDEN ON)
 
   # NO_EXTRAS: pybind11 would turn on link-time optimisation, which multiplies the time of a rebuild by six.
-  pybind11_add_module(${name} MODULE NO_EXTRAS "${PROJECT_SOURCE_DIR}/csrc/bindings.cpp")
+  pybind11_add_module(${name} MODULE NO_EXTRAS
+    "${PROJECT_SOURCE_DIR}/csrc/bindings.cpp" "${PROJECT_SOURCE_DIR}/csrc/check.cpp")
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/csrc")
   target_compile_features(${name} PRIVATE cxx_std_20)
   target_compile_definitions(${name} PRIVATE MINICNN_MODULE=${name})

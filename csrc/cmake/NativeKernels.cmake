@@ -5,7 +5,7 @@ find_package(Threads REQUIRED)
 
 get_filename_component(NATIVE_ROOT "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 file(GLOB NATIVE CONFIGURE_DEPENDS "${NATIVE_ROOT}/ops/*.cpp" "${NATIVE_ROOT}/gemm/*.cpp" "${NATIVE_ROOT}/native/*.cpp")
-set(NATIVE_COMMON "${NATIVE_ROOT}/native/cpu.cpp" "${NATIVE_ROOT}/native/threads.cpp")
+set(NATIVE_COMMON "${NATIVE_ROOT}/check.cpp" "${NATIVE_ROOT}/native/cpu.cpp" "${NATIVE_ROOT}/native/threads.cpp")
 set(NATIVE_MODULE "${NATIVE_ROOT}/native/module.cpp")
 list(REMOVE_ITEM NATIVE ${NATIVE_COMMON} ${NATIVE_MODULE})
 

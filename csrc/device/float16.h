@@ -2,19 +2,23 @@
 //
 //   to_float(x)         exact; the NaNs of Float16 all become 0x7FFFFFFF, those of Bfloat16 keep their bits
 //   float_to_bf16(x)    the nearest number, of two the one whose last bit is 0; too large ones become infinite,
-//   subnormal float_to_f16(x)     ones stay, NaN becomes 0x7FFF from_float<T>(x)    one of them, or x itself
+//   float_to_f16(x)     subnormal ones stay, NaN becomes 0x7FFF
+//   from_float<T>(x)    one of them, or x itself
 //
-// Source: PTX ISA, "cvt"; for NaN, which it leaves open, cuda_fp16.hpp and cuda_bf16.hpp of CUDA 13.0.
+// Source: PTX ISA, "cvt"; for NaN, which it leaves open, what cuda_fp16.hpp and cuda_bf16.hpp of CUDA 13.0 make of it.
+// Those two headers hold these instructions too, among others that cost the compiler seconds a file.
 #pragma once
 #include "device/cuda.h"
+#include "device/host_device.h"
 #include "kernels.h"
 
-#ifndef MINICNN_EMULATED
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#endif
-
 namespace minicnn {
+
+// number / 2^bits, rounded to the nearest, ties to even.
+MINICNN_HOST_DEVICE inline uint32_t drop_bits(uint32_t number, int bits) {
+  const uint32_t almost_half = (1u << (bits - 1)) - 1, is_odd = number >> bits & 1;
+  return (number + almost_half + is_odd) >> bits;
+}
 
 #ifdef MINICNN_EMULATED
 
@@ -27,19 +31,9 @@ inline float to_float(Float16 x) {
   return std::bit_cast<float>(sign | (exponent + 127 - 15) << 23 | mantissa << 13);
 }
 
-namespace emulation {
-
-// number / 2^bits, rounded to the nearest, ties to even.
-inline uint32_t drop_bits(uint32_t number, int bits) {
-  const uint32_t almost_half = (1u << (bits - 1)) - 1, is_odd = number >> bits & 1;
-  return (number + almost_half + is_odd) >> bits;
-}
-
-}  // namespace emulation
-
 inline Bfloat16 float_to_bf16(float x) {
   if (x != x) return {0x7FFF};
-  return {uint16_t(emulation::drop_bits(std::bit_cast<uint32_t>(x), 16))};
+  return {uint16_t(drop_bits(std::bit_cast<uint32_t>(x), 16))};
 }
 
 inline Float16 float_to_f16(float x) {
@@ -50,15 +44,35 @@ inline Float16 float_to_f16(float x) {
   if (magnitude >= 65520.0f) return {uint16_t(sign | 0x7C00)};  // as near to 2^16 as to the largest number, or nearer
   if (magnitude < 0x1p-14f)  // a multiple of 2^-24, which is the step of the float32 numbers behind 0.5
     return {uint16_t(sign | (std::bit_cast<uint32_t>(magnitude + 0.5f) - std::bit_cast<uint32_t>(0.5f)))};
-  return {uint16_t(sign | (emulation::drop_bits(bits, 13) - ((127 - 15) << 10)))};
+  return {uint16_t(sign | (drop_bits(bits, 13) - ((127 - 15) << 10)))};
 }
 
 #else
 
 __device__ __forceinline__ float to_float(Bfloat16 x) { return __uint_as_float(unsigned(x.bits) << 16); }
-__device__ __forceinline__ float to_float(Float16 x) { return __half2float(__ushort_as_half(x.bits)); }
-__device__ __forceinline__ Bfloat16 float_to_bf16(float x) { return {__bfloat16_as_ushort(__float2bfloat16_rn(x))}; }
-__device__ __forceinline__ Float16 float_to_f16(float x) { return {__half_as_ushort(__float2half_rn(x))}; }
+
+__device__ __forceinline__ float to_float(Float16 x) {
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(x.bits));
+  return result;
+}
+
+__device__ __forceinline__ Float16 float_to_f16(float x) {
+  Float16 result;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
+  return result;
+}
+
+__device__ __forceinline__ Bfloat16 float_to_bf16(float x) {
+#if __CUDA_ARCH__ >= 800
+  Bfloat16 result;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
+  return result;
+#else
+  if (x != x) return {0x7FFF};
+  return {uint16_t(drop_bits(__float_as_uint(x), 16))};
+#endif
+}
 
 #endif
 

@@ -31,6 +31,7 @@
 
 #include "device/cuda.h"
 #ifdef MINICNN_EMULATED
+#include "emulation/options.h"
 #include "emulation/tensor_core.h"
 #endif
 
@@ -49,7 +50,9 @@ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint3
 }
 inline void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                              emulation::Where where = emulation::Where::current()) {
-  emulation::mma(emulation::Mma::m16n8k16_f16, d, a, b, where);
+  if (emulation::options().capability >= 80) return emulation::mma(emulation::Mma::m16n8k16_f16, d, a, b, where);
+  emulation::mma(emulation::Mma::m16n8k8_f16, d, a, b, where);
+  emulation::mma(emulation::Mma::m16n8k8_f16, d, a + 2, b + 1, where);
 }
 inline void mma_m16n8k8_f16(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1],
                             emulation::Where where = emulation::Where::current()) {

@@ -63,7 +63,7 @@ inline int count_threads(int elements) {
 
 // A block for each row of `elements`.
 inline LaunchConfig row_config(const char* op, int64_t rows, int elements, Stream stream) {
-  check(rows <= INT32_MAX, op, "at most 2^31 - 1 rows, got " + std::to_string(rows));
+  check(rows <= INT32_MAX, op, "at most 2^31 - 1 rows, got ", rows);
   return {.op = op,
           .grid = unsigned(rows),
           .block = unsigned(count_threads(elements)),

@@ -28,10 +28,11 @@ inline size_t index_of(const std::string& name, const Names& names, const std::s
   return size_t(found - names.begin());
 }
 
-inline void configure(const std::string& order, uint64_t seed, int workers, const std::string& asynchrony) {
+inline void configure(const std::string& order, uint64_t seed, int workers, const std::string& asynchrony,
+                      int capability) {
   const auto chosen = Order(index_of(order, ORDERS, "order"));
   if (workers < 1) throw pybind11::value_error("workers is at least 1, not " + std::to_string(workers));
-  options() = {chosen, seed, workers, Asynchrony(index_of(asynchrony, ASYNCHRONIES, "asynchrony"))};
+  options() = {chosen, seed, workers, Asynchrony(index_of(asynchrony, ASYNCHRONIES, "asynchrony")), capability};
 }
 
 // What configure() takes.
@@ -39,7 +40,8 @@ inline pybind11::dict configuration() {
   const Options& now = options();
   return pybind11::dict(pybind11::arg("order") = ORDERS[size_t(now.order)], pybind11::arg("seed") = now.seed,
                         pybind11::arg("workers") = now.workers,
-                        pybind11::arg("asynchrony") = ASYNCHRONIES[size_t(now.asynchrony)]);
+                        pybind11::arg("asynchrony") = ASYNCHRONIES[size_t(now.asynchrony)],
+                        pybind11::arg("capability") = now.capability);
 }
 
 // (launches, accesses): tuples (op, kernel, grid, block, shared_bytes), and a SharedAccess after the other as bytes.
@@ -66,7 +68,7 @@ inline void bind_emulation(pybind11::module_& m) {
   m.def("stop_recording", stop_recording_for_python);
   m.def("configuration", configuration);
   m.def("configure", configure, pybind11::arg("order") = "forward", pybind11::arg("seed") = 0,
-        pybind11::arg("workers") = 1, pybind11::arg("asynchrony") = "late");
+        pybind11::arg("workers") = 1, pybind11::arg("asynchrony") = "late", pybind11::arg("capability") = 90);
 }
 
 }  // namespace minicnn::emulation

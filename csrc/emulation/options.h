@@ -1,4 +1,4 @@
-// How the emulation schedules, process-wide.
+// How the emulation schedules and which GPU it is, process-wide.
 #pragma once
 #include <cstdint>
 
@@ -16,6 +16,7 @@ struct Options {
   uint64_t seed = 0;  // of what is random
   int workers = 1;    // OS threads over which blocks are spread; at first MINICNN_EMULATED_WORKERS, where it is set
   Asynchrony asynchrony = Asynchrony::late;
+  int capability = 90;  // 10 * major + minor: below 80, tensor cores know Float16 only, and that in halves
 };
 
 Options& options();

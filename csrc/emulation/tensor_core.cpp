@@ -1,6 +1,7 @@
 #include "emulation/tensor_core.h"
 
 #include "device/float16.h"
+#include "emulation/options.h"
 
 namespace minicnn::emulation {
 namespace {
@@ -49,14 +50,15 @@ void multiply(uint32_t, void* const operands[32]) {
 struct Instruction {
   const char* name;
   Operation operation;
+  int capability;  // of the GPUs that have it
 };
 
 constexpr Instruction INSTRUCTIONS[] = {
     // by Mma
-    {"mma_m16n8k16_bf16", multiply<Pair<Bfloat16>, 8>},
-    {"mma_m16n8k16_f16", multiply<Pair<Float16>, 8>},
-    {"mma_m16n8k8_f16", multiply<Pair<Float16>, 4>},
-    {"mma_m16n8k8_tf32", multiply<Tf32, 8>},
+    {"mma_m16n8k16_bf16", multiply<Pair<Bfloat16>, 8>, 80},
+    {"mma_m16n8k16_f16", multiply<Pair<Float16>, 8>, 80},
+    {"mma_m16n8k8_f16", multiply<Pair<Float16>, 4>, 75},
+    {"mma_m16n8k8_tf32", multiply<Tf32, 8>, 80},
 };
 
 void check_tf32(const char* operand, const uint32_t* registers, int count, Where where) {
@@ -74,7 +76,9 @@ void mma(Mma mma, float* d, const uint32_t* a, const uint32_t* b, Where where) {
     check_tf32("a", a, 4, where);
     check_tf32("b", b, 2, where);
   }
-  const auto& [name, operation] = INSTRUCTIONS[int(mma)];
+  const auto& [name, operation, capability] = INSTRUCTIONS[int(mma)];
+  if (options().capability < capability)
+    fail(std::string(name) + ": there is no such instruction below sm_" + std::to_string(capability), where);
   Fragments mine{d, a, b};
   synchronize_warp(name, ~0u, operation, &mine, where);
 }

@@ -68,10 +68,10 @@ __global__ void __launch_bounds__(THREADS) sum_parts_kernel(const float* parts, 
 
 Schedule choose_schedule(const char* op, const Product& product, Schedule asked) {
   check(asked.tile == 0 || asked.tile == 64 || asked.tile == 128, op,
-        "a tile is 64 or 128, or 0 to have it chosen, not " + std::to_string(asked.tile));
+        "a tile is 64 or 128, or 0 to have it chosen, not ", asked.tile);
   check(asked.math >= Math::float32 && asked.math <= Math::tf32x3, op,
-        "math is 0 (float32), 1 (tf32) or 2 (tf32x3), not " + std::to_string(int(asked.math)));
-  check(asked.splits >= 0, op, "splits is at least 1, or 0 to have it chosen, not " + std::to_string(asked.splits));
+        "math is 0 (float32), 1 (tf32) or 2 (tf32x3), not ", int(asked.math));
+  check(asked.splits >= 0, op, "splits is at least 1, or 0 to have it chosen, not ", asked.splits);
   Schedule chosen = asked;
   if (chosen.tile == 0) {
     const int64_t large = count_tiles(product, 128);
@@ -87,10 +87,9 @@ Schedule choose_schedule(const char* op, const Product& product, Schedule asked)
 
 dim3 tile_grid(const char* op, const Product& product, Schedule schedule) {
   const int64_t tiles = ceil_div(product.m, int64_t(schedule.tile)) * ceil_div(product.n, int64_t(schedule.tile));
-  check(tiles <= INT32_MAX, op, std::to_string(tiles) + " tiles are more than a grid can have: use a smaller batch");
-  check(product.batch <= 65535 && schedule.splits <= 65535, op,
-        std::to_string(product.batch) + " groups in " + std::to_string(schedule.splits) +
-            " parts are more than a grid can have (65535 each)");
+  check(tiles <= INT32_MAX, op, tiles, " tiles are more than a grid can have: use a smaller batch");
+  check(product.batch <= 65535 && schedule.splits <= 65535, op, product.batch, " groups in ", schedule.splits,
+        " parts are more than a grid can have (65535 each)");
   return dim3(unsigned(tiles), unsigned(product.batch), unsigned(schedule.splits));
 }
 

@@ -190,11 +190,9 @@ void launch_tensor_core_tiles(const char* op, const Product& product, Schedule s
 template <class Arithmetic>
 void check_capability(const char* op) {
   const int capability = compute_capability(op);
-  check(capability >= Arithmetic::CAPABILITY, op,
-        std::string(Arithmetic::NAME) + " wants a GPU of compute capability " +
-            std::to_string(Arithmetic::CAPABILITY / 10) + "." + std::to_string(Arithmetic::CAPABILITY % 10) +
-            ", this one has " + std::to_string(capability / 10) + "." + std::to_string(capability % 10) +
-            ": use float32");
+  check(capability >= Arithmetic::CAPABILITY, op, Arithmetic::NAME, " wants a GPU of compute capability ",
+        Arithmetic::CAPABILITY / 10, ".", Arithmetic::CAPABILITY % 10, ", this one has ", capability / 10, ".",
+        capability % 10, ": use float32");
 }
 
 }  // namespace minicnn

@@ -1,7 +1,6 @@
 // The windows of the two average poolings, on every device: inputs, outputs (the extents of the axis),
 // inputs_of(output), count(output) > 0, outputs_over(input).
 #pragma once
-#include <string>
 
 #include "check.h"
 #include "ops/taps.h"
@@ -51,9 +50,8 @@ struct EvenWindows {
 
 // (count + 1) * extent must not overflow.
 inline void check_products(const char* op, int extent, int count) {
-  check((int64_t(count) + 1) * (extent + 1) < int64_t(1) << 31, op,
-        std::to_string(extent) + " inputs and " + std::to_string(count) +
-            " outputs along an axis: their product must be below 2^31");
+  check((int64_t(count) + 1) * (extent + 1) < int64_t(1) << 31, op, extent, " inputs and ", count,
+        " outputs along an axis: their product must be below 2^31");
 }
 
 }  // namespace minicnn

@@ -317,7 +317,7 @@ int64_t batch_norm_workspace(int64_t rows, int channels) {
 void batch_norm_statistics(const float* x, float* workspace, float* mean, float* variance, float* running_mean,
                            float* running_variance, float momentum, int64_t rows, int channels, Stream stream) {
   constexpr const char* op = "batch_norm_statistics";
-  check(rows >= 2, op, "a variance needs at least 2 rows, got " + std::to_string(rows));
+  check(rows >= 2, op, "a variance needs at least 2 rows, got ", rows);
   const Tiling tiles = tiling(rows, channels);
   launch(batch_norm_statistics_kernel, config(op, tiles.grid, tiles, sizeof(Storage<Moments>), stream), x, workspace,
          rows, channels, tiles.chunk_rows);

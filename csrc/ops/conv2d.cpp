@@ -49,8 +49,7 @@ Algorithm choose_backward_input(const ConvShape& shape) {
 // Throws where 32 bits do not suffice for what the kernels count in them.
 void check_extents(const ConvShape& shape) {
   const auto below_2_31 = [](int64_t count, const char* what) {
-    check(count <= INT32_MAX, "conv2d",
-          std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
+    check(count <= INT32_MAX, "conv2d", count, " ", what, ", more than 2^31 - 1: use a smaller batch or image");
   };
   below_2_31(int64_t(shape.n) * shape.h * shape.w, "input pixels");
   below_2_31(int64_t(shape.n) * shape.p * shape.q, "output pixels");

@@ -109,8 +109,7 @@ inline PatchMatrix patch_matrix(const float* x, const ConvShape& conv) {
 // Throws where 32 bits do not suffice for what the kernels count in them.
 inline void check_extents(const char* op, const ConvShape& shape) {
   const auto below_2_31 = [op](int64_t count, const char* what) {
-    check(count <= INT32_MAX, op,
-          std::to_string(count) + " " + what + ", more than 2^31 - 1: use a smaller batch or image");
+    check(count <= INT32_MAX, op, count, " ", what, ", more than 2^31 - 1: use a smaller batch or image");
   };
   below_2_31(int64_t(shape.n) * shape.h * shape.w, "input pixels");
   below_2_31(int64_t(shape.n) * shape.p * shape.q, "output pixels");

@@ -159,8 +159,7 @@ void lrn_backward(const float* dy, const float* x, Activation of_x, float* dx, A
                   int above, float scale, float beta, float k, int64_t pixels, int channels, Stream stream) {
   const Norm norm{below, above, scale, beta, k, pixels, channels};
   if (pixels * channels == 0) return;
-  check(channels <= MOST_CHANNELS, "lrn_backward",
-        std::to_string(channels) + " channels, at most " + std::to_string(MOST_CHANNELS) + " are possible");
+  check(channels <= MOST_CHANNELS, "lrn_backward", channels, " channels, at most ", MOST_CHANNELS, " are possible");
   const bool fours = has_runs_of_four(channels, {dy, x, dx});
   LaunchConfig config = pixels_of_runs("lrn_backward", norm, fours ? 4 : 1, stream);
   config.shared_bytes = 2 * sizeof(float) * config.block.y * size_t(channels);

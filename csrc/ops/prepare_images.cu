@@ -60,7 +60,7 @@ void prepare_images(const uint8_t* images, const int64_t* windows, const float* 
                     int n, int h, int w, int c, int p, int q, Stream stream) {
   const int64_t pixels = int64_t(n) * p * q, count = pixels * c;
   if (count == 0) return;
-  check(pixels <= INT_MAX, "prepare_images", std::to_string(pixels) + " pixels: there must be fewer than 2^31");
+  check(pixels <= INT_MAX, "prepare_images", pixels, " pixels: there must be fewer than 2^31");
   launch(prepare_images_kernel,
          {.op = "prepare_images", .grid = vec4_blocks(count, THREADS), .block = THREADS, .stream = stream},
          Images{images, h, w, c}, windows, scale, offset, y, p, q, count);

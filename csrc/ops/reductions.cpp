@@ -173,8 +173,7 @@ void sum_forward(const float* x, float* y, float* workspace, Accumulate accumula
 
 void max_forward(const float* x, float* y, int* index, float*, int*, int64_t outer, int64_t reduced, int64_t inner,
                  Stream) {
-  check(reduced > 0 && reduced < INT32_MAX, "max_forward",
-        "reduces 1 to 2^31 - 2 elements, not " + std::to_string(reduced));
+  check(reduced > 0 && reduced < INT32_MAX, "max_forward", "reduces 1 to 2^31 - 2 elements, not ", reduced);
   if (inner == 1) {
     parallel(outer, ceil_div(GRAIN, reduced), [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o) max_of_row(x + o * reduced, int(reduced), y[o], index[o]);

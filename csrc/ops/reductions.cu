@@ -241,8 +241,7 @@ void sum_forward(const float* x, float* y, float* workspace, Accumulate accumula
 
 void max_forward(const float* x, float* y, int* index, float* workspace, int* index_workspace, int64_t outer,
                  int64_t reduced, int64_t inner, Stream stream) {
-  check(reduced > 0 && reduced < INT32_MAX, "max_forward",
-        "reduces 1 to 2^31 - 2 elements, not " + std::to_string(reduced));
+  check(reduced > 0 && reduced < INT32_MAX, "max_forward", "reduces 1 to 2^31 - 2 elements, not ", reduced);
   if (outer * inner == 0) return;
   const int* found = nullptr;
   Pass pass = plan(outer, reduced, inner);

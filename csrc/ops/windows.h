@@ -39,8 +39,7 @@ constexpr int SPOT_THREADS = 256, SPOT_BLOCKS = 4;
 inline LaunchConfig spots(const char* op, int images, const ImageExtents& image, int width, Stream stream) {
   constexpr int IMAGES_A_THREAD = 4, MOST_BLOCKS = 65535;
   constexpr int64_t MOST_ELEMENTS = (int64_t(1) << 31) - SPOT_THREADS;
-  check(image.size() <= MOST_ELEMENTS, op,
-        "an image has " + std::to_string(image.size()) + " elements, the kernels count up to 2^31");
+  check(image.size() <= MOST_ELEMENTS, op, "an image has ", image.size(), " elements, the kernels count up to 2^31");
   const int64_t runs = image.size() / width;
   return {.op = op,
           .grid = dim3(unsigned(ceil_div<int64_t>(runs, SPOT_THREADS)),

@@ -171,6 +171,28 @@ def test_sums_are_rounded_once(instruction, emulated, on_device, run, seed):
     np.testing.assert_array_equal(instruction.run(emulated, on_device, run, a, b, d), instruction.expected(a, b, d))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_below_sm_80_a_product_of_float16_is_two_of_its_halves(emulated, on_device, run, seed):
+    """Bit for bit: the sum is rounded between them."""
+    rng = np.random.default_rng(seed)
+    _, whole, half, _ = INSTRUCTIONS
+    a, b = (whole.encode(rng.standard_normal(shape)) for shape in ((16, 16), (16, 8)))
+    d = rng.standard_normal((16, 8)).astype(np.float32)
+    once = whole.run(emulated, on_device, run, a, b, d)
+    emulated.configure(**emulated.configuration() | {"capability": 75})
+    got = whole.run(emulated, on_device, run, a, b, d)
+    np.testing.assert_array_equal(got, half.expected(a[:, 8:], b[8:], half.expected(a[:, :8], b[:8], d)))
+    assert (got != once).any()
+
+
+@pytest.mark.parametrize("name, number", [("mma_m16n8k16_bf16", 0), ("mma_m16n8k8_tf32", 3)])
+def test_what_sm_75_does_not_have(name, number, emulated, on_device, run):
+    emulated.configure(**emulated.configuration() | {"capability": 75})
+    zeros = (on_device(np.zeros((32, registers), np.uint32)) for registers in (4, 2))
+    with pytest.raises(RuntimeError, match=f"{name}: there is no such instruction below sm_80, in block"):
+        run(emulated.instructions.mma, *zeros, on_device(np.zeros((32, 4), np.float32)), number)
+
+
 SMALLEST = {"bfloat16": 2.0**-133, "float16": 2.0**-24, "tf32": 2.0**-136}  # subnormal
 
 

@@ -214,6 +214,35 @@ def test_arithmetic_that_there_is_not_is_refused(ladder_device):
         ladder_device.kernels.gemm(one, one, None, one, None, (1,) * 6, Layout.nn, Accumulate.overwrite, (64, 1, 3))
 
 
+# ---- compute capability 7.5, whose tensor cores know Float16 alone ----
+
+
+@layouts
+def test_float16_on_turing_is_exact_on_integers(layout, turing_device, rng):
+    for m, n, k in SIZES:
+        a, b, bias = integers(rng, m, k), integers(rng, k, n), integers(rng, n)
+        got = multiply(turing_device, FLOAT16, layout, a, b, np.zeros((m, n)), bias=bias)
+        np.testing.assert_array_equal(got, a @ b + bias, err_msg=f"{m} x {n} x {k}")
+
+
+def test_bfloat16_on_turing_is_refused(turing_device):
+    one = np.ones((1, 1), np.float32)
+    message = "^gemm_bfloat16: bfloat16 wants a GPU of compute capability 8.0, this one has 7.5: use float32$"
+    with pytest.raises(ValueError, match=message):
+        multiply(turing_device, BFLOAT16, Layout.nn, one, one, one)
+
+
+@pytest.mark.parametrize("math", [Math.tf32, Math.tf32x3], ids=lambda math: math.name)
+def test_tf32_on_turing_is_float32(math, turing_device, rng):
+    a, b = (turing_device.array(rng.standard_normal((40, 40)).astype(np.float32)) for _ in range(2))
+    results = []
+    for asked in (math, Math.float32):
+        c = turing_device.empty((40, 40))
+        turing_device.kernels.gemm(a, b, None, c, None, (40,) * 6, Layout.nn, Accumulate.overwrite, (64, 1, asked))
+        results.append(turing_device.to_numpy(c))
+    np.testing.assert_array_equal(*results)
+
+
 # ---- shared memory ----
 
 

@@ -5,7 +5,7 @@ its way to memory; real numbers within what the format gives.
 import numpy as np
 import pytest
 from convolutions import Convolution, check_passes_exact, inputs_of, integers
-from number_formats import BFLOAT16, TF32X3, formats
+from number_formats import BFLOAT16, FLOAT16, TF32, TF32X3, formats
 
 from minicnn import backend
 from minicnn.tensor import Accumulate
@@ -114,3 +114,28 @@ def test_the_gradient_of_the_bias_alone_is_refused_in_16_bits(ladder_device, rng
     dbias = kernels.put_wide(np.zeros(kernels.shape.k))
     with pytest.raises(ValueError, match="conv2d_backward_weight_bfloat16: dbias comes with dw alone, which is null"):
         kernels.launch("backward_weight", dy, x, None, Accumulate.overwrite, dbias, Accumulate.overwrite)
+
+
+# ---- compute capability 7.5, whose tensor cores know Float16 alone ----
+
+
+def test_float16_on_turing_is_exact_on_integers(turing_device, rng):
+    check_passes_exact(Convolution(turing_device, FLOAT16, CASES["whole_chunks"]), rng)
+
+
+def test_tf32_on_turing_is_float32(turing_device, rng):
+    check_passes_exact(Convolution(turing_device, TF32, CASES["odd_channels"]), rng)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward_input", "backward_weight"])
+def test_bfloat16_on_turing_is_refused(direction, turing_device):
+    kernels = Convolution(turing_device, BFLOAT16, CASES["whole_chunks"])
+    zeros = [np.zeros(shape) for shape in (*inputs_of(kernels.shape), kernels.shape.out)]
+    arguments = {
+        "forward": zeros[:3],
+        "backward_input": (zeros[3], zeros[1], zeros[0], Accumulate.overwrite),
+        "backward_weight": (zeros[3], zeros[0], zeros[1], zeros[2], Accumulate.overwrite),
+    }
+    message = f"^conv2d_{direction}_bfloat16: bfloat16 wants a GPU of compute capability 8.0, this one has 7.5"
+    with pytest.raises(ValueError, match=message):
+        getattr(kernels, direction)(*arguments[direction])
