@@ -258,7 +258,7 @@ class Rehearsal(backend.HostDevice):
 
 
 class RehearsedKernels:
-    """Answers for the kernels of a device: their workspaces are the real ones', the rest returns at once.
+    """Answers for the kernels of a device: what they ask for and what they fit are the real ones', the rest returns at once.
 
     Where NumPy computes (`of` is None) an op stands for its kernels. It keeps the same arrays; its scratch is what
     `numpy_workspaces` says, and a gradient that meets an earlier one is computed apart from it and then added.
@@ -270,7 +270,7 @@ class RehearsedKernels:
     def __getattr__(self, name: str):
         if self._of is not None:
             function = getattr(self._of, name)  # AttributeError where that device has no such kernel
-            return function if name.endswith("_workspace") else _nothing
+            return function if name.endswith(("_workspace", "_fits")) else _nothing
         if name.endswith("_workspace"):
             return numpy_workspaces.get(name, _no_workspace)
         return self._meet

@@ -6,6 +6,7 @@ import numpy as np
 
 from minicnn.errors import OpError
 from minicnn.ops import conv2d
+from minicnn.ops.precision import active
 from minicnn.shapes import AUTOMATIC, ConvShape, PoolShape
 from minicnn.tensor import Accumulate, Tensor
 
@@ -25,9 +26,11 @@ class Conv2dMaxPool2d(conv2d.Conv2d):
         self.window = window
 
     def fits(self, x: Tensor, weight: Tensor) -> bool:
-        """Whether the device of x has a kernel for these shapes; OpError where they do not even fit one another."""
+        """Whether the device of x has a kernel for these shapes, in the precision that is active; OpError where they do
+        not even fit one another."""
         kernels = x.device.kernels_for(x.dtype)
-        if conv2d.RUNG != "implicit" or not hasattr(kernels, "conv2d_maxpool2d_fits"):
+        is_plain = conv2d.RUNG == "implicit" and active() == "float32"
+        if not is_plain or not hasattr(kernels, "conv2d_maxpool2d_fits"):
             return False
         geometry = self.stride, self.padding, self.dilation, self.groups
         shape = ConvShape.of("conv2d", x.shape, weight.shape, *geometry)
@@ -45,7 +48,7 @@ class Conv2dMaxPool2d(conv2d.Conv2d):
     def forward_kernel(self, *arrays):
         bias, y = self.keep(*arrays)
         self.index = self.empty(y.shape, np.uint8) if self.number >= 0 else None
-        workspace = self.empty((self.kernels.conv2d_maxpool2d_forward_workspace(self.shape, AUTOMATIC),))
+        workspace = self.workspace("conv2d_maxpool2d_forward", self.shape, AUTOMATIC)
         self.kernels.conv2d_maxpool2d_forward(
             self.x, self.weight, bias, y, self.index, workspace, self.shape, AUTOMATIC
         )
