@@ -2,7 +2,8 @@
 //
 // A module has the attributes
 //   signatures     {"relu_forward": ("float32", "float32", "int", "stream"), ...}: one name a parameter. An array goes
-//                  by its dtype and arrives as an address; "int" and "float" are numbers; a shape is a sequence
+//                  by its dtype and arrives as a contiguous NumPy array of it, an address, or None for null; "int" and
+//                  "float" are numbers; a shape is a sequence
 //   shape_fields   {"ConvShape": ("n", "h", ...), ...}
 //   architectures  the GPU architectures that the kernels were compiled for; empty in the emulated module
 //   cuda_version   of the toolkit, as CUDART_VERSION has it; 0 in the emulated module
@@ -10,6 +11,7 @@
 //   instruction_set()   which processors theirs are the kernels for
 //   instruction_sets()  what this processor can run, the best first
 //   set_thread_count(count), thread_count()
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -64,6 +66,16 @@ constexpr const char* dtype_name() {
   if constexpr (std::is_same_v<T, int64_t>) return "int64";
 }
 
+// The elements of an array of Python.
+template <class T>
+struct Array {
+  T* data;
+};
+
+// What NumPy calls the kind of T; it has no bfloat16, whose bits it holds as uint16.
+template <class T>
+constexpr char kind_of = std::is_same_v<T, Bfloat16> ? 'u' : dtype_name<T>()[0];
+
 // How a parameter of type T arrives from Python, and what `signatures` calls it: numbers as they are.
 template <class T, class Enable = void>
 struct Parameter {
@@ -73,12 +85,11 @@ struct Parameter {
   static T convert(T value) { return value; }
 };
 
-// Arrays as addresses.
 template <class T>
 struct Parameter<T*> {
-  using Python = uintptr_t;
+  using Python = Array<T>;
   static constexpr const char* name = dtype_name<std::remove_const_t<T>>();
-  static T* convert(uintptr_t address) { return reinterpret_cast<T*>(address); }
+  static T* convert(Array<T> array) { return array.data; }
 };
 
 template <>
@@ -168,6 +179,34 @@ struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
     return text;
   }
 };
+
+}  // namespace
+}  // namespace minicnn
+
+template <class T>
+struct pybind11::detail::type_caster<minicnn::Array<T>> {
+  PYBIND11_TYPE_CASTER(minicnn::Array<T>, const_name("array"));
+
+  bool load(handle source, bool) {
+    if (isinstance<array>(source)) return load_array(reinterpret_borrow<array>(source));
+    type_caster<uintptr_t> address;
+    if (!source.is_none() && !address.load(source, false)) return false;
+    value.data = source.is_none() ? nullptr : reinterpret_cast<T*>(uintptr_t(address));
+    return true;
+  }
+
+ private:
+  bool load_array(const array& elements) {
+    using Element = std::remove_const_t<T>;
+    const dtype type = elements.dtype();
+    value.data = static_cast<T*>(const_cast<void*>(elements.data()));
+    return type.kind() == minicnn::kind_of<Element> && type.itemsize() == ssize_t(sizeof(Element)) &&
+           (type.byteorder() == '=' || type.byteorder() == '|') && (elements.flags() & array::c_style);
+  }
+};
+
+namespace minicnn {
+namespace {
 
 template <class T>
 using ParameterOf = Parameter<std::remove_cvref_t<T>>;
@@ -356,6 +395,10 @@ void bind_device_kernels(py::module_& m) {
   bind(m, "gemm_5_tensor_core", gemm_5_tensor_core);
   bind(m, "gemm_bfloat16", gemm_bfloat16);
   bind(m, "gemm_float16", gemm_float16);
+  bind(m, "narrow_bfloat16", narrow_bfloat16);
+  bind(m, "narrow_float16", narrow_float16);
+  bind(m, "widen_bfloat16", widen_bfloat16);
+  bind(m, "widen_float16", widen_float16);
 }
 
 #endif

@@ -158,6 +158,13 @@ int64_t linear_backward_weight_workspace(int n, int c, int k, Schedule schedule)
 void prepare_images(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset, float* y,
                     int n, int h, int w, int c, int p, int q, Stream stream);
 
+// Precision: between float32 and numbers of 16 bits; `mask` float32, of the shape of y.
+void narrow_bfloat16(const float* x, Bfloat16* y, int64_t count, Stream stream);
+void narrow_float16(const float* x, Float16* y, int64_t count, Stream stream);
+void widen_bfloat16(const Bfloat16* x, const float* mask, float* y, Accumulate accumulate, int64_t count,
+                    Stream stream);
+void widen_float16(const Float16* x, const float* mask, float* y, Accumulate accumulate, int64_t count, Stream stream);
+
 // ReLU: x, y, dy, dx (count) float32.
 void relu_forward(const float* x, float* y, int64_t count, Stream stream);
 void relu_backward(const float* dy, const float* y, float* dx, Accumulate accumulate, int64_t count, Stream stream);

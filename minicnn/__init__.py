@@ -13,6 +13,7 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.gradcheck import gradcheck
     from minicnn.interchange import from_dlpack
     from minicnn.onnx_export import ExportError, export_onnx
+    from minicnn.ops.precision import precision
     from minicnn.random import manual_seed
     from minicnn.saving import load, save
     from minicnn.summary import summary
@@ -49,6 +50,7 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "precision",
     "predict",
     "random",
     "save",

@@ -57,6 +57,7 @@ class Op:
     """
 
     name: str  # as users call it: minicnn.functional.<name>
+    kernels = None  # of its device and dtype; None where NumPy computes
     number = -1  # of its record in the graph, in order of creation
     released = False
     is_view = False  # whether y is the array of the first input in another shape
@@ -88,17 +89,18 @@ class Op:
             raise OpError(
                 f"{self.name}: inputs must be tensors, got {type(strangers[0]).__name__}; use minicnn.tensor(...)"
             )
-        devices = list(dict.fromkeys(x.device.name for x in inputs))
+        devices = {x.device.name: x.device for x in inputs}
         if len(devices) > 1:
             raise OpError(
                 f"{self.name}: inputs are on different devices ({', '.join(devices)}); move them with .to(device)"
             )
-        dtypes = list(dict.fromkeys(x.dtype.name for x in inputs if x.dtype.kind == "f"))
+        dtypes = {dtype for x in inputs if (dtype := x.data.dtype).kind == "f"}
         if len(dtypes) != 1:
             raise OpError(
                 f"{self.name}: inputs must share one floating-point dtype, got {', '.join(x.dtype.name for x in inputs)}"
             )
-        self.device, self.dtype = inputs[0].device, np.dtype(dtypes[0])
+        self.device, self.dtype = inputs[0].device, dtypes.pop()
+        self.kernels = self.device.kernels_for(self.dtype)
         if self.kernels is not None and self.dtype != np.float32:
             raise OpError(
                 f"{self.name}: the kernels of {self.device.name!r} compute in float32, x is {self.dtype.name}"
@@ -124,11 +126,11 @@ class Op:
 
     def empty(self, shape, dtype=None):
         """Memory for results and scratch, on this op's device."""
-        return self.device.empty(shape, self.dtype if dtype is None else np.dtype(dtype))
+        return self.device.empty(shape, self.dtype if dtype is None else dtype)
 
-    @property
-    def kernels(self):
-        return self.device.kernels_for(self.dtype)
+    def workspace(self, kernel: str, *extents):
+        """The scratch that `<kernel>_workspace(*extents)` asks for, until the next op."""
+        return self.device.scratch(getattr(self.kernels, f"{kernel}_workspace")(*extents))
 
     def needs_grad(self, i: int) -> bool:
         return self.slots[i] is not None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import math
 import mmap
 import os
 import threading
@@ -23,6 +24,7 @@ from minicnn.errors import DeviceError
 from minicnn.threads import thread_count
 
 LINE, PAGE, HUGE_PAGE = 64, 4096, 2 << 20
+FLOAT32 = np.dtype(np.float32)
 
 
 class Pool:
@@ -85,10 +87,10 @@ class Block:
 
     __slots__ = ("__array_interface__", "address", "nbytes", "pool")
 
-    def __init__(self, pool: Pool | GuardedMemory, nbytes: int):
+    def __init__(self, pool: Pool | GuardedMemory, nbytes: int, shape: tuple[int, ...], typestr: str):
         self.pool, self.nbytes = pool, nbytes
         self.address = pool.take(nbytes)
-        self.__array_interface__ = {"data": (self.address, False), "shape": (nbytes,), "typestr": "|u1", "version": 3}
+        self.__array_interface__ = {"data": (self.address, False), "shape": shape, "typestr": typestr, "version": 3}
 
     def __del__(self):
         if hasattr(self, "address"):
@@ -98,39 +100,28 @@ class Block:
 class Kernels:
     """A compiled module, called with arrays: `kernels.relu_forward(x, y, count)`.
 
-    Each array becomes its address once its dtype and contiguity are what the C++ signature says; the stream is added.
+    Each array must have the dtype that the C++ signature says, and be contiguous; the stream is added.
     """
 
     def __init__(self, module, device):
         self._module, self._device = module, device
-        self._synchronize = os.environ.get("MINICNN_SYNC") == "1"
 
     def __getattr__(self, name: str):
-        function, signature, device = getattr(self._module, name), self._module.signatures[name], self._device
-        dtypes = [_ARRAYS.get(kind) for kind in signature]
-
-        def launch(*arguments):
-            converted = [
-                argument if dtype is None else self._address(name, i, argument, dtype)
-                for i, (argument, dtype) in enumerate(zip(arguments, dtypes, strict=False))
-            ]
-            result = function(*converted, *arguments[len(converted) :], *device.stream_argument(signature))
-            if self._synchronize:
-                device.synchronize(after=name)
-            return result
-
+        launch = self._device.launcher(name, getattr(self._module, name), self._module.signatures[name])
         setattr(self, name, launch)
         return launch
 
-    def _address(self, name, i, array, dtype) -> int:
-        if array is None:
-            return 0
-        if array.dtype != dtype or not array.flags.c_contiguous:
-            layout = "" if array.flags.c_contiguous else "strided "
-            raise DeviceError(
-                f"{name}: argument {i} must be a contiguous {dtype} array, got a {layout}{array.dtype} one"
-            )
-        return self._device.address(array)
+
+def _check_arrays(name: str, signature, arguments) -> None:
+    """DeviceError for the first array that is not what the signature says."""
+    for i, (argument, kind) in enumerate(zip(arguments, signature, strict=False)):
+        dtype = _ARRAYS.get(kind)
+        if dtype is None or argument is None or (argument.dtype == dtype and argument.flags.c_contiguous):
+            continue
+        layout = "" if argument.flags.c_contiguous else "strided "
+        raise DeviceError(
+            f"{name}: argument {i} must be a contiguous {dtype} array, got a {layout}{argument.dtype} one"
+        )
 
 
 # The dtype of an array by what the C++ signature calls it: NumPy has no bfloat16, its bits are uint16.
@@ -149,10 +140,18 @@ class Device:
 
     def kernels_for(self, dtype) -> Kernels | None:
         """The kernels of ops in `dtype`; None where NumPy computes."""
-        return self.kernels if dtype == np.float32 or not self.computes_on_host else None
+        return self.kernels if dtype == FLOAT32 or not self.computes_on_host else None
 
     def empty(self, shape, dtype):
         """The only allocator: a C-contiguous array whose contents are anything."""
+        raise NotImplementedError
+
+    def scratch(self, elements: int):
+        """Room of float32 for one call of a kernel, contents anything: nothing of it is kept."""
+        return self.empty((elements,), np.float32)
+
+    def launcher(self, name: str, function, signature):
+        """The kernel `function`, to be called with arrays of this device and without the stream."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -170,12 +169,10 @@ class HostDevice(Device):
 
     def empty(self, shape, dtype=np.float32) -> np.ndarray:
         dtype = np.dtype(dtype)
-        count = int(np.prod(shape, dtype=np.int64))
-        nbytes = count * dtype.itemsize
+        nbytes = math.prod(shape) * dtype.itemsize
         if nbytes < self.smallest_block:
             return np.empty(shape, dtype)
-        block = Block(self.pool, self.block_size(nbytes))
-        return np.asarray(block)[:nbytes].view(dtype).reshape(shape)
+        return np.asarray(Block(self.pool, self.block_size(nbytes), shape, dtype.str))
 
     def block_size(self, nbytes: int) -> int:
         return -(-nbytes // PAGE) * PAGE
@@ -183,8 +180,19 @@ class HostDevice(Device):
     def address(self, array) -> int:
         return array.__array_interface__["data"][0]
 
-    def stream_argument(self, signature) -> tuple:
-        return (0,) if signature[-1:] == ("stream",) else ()
+    def launcher(self, name: str, function, signature):
+        """The bindings take arrays of the host, and refuse those that do not fit."""
+        if not signature or signature[-1] != "stream":
+            return function
+
+        def launch(*arguments):
+            try:
+                return function(*arguments, 0)
+            except TypeError:
+                _check_arrays(name, signature, arguments)
+                raise
+
+        return launch
 
     def array(self, values) -> np.ndarray:
         """A copy of a host array, on this device."""
@@ -226,7 +234,16 @@ class NativeDevice(HostDevice):
         super().__init__("cpu", _host_pool())
         self.module = module
         self.kernels = Kernels(module, self)
+        self.kept = threading.local()
         module.set_thread_count(thread_count())
+
+    def scratch(self, elements: int) -> np.ndarray:
+        """A kernel has returned before the next one begins: all of a thread share the largest room that one asked for."""
+        room = getattr(self.kept, "room", None)
+        if room is None or room.size < elements:
+            self.kept.room = None  # first given back, then taken
+            room = self.kept.room = self.empty((elements,))
+        return room
 
 
 class EmulatedDevice(HostDevice):
@@ -307,8 +324,23 @@ class CudaDevice(Device):
     def address(self, array) -> int:
         return array.data.ptr
 
-    def stream_argument(self, signature) -> tuple:
-        return (self.stream.ptr,) if signature[-1:] == ("stream",) else ()
+    def launcher(self, name: str, function, signature):
+        is_array = [kind in _ARRAYS for kind in signature]
+        has_stream = signature[-1:] == ("stream",)
+        waits = os.environ.get("MINICNN_SYNC") == "1"
+
+        def launch(*arguments):
+            _check_arrays(name, signature, arguments)
+            addresses = [
+                0 if argument is None else self.address(argument) if array else argument
+                for argument, array in zip(arguments, is_array, strict=False)
+            ]
+            result = function(*addresses, *((self.stream.ptr,) if has_stream else ()))
+            if waits:
+                self.synchronize(after=name)
+            return result
+
+        return launch
 
     def synchronize(self, after: str = "") -> None:
         try:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from minicnn import __version__, compare_runs, data, evaluation, models, onnx_export, saving, training
+from minicnn import __version__, compare_runs, data, evaluation, experiments, models, onnx_export, saving, training
 from minicnn.checkpoint import CheckpointError
 from minicnn.doctor import doctor
 from minicnn.errors import DeviceError, OpError, TrainingError
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands.add_parser("export", help="write a trained network as an ONNX file"))
     _add_summary(commands.add_parser("summary", help="layers, parameters and operations of a network"))
     _add_compare_runs(commands.add_parser("compare-runs", help="say whether two runs are equal, or where they part"))
+    _add_experiment(commands.add_parser("experiment", help="ask a question of the sources, three seeds each"))
     _add_bench(commands.add_parser("bench", help="check and time an op or a whole step against PyTorch, in a checkout"))
     commands.add_parser("test", help="run the tests, in a checkout")
     commands.add_parser("install", help="install the checkout again")
@@ -96,6 +97,25 @@ def _train(arguments) -> int:
     except KeyboardInterrupt as interruption:
         print(f"minicnn: {interruption}", file=sys.stderr)
         return INTERRUPTED
+    return DONE
+
+
+def _add_experiment(parser) -> None:
+    parser.set_defaults(run=_experiment)
+    questions = "; ".join(f"{name}: {e.question}" for name, e in experiments.EXPERIMENTS.items())
+    parser.add_argument("name", metavar="NAME", help=questions)
+    _add_data(parser, data.DEFAULT)
+    parser.add_argument("--seeds", type=int, nargs="+", default=experiments.SEEDS, metavar="SEED", help="(0 1 2)")
+    parser.add_argument("--epochs", type=int, default=None, help="of each run (3)")
+    parser.add_argument("--out", default=None, metavar="DIR", help="the folder of all runs (runs/experiment-NAME)")
+
+
+def _experiment(arguments) -> int:
+    settings = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    splits = data.open(arguments.data, data_dir=arguments.data_dir)
+    experiments.run(
+        arguments.name, splits, seeds=arguments.seeds, device=arguments.device, out=arguments.out, **settings
+    )
     return DONE
 
 

@@ -73,6 +73,32 @@ def filters(weight: np.ndarray, path: str | Path, title: str) -> None:
     figure.savefig(path)
 
 
+def variants(histories: dict[str, list], path: str | Path, title: str) -> None:
+    """Variants of one network, each trained some times: loss over the epochs, median and range, and test accuracies."""
+    figure = _figure(10, 3.6)
+    losses, accuracies = figure.subplots(1, 2)
+    for i, (name, runs) in enumerate(histories.items()):
+        epochs = [row["epoch"] for row in runs[0].epochs]
+        values = np.array([[row["train_loss"] for row in run.epochs] for run in runs])
+        colour = f"C{i}"
+        losses.plot(epochs, np.median(values, axis=0), color=colour, marker="o", markersize=3, label=name)
+        losses.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        accuracies.plot([run.test.top1 for run in runs], [i] * len(runs), "o", color=colour, alpha=0.7)
+        accuracies.plot(np.median([run.test.top1 for run in runs]), i, "|", color=colour, markersize=18)
+    losses.set_title("training loss, median and range", color=INK)
+    losses.set_xlabel("epoch")
+    losses.xaxis.get_major_locator().set_params(integer=True)
+    losses.legend(frameon=False)
+    accuracies.set_yticks(range(len(histories)), histories)
+    accuracies.set_ylim(len(histories) - 0.5, -0.5)
+    accuracies.set_title("test accuracy, a dot a seed", color=INK)
+    for axes in (losses, accuracies):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.suptitle(title, color=INK)
+    figure.savefig(path)
+
+
 def ladder(rungs: dict[str, float], rivals: dict[str, float], path: str | Path, title: str, unit: str) -> None:
     """A bar for each rung's rate, in `unit`, with how many times the rung below it is; a line for each rival's."""
     figure = _figure(8, 0.5 * len(rungs) + 1.6)

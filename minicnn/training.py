@@ -15,7 +15,9 @@ from minicnn import backend, checkpoint, digests, evaluation, functional, plots,
 from minicnn import data as datasets
 from minicnn.creation import tensor
 from minicnn.errors import TrainingError
+from minicnn.loss_scale import LossScale
 from minicnn.nn import Module
+from minicnn.ops.precision import precision
 from minicnn.optim import SGD, clip_grad_norm
 from minicnn.progress import Progress
 from minicnn.run_folder import RunFolder
@@ -42,6 +44,7 @@ class Settings:
     clip_norm: float | None = 5.0
     label_smoothing: float = 0.0
     augment: str = "mirror"
+    precision: str = "float32"
     digest_every: int = 50  # steps between two digests of the weights in steps.jsonl, beside those at epochs' ends
     seed: int = 0
 
@@ -53,6 +56,7 @@ class Settings:
             raise ValueError(f"clip_norm must be above 0, got {self.clip_norm}")
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"unknown augment {self.augment!r}: choose one of {', '.join(AUGMENTATIONS)}")
+        precision(self.precision)  # refuses an unknown one
 
 
 @dataclass
@@ -90,7 +94,10 @@ def train(
     resume    go on where the run in `out` stopped, with its settings and its data, to the same bytes
     settings  epochs=10, batch_size=64, lr=0.02, momentum=0.9, weight_decay=5e-4, dialect="torch",
               schedule="linear" | "cosine" | "step" | "plateau", warmup_steps=50, clip_norm=5.0, label_smoothing=0.0,
-              augment="mirror" | "none", digest_every=50, seed=0
+              augment="mirror" | "none", precision="float32" | "tf32" | "bfloat16" | "float16", digest_every=50, seed=0
+
+    The weights are float32 in every precision (minicnn.precision says what is not); float16 scales its loss, by a factor
+    that is in steps.jsonl.
 
     The same command gives the same bytes on the same device, with the same NumPy, BLAS and MINICNN_THREADS: all but the
     three times in metrics.jsonl. `minicnn compare-runs A B` says where two runs part.
@@ -184,6 +191,7 @@ class Trainer:
             dialect=settings.dialect,
         )
         self.loss = getattr(network, "loss", functional.cross_entropy)  # a network may have one of its own
+        self.loss_scale = LossScale() if settings.precision == "float16" else None
         self.steps_per_epoch = len(self.loader)
         self.schedule = Schedule(
             settings.schedule, settings.lr, settings.epochs * self.steps_per_epoch, settings.warmup_steps
@@ -239,7 +247,8 @@ class Trainer:
             if s
         ]
         parameters = sum(p.size for p in self.network.parameters())
-        self.progress.say(f"{self.title}: {parameters:,} parameters, on {self.device.name}")
+        numbers = "" if self.settings.precision == "float32" else f", in {self.settings.precision}"
+        self.progress.say(f"{self.title}: {parameters:,} parameters, on {self.device.name}{numbers}")
         self.progress.say(f"{self.splits.name}: {', '.join(parts)} images, {h}x{w}x{c}, {self.classes} classes")
         self.progress.say(f"files: {self.folder.path}/")
 
@@ -271,21 +280,38 @@ class Trainer:
         x, target = evaluation.network_input(images, self.device), tensor(labels, device=self.device)
         self.optimizer.lr = self.schedule.at(self.step_number)
         self.optimizer.zero_grad()
-        outputs = self.network(x)
-        loss = self.loss(outputs, target, label_smoothing=self.settings.label_smoothing)
+        with precision(self.settings.precision):
+            outputs = self.network(x)
+            loss = self.loss(outputs, target, label_smoothing=self.settings.label_smoothing)
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        loss.backward()
-        if self.settings.clip_norm is not None:
-            clip_grad_norm(self.optimizer.chosen, self.settings.clip_norm)
-        self.optimizer.step()
+        if self.loss_scale is None:
+            loss.backward()
+            if self.settings.clip_norm is not None:
+                clip_grad_norm(self.optimizer.chosen, self.settings.clip_norm)
+            self.optimizer.step()
+        else:
+            self.scaled_step(loss)
         self.batch += 1
         self.totals.add(self.row(), loss.detach(), logits.detach(), labels)
         if self.device.computes_on_host or self.step_number % READ_EVERY == 0:
             self.read_losses()
 
+    def scaled_step(self, loss) -> None:
+        """Backward and the step, with the loss scaled; a step that overflowed moves nothing."""
+        scale = self.loss_scale.value
+        loss.backward(scale)
+        norm = clip_grad_norm(self.optimizer.chosen, scale * (self.settings.clip_norm or math.inf))
+        if self.loss_scale.accept(norm.item()):
+            self.optimizer.grad_scale = 1 / scale
+            self.optimizer.step()
+        else:  # the gaps of the arena, too, have been multiplied by what is no number
+            self.device.zero(self.optimizer.arena.grad)
+
     def row(self) -> dict:
         """What steps.jsonl says of the step just made, but for its loss, which may still be being computed."""
         row = {"step": self.step_number, "lr": self.optimizer.lr}
+        if self.loss_scale is not None:
+            row["loss_scale"] = self.loss_scale.value
         if self.step_number % self.settings.digest_every == 0 or self.batch == self.steps_per_epoch:
             row["digest"] = digests.of_network(self.network)
         return row
@@ -301,7 +327,7 @@ class Trainer:
             "train_top1": self.totals.top1,
         }
         if self.splits.validation is not None:
-            score = evaluation.score(self.network, self.splits.validation, self.statistics, self.device)
+            score = self.score(self.splits.validation)
             row |= {"val_loss": score.loss, "val_top1": score.top1, "val_top5": score.top5}
         row |= {
             "lr": self.optimizer.lr,
@@ -320,6 +346,11 @@ class Trainer:
         self.save(self.folder.last)
         self.draw()
         self.tell(row)
+
+    def score(self, split) -> evaluation.Score:
+        """In the precision of the run, as it was trained."""
+        with precision(self.settings.precision):
+            return evaluation.score(self.network, split, self.statistics, self.device)
 
     def tell(self, row: dict) -> None:
         validation = f"  validation loss {row['val_loss']:.4f} top-1 {row['val_top1']:.4f}" if "val_loss" in row else ""
@@ -350,7 +381,7 @@ class Trainer:
         if split is None:
             self.progress.say(f"files: {self.folder.path}/ (no validation or test images: no accuracy to report)")
             return
-        score = self.history.test = evaluation.score(self.network, split, self.statistics, self.device)
+        score = self.history.test = self.score(split)
         chance = np.bincount(split.labels).max() / len(split)
         if score.top1 <= 1.1 * chance:
             raise TrainingError(
@@ -376,6 +407,8 @@ class Trainer:
             "totals": {"images": self.totals.images, "loss": self.totals.loss, "correct": self.totals.correct},
             "schedule": asdict(self.schedule),
         }
+        if self.loss_scale is not None:
+            description["loss_scale"] = asdict(self.loss_scale)
         checkpoint.write(path, state, description)
 
     def restore(self) -> None:
@@ -388,6 +421,8 @@ class Trainer:
         self.epoch, self.batch, self.best_top1 = place["epoch"], place["batch"], place["best_top1"]
         self.totals = Totals(**description["totals"])
         self.schedule = Schedule(**description["schedule"])
+        if self.loss_scale is not None:
+            self.loss_scale = LossScale(**description.get("loss_scale", {}))
         self.schedule.total_steps = self.settings.epochs * self.steps_per_epoch
         self.folder.forget_after(self.step_number)
         self.history.epochs = self.folder.rows(self.folder.metrics)

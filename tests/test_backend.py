@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import backend, nn, optim
+from minicnn import backend, functional, models, nn, optim
 from minicnn.backend import Block, HostDevice, Pool
 from minicnn.errors import DeviceError
 from minicnn.functional import relu
@@ -139,7 +139,7 @@ def test_a_block_that_could_not_be_had_gives_nothing_back():
 
     pool = Pool(fail, None)
     with pytest.raises(MemoryError):
-        Block(pool, 100)
+        Block(pool, 100, (100,), "|u1")
     assert (pool.used_bytes, pool.free_bytes) == (0, 0)
 
 
@@ -269,6 +269,58 @@ def test_kernels_refuse_other_dtypes(kernel_device):
         DeviceError, match=r"^relu_forward: argument 1 must be a contiguous float32 array, got a float64 one$"
     ):
         kernel_device.kernels.relu_forward(x, y, 4)
+
+
+def test_kernels_refuse_the_other_byte_order(kernel_device):
+    x = np.zeros(4, np.dtype(np.float32).newbyteorder())
+    with pytest.raises(DeviceError, match=r"^relu_forward: argument 0 must be a contiguous float32 array, got a "):
+        kernel_device.kernels.relu_forward(x, x, 4)
+
+
+def test_what_is_no_array_of_numbers_is_a_type_error(kernel_device):
+    x = kernel_device.array(np.zeros(4, np.float32))
+    with pytest.raises(TypeError):
+        kernel_device.kernels.relu_forward(x, x, "four")
+
+
+# Scratch.
+
+
+@pytest.fixture
+def native():
+    if backend.native_module() is None:
+        pytest.skip("device cpu has no compiled kernels here")
+    return backend.NativeDevice(backend.native_module())
+
+
+def test_kernels_share_the_largest_scratch(native):
+    first = native.scratch(4096)
+    assert native.scratch(100) is first
+    used = native.pool.used_bytes
+    del first
+    assert native.scratch(8192).size == 8192
+    assert native.pool.used_bytes == 2 * used
+
+
+def test_threads_have_scratch_of_their_own(native):
+    rooms = []
+    thread = threading.Thread(target=lambda: rooms.append(native.scratch(4096)))
+    thread.start()
+    thread.join()
+    assert not np.shares_memory(native.scratch(4096), rooms[0])
+
+
+def test_steps_after_the_first_take_no_fresh_memory(native, monkeypatch):
+    network = models.alexnet(image_size=28, in_channels=1).to(native)
+    optimizer = optim.SGD(network.parameters(), 0.01)
+    x = minicnn.tensor(np.zeros((8, 28, 28, 1), np.float32), device=native)
+    labels = minicnn.tensor(np.zeros(8, np.int64), device=native)
+    taken, allocate = [], native.pool.allocate
+    for _ in range(4):
+        functional.cross_entropy(network(x), labels).backward()
+        optimizer.step()
+        monkeypatch.setattr(native.pool, "allocate", lambda nbytes: taken.append(nbytes) or allocate(nbytes))
+    assert taken == []
 
 
 # Devices by name.

@@ -1,5 +1,6 @@
 """The training loop, on real images: it learns, records, stops, resumes to the same bytes, and says when it fails."""
 
+import itertools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 
 import minicnn
 from minicnn import checkpoint, data, digests, nn, plots, training
+from minicnn.loss_scale import LossScale
 from minicnn.training import TrainingError, train
 
 QUICK = {"epochs": 2, "batch_size": 32, "quiet": True, "device": "numpy", "warmup_steps": 5}
@@ -195,6 +197,39 @@ def test_a_run_never_writes_into_another(splits, tmp_path):
     first = train(small_network, splits, out=tmp_path / "run", **(QUICK | {"epochs": 1}))
     second = train(small_network, splits, out=tmp_path / "run", **(QUICK | {"epochs": 1}))
     assert (first.folder.name, second.folder.name) == ("run", "run-2")
+
+
+@pytest.mark.parametrize("precision", ("tf32", "bfloat16", "float16"))
+def test_a_reduced_precision_learns_as_float32_does(splits, tmp_path, precision):
+    """About the same losses, but others; float16 says by what it scaled them."""
+    steps = {}
+    for name in ("float32", precision):
+        train(small_network, splits, out=tmp_path / name, precision=name, **(QUICK | {"epochs": 1}))
+        steps[name] = rows(tmp_path / name / "steps.jsonl")
+    expected, losses = ([row["loss"] for row in steps[name]] for name in ("float32", precision))
+    assert losses == pytest.approx(expected, rel=0.02)
+    assert losses[1:] != expected[1:]
+    assert {row.get("loss_scale") for row in steps[precision]} == {65536.0 if precision == "float16" else None}
+
+
+def test_a_step_whose_gradients_overflow_moves_nothing_and_halves_the_scale(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LossScale", lambda: LossScale(value=2.0**24))
+    train(small_network, splits, out=tmp_path / "run", precision="float16", digest_every=1, **QUICK)
+    steps = rows(tmp_path / "run/steps.jsonl")
+    halved = [after["loss_scale"] == before["loss_scale"] / 2 for before, after in itertools.pairwise(steps)]
+    stayed = [
+        after["digest"]["0.weight"] == before["digest"]["0.weight"] for before, after in itertools.pairwise(steps)
+    ]
+    assert steps[0]["loss_scale"] == 2.0**23
+    assert halved == stayed
+    assert any(halved)
+    assert not all(halved)
+
+
+def test_an_unknown_precision_is_refused_before_anything_is_written(splits, tmp_path):
+    with pytest.raises(ValueError, match=r"^precision must be one of float32, tf32, bfloat16, float16, got 'half'$"):
+        train(small_network, splits, out=tmp_path / "run", precision="half", **QUICK)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(splits, tmp_path):

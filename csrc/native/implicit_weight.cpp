@@ -10,6 +10,7 @@
 #include "native/implicit.h"
 #include "native/patches.h"
 #include "native/product.h"
+#include "native/sum_rows.h"
 
 namespace minicnn::implicit {
 namespace {
@@ -41,16 +42,6 @@ struct Plan {
   float* bias_part(int pixel_share) const { return bias_parts + pixel_share * bias_floats; }
 };
 
-// part += the sum over the rows of a block of dy.
-void add_rows(Panels dy, int64_t rows, int64_t columns, float* part) {
-  for (int64_t column = 0; column < columns; column += LANES) {
-    Floats sum = load(part + column);
-    const float* element = dy.at(0, column);
-    for (int64_t row = 0; row < rows; ++row, element += PANEL) sum += load(element);
-    store(part + column, sum);
-  }
-}
-
 // What one share sums: some pixels, some panels of columns.
 void sum_share(const float* dy, const Patches& patches, const Plan& plan, int pixel_share, int column_share,
                float* block) {
@@ -77,22 +68,16 @@ void sum_share(const float* dy, const Patches& patches, const Plan& plan, int pi
   }
 }
 
-// dw and dbias of a group (+)= the parts, in order.
-void add_parts(const Plan& plan, float* dw, Accumulate accumulate, float* dbias, Accumulate accumulate_dbias) {
-  const Epilogue weight{dw, Activation::none, nullptr, accumulate},
-      bias{dbias, Activation::none, nullptr, accumulate_dbias};
+// dw of a group (+)= the parts, in order.
+void add_parts(const Plan& plan, float* dw, Accumulate accumulate) {
+  const Epilogue weight{dw, Activation::none, nullptr, accumulate};
   parallel(plan.filters, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t filter = begin; filter < end; ++filter) {
+    for (int64_t filter = begin; filter < end; ++filter)
       for (int64_t column = 0; column < plan.depth; column += LANES) {
         Floats sum{};
         for (int part = 0; part < plan.pixel_shares; ++part) sum += load(plan.part(part).at(filter, column));
         weight.finish(sum, filter * plan.depth + column, int(std::min<int64_t>(LANES, plan.depth - column)));
       }
-      if (dbias == nullptr) continue;
-      float sum = 0;
-      for (int part = 0; part < plan.pixel_shares; ++part) sum += plan.bias_part(part)[filter];
-      bias.finish(sum, filter);
-    }
   });
 }
 
@@ -114,8 +99,9 @@ void backward_weight(const float* dy, const float* x, float* dw, Accumulate accu
       sum_share(dy, patches, plan, share % plan.pixel_shares, share / plan.pixel_shares,
                 plan.blocks + share * plan.block_floats);
     });
-    add_parts(plan, dw + group * plan.filters * plan.depth, accumulate,
-              dbias != nullptr ? dbias + group * plan.filters : nullptr, accumulate_dbias);
+    add_parts(plan, dw + group * plan.filters * plan.depth, accumulate);
+    add_bias_parts(plan.bias_parts, plan.bias_floats, plan.pixel_shares, plan.filters,
+                   dbias != nullptr ? dbias + group * plan.filters : nullptr, accumulate_dbias);
   }
 }
 

@@ -52,18 +52,20 @@ inline void add_before(Sums<ROWS, VECTORS>& sums, Before before) {
     for (int j = 0; j < VECTORS; ++j) sums[i][j] += load(before.data + i * before.pitch + j * LANES);
 }
 
-// `steps` of the reduction. A_ROW and A_STEP: floats from one row of the tile, one step, to the next in a.
-template <int A_ROW, int A_STEP, int ROWS, int VECTORS>
-inline void multiply_steps(const float* a, const float* b, int64_t steps, Sums<ROWS, VECTORS>& sums) {
+// `steps` of the reduction. From one step to the next a_step and b_step floats; `row(i)` from a's first row to row i.
+// What of them the caller has as constants, the addresses of the instructions hold.
+template <int ROWS, int VECTORS, class Row>
+[[gnu::always_inline]] inline void multiply_steps(const float* a, const Row& row, int64_t a_step, const float* b,
+                                                  int64_t b_step, int64_t steps, Sums<ROWS, VECTORS>& sums) {
   for (int64_t k = 0; k < steps; ++k) {
-    Floats row[VECTORS];
+    Floats columns[VECTORS];
 #pragma GCC unroll 2
-    for (int j = 0; j < VECTORS; ++j) row[j] = load(b + k * PANEL + j * LANES);
+    for (int j = 0; j < VECTORS; ++j) columns[j] = load(b + k * b_step + j * LANES);
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; ++i) {
-      const float element = a[i * A_ROW + k * A_STEP];
+      const float element = a[row(i) + k * a_step];
 #pragma GCC unroll 2
-      for (int j = 0; j < VECTORS; ++j) sums[i][j] += element * row[j];
+      for (int j = 0; j < VECTORS; ++j) sums[i][j] += element * columns[j];
     }
   }
 }
@@ -74,21 +76,22 @@ template <Along ALONG, int ROWS, int VECTORS, class Finish>
                                      int64_t first_row, const Finish& finish) {
   Sums<ROWS, VECTORS> sums{};
   if constexpr (ALONG == Along::outer) {
-    multiply_steps<1, PANEL, ROWS, VECTORS>(a, b, depth, sums);
+    multiply_steps<ROWS, VECTORS>(a, [](int i) { return i; }, PANEL, b, PANEL, depth, sums);
   } else {
     for (; depth > 0; depth -= PANEL, a += a_stride, b += PANEL * PANEL)
-      multiply_steps<PANEL, 1, ROWS, VECTORS>(a, b, std::min<int64_t>(depth, PANEL), sums);
+      multiply_steps<ROWS, VECTORS>(
+          a, [](int i) { return i * PANEL; }, 1, b, PANEL, std::min<int64_t>(depth, PANEL), sums);
   }
   add_before<ROWS, VECTORS>(sums, before);
   finish(first_row, sums);
 }
 
-// A tile of `rows` <= TILE_ROWS, each number of them a kernel of its own.
-template <Along ALONG, int VECTORS, class... Arguments>
-void multiply_tile_of(int rows, const Arguments&... arguments) {
+// body(std::integral_constant<int, value>()) for 1 <= value <= MOST, each a kernel of its own.
+template <int MOST, class Body>
+void with_constant(int value, const Body& body) {
   [&]<int... I>(std::integer_sequence<int, I...>) {
-    (void)((rows == I + 1 && (multiply_tile<ALONG, I + 1, VECTORS>(arguments...), true)) || ...);
-  }(std::make_integer_sequence<int, TILE_ROWS>());
+    (void)((value == I + 1 && (body(std::integral_constant<int, I + 1>()), true)) || ...);
+  }(std::make_integer_sequence<int, MOST>());
 }
 
 // `rows` rows of one panel of the result, in tiles as equal as possible. `before` belongs to the first row.
@@ -99,8 +102,10 @@ void multiply_rows(Panels a, int64_t rows, const float* b, int64_t depth, Before
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t begin = rows * tile / tiles, end = rows * (tile + 1) / tiles;
     const float* const a_tile = ALONG == Along::outer ? a.data + begin : a.data + begin * PANEL;
-    multiply_tile_of<ALONG, VECTORS>(int(end - begin), a_tile, a.stride, b, depth, before.from_row(begin),
-                                     first_row + begin, finish);
+    with_constant<TILE_ROWS>(int(end - begin), [&](auto count) {
+      multiply_tile<ALONG, count, VECTORS>(a_tile, a.stride, b, depth, before.from_row(begin), first_row + begin,
+                                           finish);
+    });
   }
 }
 

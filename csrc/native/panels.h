@@ -122,4 +122,11 @@ inline void store_past_caches(float* to, Floats values) {
 #endif
 }
 
+// Such stores are seen by other threads before what the thread stores afterwards: nothing less orders them.
+inline void fence_stores_past_caches() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
 }  // namespace minicnn

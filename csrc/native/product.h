@@ -71,7 +71,13 @@ struct RowsOfResult {
       }
       const int64_t* const offsets = rows.offsets + first_row;
       const int64_t left = rows.columns - column;
-      if (epilogue.only_stores() && left >= VECTORS * LANES) {
+      const auto count = [&](int j) { return int(std::min<int64_t>(LANES, left - j * LANES)); };
+      if (!epilogue.only_stores()) {
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 2
+          for (int j = 0; j < VECTORS; ++j) epilogue.finish(sums[i][j], offsets[i] + column + j * LANES, count(j));
+      } else if (left >= VECTORS * LANES) {
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 2
@@ -81,8 +87,7 @@ struct RowsOfResult {
         for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 2
           for (int j = 0; j < VECTORS; ++j)
-            epilogue.finish(sums[i][j], offsets[i] + column + j * LANES,
-                            int(std::min<int64_t>(LANES, left - j * LANES)));
+            store_some(epilogue.result + offsets[i] + column + j * LANES, sums[i][j], count(j));
       }
     }
   };

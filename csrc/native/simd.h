@@ -46,10 +46,19 @@ inline int lane_count(int count) { return count; }
 inline Floats load_some(const float* from, Whole) { return load(from); }
 inline void store_some(float* to, Floats values, Whole) { store(to, values); }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// -1 in the first `count` lanes.
+inline __m256i first_lanes(int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
 // The first `count` lanes, 0 <= count <= LANES: memory beyond is not touched, lanes beyond are 0.
 inline Floats load_some(const float* from, int count) {
 #if defined(__AVX512F__)
   return Floats(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from));
+#elif defined(__AVX2__)
+  return Floats(_mm256_maskload_ps(from, first_lanes(count)));
 #else
   if (count == LANES) return load(from);
   Floats values{};
@@ -60,6 +69,8 @@ inline Floats load_some(const float* from, int count) {
 inline void store_some(float* to, Floats values, int count) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), __m512(values));
+#elif defined(__AVX2__)
+  _mm256_maskstore_ps(to, first_lanes(count), __m256(values));
 #else
   if (count == LANES) return store(to, values);
   for (int i = 0; i < count; ++i) to[i] = values[i];
@@ -98,9 +109,33 @@ inline Ints widen(const uint16_t* from, Whole) {
 }
 template <class Number>
 inline Ints widen(const Number* from, int count) {
+#if defined(__AVX512F__)
+  const __mmask16 mask = __mmask16((1u << count) - 1);
+  if constexpr (sizeof(Number) == 1)
+    return Ints(_mm512_maskz_cvtepu8_epi32(mask, _mm_maskz_loadu_epi8(mask, from)));
+  else
+    return Ints(_mm512_maskz_cvtepu16_epi32(mask, _mm256_maskz_loadu_epi16(mask, from)));
+#else
   Ints values{};
   for (int i = 0; i < count; ++i) values[i] = from[i];
   return values;
+#endif
+}
+
+// The lowest bits of the first `count` Ints, all of them with Whole.
+template <class Number, class Lanes>
+inline void store_narrow(Number* to, Ints values, Lanes lanes) {
+  const int count = lane_count(lanes);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Number) == 1)
+    _mm512_mask_cvtepi32_storeu_epi8(to, __mmask16((1u << count) - 1), __m512i(values));
+  else
+    _mm512_mask_cvtepi32_storeu_epi16(to, __mmask16((1u << count) - 1), __m512i(values));
+#else
+  using Narrow = Number __attribute__((vector_size(LANES * sizeof(Number))));
+  const Narrow narrow = __builtin_convertvector(values, Narrow);
+  __builtin_memcpy(to, &narrow, count * sizeof(Number));
+#endif
 }
 
 // 0, 1, 2, ...

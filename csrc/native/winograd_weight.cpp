@@ -14,6 +14,7 @@
 // (32 MiB) or MIN_CHUNK tiles by planes.
 #include "native/patches.h"
 #include "native/product.h"
+#include "native/sum_rows.h"
 #include "native/winograd.h"
 #include "native/winograd_tiles.h"
 
@@ -84,14 +85,6 @@ void multiply_plane(Panels d, Panels v, int64_t tiles, const Plan& plan, Share p
                                    v.panel(panel) + first * PANEL, depth, plan.c - panel * PANEL,
                                    Before{is_first && first == 0 ? nullptr : sums, PANEL}, StoreInPanel{sums});
     }
-  }
-}
-
-void add_rows(Panels rows, int64_t count, int64_t columns, float* sums) {
-  for (int64_t column = 0; column < columns; column += LANES) {
-    Floats sum = load(sums + column);
-    for (int64_t row = 0; row < count; ++row) sum += load(rows.at(row, column));
-    store(sums + column, sum);
   }
 }
 
@@ -180,13 +173,8 @@ void gradient(const float* dy, const float* x, float* dw, Accumulate accumulate,
         for (int64_t channel = 0; channel < plan.c; channel += LANES)
           store_weight_gradient<TAPS>(plan, filter, channel, weight);
     });
-    if (dbias == nullptr) continue;
-    const Epilogue bias{dbias + group * plan.k, Activation::none, nullptr, accumulate_dbias};
-    for (int64_t filter = 0; filter < plan.k; ++filter) {
-      float sum = 0;
-      for (int share = 0; share < plan.shares; ++share) sum += plan.bias_of(share)[filter];
-      bias.finish(sum, filter);
-    }
+    add_bias_parts(plan.bias, plan.bias_floats, plan.shares, plan.k,
+                   dbias != nullptr ? dbias + group * plan.k : nullptr, accumulate_dbias);
   }
 }
 

@@ -1,11 +1,12 @@
 // Convolution on the CPU: which algorithm computes which shape.
 //
 //   Winograd       F(4x4, 3x3), F(2x2, 5x5) where its 36 products a tile save work enough      native/winograd.cpp
-//   scatter        the gradient of an input of few channels                                    native/scatter.cpp
-//   implicit GEMM  everything else: strides, dilation, 1x1, 11x11, few channels                native/implicit.cpp
+//   gather         y and the gradient of the weights for an input of few channels              native/gather.cpp
+//   scatter        the gradient of such an input                                               native/scatter.cpp
+//   implicit GEMM  everything else: strides, dilation, 1x1                                     native/implicit.cpp
 //
-// MINICNN_CONV=direct, like the names of the device kernels that the variable knows too, leaves all to the implicit
-// GEMM: rounding of a plain sum, exact on small integers, and infinities that stay where the formula has them.
+// MINICNN_CONV=direct, like the names of the device kernels that the variable knows too, leaves all to the others:
+// rounding of a plain sum, exact on small integers, and infinities that stay where the formula has them.
 #include <cstdlib>
 
 #include "check.h"
@@ -17,7 +18,7 @@
 namespace minicnn {
 namespace {
 
-enum class Algorithm { implicit, winograd, scatter };
+enum class Algorithm { implicit, winograd, gather, scatter };
 
 bool only_direct() { return std::getenv("MINICNN_CONV") != nullptr; }
 
@@ -36,7 +37,9 @@ Algorithm choose(const ConvShape& shape, int rows, int columns) {
              : Algorithm::implicit;
 }
 
-Algorithm choose_forward(const ConvShape& shape) { return choose(shape, shape.p, shape.q); }
+Algorithm choose_forward(const ConvShape& shape) {
+  return implicit::gathers(shape) ? Algorithm::gather : choose(shape, shape.p, shape.q);
+}
 Algorithm choose_backward_input(const ConvShape& shape) {
   const Algorithm algorithm = choose(shape, shape.h, shape.w);
   const bool few_channels = shape.groups == 1 && shape.dilation_w == 1 && shape.c < 32 && shape.r * shape.s > 1;
@@ -59,8 +62,14 @@ void check_extents(const ConvShape& shape) {
 }  // namespace
 
 int64_t conv2d_forward_workspace(ConvShape shape, Schedule) {
-  return choose_forward(shape) == Algorithm::winograd ? winograd::forward_workspace(shape)
-                                                      : implicit::forward_workspace(shape);
+  switch (choose_forward(shape)) {
+    case Algorithm::winograd:
+      return winograd::forward_workspace(shape);
+    case Algorithm::gather:
+      return implicit::gather_forward_workspace(shape);
+    default:
+      return implicit::forward_workspace(shape);
+  }
 }
 
 int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule) {
@@ -75,15 +84,27 @@ int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule) {
 }
 
 int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule) {
-  return choose_forward(shape) == Algorithm::winograd ? winograd::backward_weight_workspace(shape)
-                                                      : implicit::backward_weight_workspace(shape);
+  switch (choose_forward(shape)) {
+    case Algorithm::winograd:
+      return winograd::backward_weight_workspace(shape);
+    case Algorithm::gather:
+      return implicit::gather_backward_weight_workspace(shape);
+    default:
+      return implicit::backward_weight_workspace(shape);
+  }
 }
 
 void conv2d_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
                     float* workspace, ConvShape shape, Schedule, Stream) {
   check_extents(shape);
-  const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::forward : implicit::forward;
-  run(x, w, bias, activation, y, workspace, shape);
+  switch (choose_forward(shape)) {
+    case Algorithm::winograd:
+      return winograd::forward(x, w, bias, activation, y, workspace, shape);
+    case Algorithm::gather:
+      return implicit::gather_forward(x, w, bias, activation, y, workspace, shape);
+    default:
+      return implicit::forward(x, w, bias, activation, y, workspace, shape);
+  }
 }
 
 void conv2d_backward_input(const float* dy, const float* w, const float* mask, float* dx, Accumulate accumulate,
@@ -103,8 +124,14 @@ void conv2d_backward_weight(const float* dy, const float* x, float* dw, Accumula
                             Accumulate accumulate_dbias, float* workspace, ConvShape shape, Schedule, Stream) {
   check_extents(shape);
   if (dw == nullptr) return sum_rows(dy, int64_t(shape.n) * shape.p * shape.q, shape.k, dbias, accumulate_dbias);
-  const auto run = choose_forward(shape) == Algorithm::winograd ? winograd::backward_weight : implicit::backward_weight;
-  run(dy, x, dw, accumulate, dbias, accumulate_dbias, workspace, shape);
+  switch (choose_forward(shape)) {
+    case Algorithm::winograd:
+      return winograd::backward_weight(dy, x, dw, accumulate, dbias, accumulate_dbias, workspace, shape);
+    case Algorithm::gather:
+      return implicit::gather_backward_weight(dy, x, dw, accumulate, dbias, accumulate_dbias, workspace, shape);
+    default:
+      return implicit::backward_weight(dy, x, dw, accumulate, dbias, accumulate_dbias, workspace, shape);
+  }
 }
 
 }  // namespace minicnn

@@ -10,8 +10,6 @@
 // below and the float32 rate above. Activations lie packed beside: their columns, the images, fill whole vectors even
 // at n = 1, which costs nothing while memory is the bound. Scratch: the packed activations, at most (c + k) rows of n
 // rounded up to PANEL, and a block for each thread.
-#include <atomic>
-
 #include "kernels.h"
 #include "native/product.h"
 #include "native/sum_rows.h"
@@ -154,7 +152,7 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
                     last = std::min<int64_t>(panel + PANEL * (part + 1) / TILES, k);
       if (first < last) weight_rows(plan, n, c, first, last, epilogue, past_caches);
     }
-    if (past_caches) std::atomic_thread_fence(std::memory_order_seq_cst);  // such stores are ordered by nothing less
+    if (past_caches) fence_stores_past_caches();
   });
 }
 

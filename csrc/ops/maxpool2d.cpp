@@ -10,8 +10,8 @@
 // x, dx (N, H, W, C) float32; y, dy (N, P, Q, C) float32; index (N, P, Q, C) uint8, or uint16 where R*S > 255.
 //
 // A thread owns rows of output pixels; backward rows of input pixels, for which it gathers: one order of additions
-// whatever the threads. A vector of channels at a time. Of fewer channels than a vector has lanes, backward owns
-// images, and each element of dy goes where its index says. Bytes: x and dx once, y and dy once, the index once;
+// whatever the threads. Where no two windows meet, backward owns windows, and dy and its index are read once. A vector
+// of channels at a time. Bytes: x and dx once, y and dy once, the index once;
 // neighbouring windows meet in the cache. A comparison or an addition for 4 bytes read: bound by memory bandwidth. The
 // mask of the ReLU before it costs no byte: a winner is above 0 where its maximum is, and the index has a number left
 // to say so.
@@ -27,27 +27,9 @@
 namespace minicnn {
 namespace {
 
-using Bytes = uint8_t __attribute__((vector_size(LANES * sizeof(uint8_t))));
-using Words = uint16_t __attribute__((vector_size(LANES * sizeof(uint16_t))));
-
 // The place of no tap.
 template <class Index>
 constexpr Index NOBODY = Index(-1);
-
-template <class Index>
-void store_index(Index* to, Ints values, Whole) {
-  if constexpr (sizeof(Index) == 1) {
-    const Bytes narrow = __builtin_convertvector(values, Bytes);
-    __builtin_memcpy(to, &narrow, sizeof narrow);
-  } else {
-    const Words narrow = __builtin_convertvector(values, Words);
-    __builtin_memcpy(to, &narrow, sizeof narrow);
-  }
-}
-template <class Index>
-void store_index(Index* to, Ints values, int count) {
-  for (int i = 0; i < count; ++i) to[i] = Index(values[i]);
-}
 
 // One output pixel: x is its image.
 template <class Index>
@@ -65,7 +47,7 @@ void pixel_forward(const float* x, Activation of_x, float* y, Index* index, cons
       }
     if (of_x == Activation::relu) place = largest <= 0.0f ? broadcast(int(NOBODY<Index>)) : place;
     store_some(y + c, largest, lanes);
-    store_index(index + c, place, lanes);
+    store_narrow(index + c, place, lanes);
   });
 }
 
@@ -119,26 +101,42 @@ void backward(const float* dy, const Index* index, float* dx, Accumulate accumul
   });
 }
 
-// dx of few channels, which would leave a vector's lanes empty.
-void scatter(const float* dy, const uint8_t* index, float* dx, Accumulate accumulate, const PoolShape& shape) {
-  const Axis row_axis = shape.rows(), column_axis = shape.columns();
-  const int64_t in_size = int64_t(shape.h) * shape.w * shape.c;
-  int64_t offsets[NOBODY<uint8_t>];  // of a window's places from its first
-  for (int place = 0; place < shape.r * shape.s; ++place)
-    offsets[place] = (int64_t(place / shape.s) * shape.w + place % shape.s) * shape.c;
-  parallel(shape.n, ceil_div<int64_t>(GRAIN / 4, in_size), [&](int64_t begin, int64_t end) {
-    if (accumulate == Accumulate::overwrite) std::fill(dx + begin * in_size, dx + end * in_size, 0.0f);
-    for (int64_t pixel = begin * shape.p * shape.q; pixel < end * shape.p * shape.q; ++pixel) {
-      const int q = int(pixel % shape.q), p = int(pixel / shape.q % shape.p);
-      const Range rows = taps_inside(row_axis, p), columns = taps_inside(column_axis, q);
-      if (rows.begin >= rows.end || columns.begin >= columns.end) continue;  // wholly in the padding: no index
-      const int64_t image = pixel / shape.q / shape.p;
-      const int64_t window =
-          image * in_size + (int64_t(row_axis.input_at(p, 0)) * shape.w + column_axis.input_at(q, 0)) * shape.c;
-      for (int64_t at = pixel * shape.c, c = 0; c < shape.c; ++at, ++c)
-        if (index[at] != NOBODY<uint8_t>) dx[window + offsets[index[at]] + c] += dy[at];
-    }
+// One output pixel: dx is its window's corner.
+template <class Index>
+void spread_pixel(const float* dy, const Index* index, float* dx, Accumulate accumulate, const PoolShape& shape) {
+  in_vectors(0, shape.c, [&](int64_t c, auto lanes) {
+    const Floats gradient = load_some(dy + c, lanes);
+    const Ints winner = widen(index + c, lanes);
+    for (int r = 0; r < shape.r; ++r)
+      for (int s = 0; s < shape.s; ++s)
+        write_some(dx + (int64_t(r) * shape.w + s) * shape.c + c, winner == r * shape.s + s ? gradient : Floats{},
+                   accumulate, lanes);
   });
+}
+
+// Whether no two windows meet, nor the padding: then each element of dx has one writer.
+bool windows_are_apart(const PoolShape& shape) {
+  return shape.r <= shape.stride_h && shape.s <= shape.stride_w && shape.padding_h == 0 && shape.padding_w == 0 &&
+         (shape.p - 1) * shape.stride_h + shape.r <= shape.h && (shape.q - 1) * shape.stride_w + shape.s <= shape.w;
+}
+
+// dx of windows that are apart: a thread owns rows of output pixels, with the input rows up to the next one's.
+template <class Index>
+void backward_apart(const float* dy, const Index* index, float* dx, Accumulate accumulate, const PoolShape& shape) {
+  const int64_t row_size = int64_t(shape.w) * shape.c, out_size = int64_t(shape.q) * shape.c;
+  const bool gaps = shape.p * shape.r != shape.h || shape.q * shape.s != shape.w;
+  parallel(int64_t(shape.n) * shape.p, ceil_div<int64_t>(GRAIN / 4, shape.stride_h * row_size),
+           [&](int64_t begin, int64_t end) {
+             for (int64_t row = begin; row < end; ++row) {
+               const int64_t p = row % shape.p, first_h = row / shape.p * shape.h + p * shape.stride_h;
+               const int64_t rows = p + 1 == shape.p ? shape.h - p * shape.stride_h : shape.stride_h;
+               float* const first = dx + first_h * row_size;
+               if (gaps && accumulate == Accumulate::overwrite) std::fill_n(first, rows * row_size, 0.0f);
+               for (int q = 0; q < shape.q; ++q)
+                 spread_pixel(dy + row * out_size + int64_t(q) * shape.c, index + row * out_size + int64_t(q) * shape.c,
+                              first + int64_t(q) * shape.stride_w * shape.c, accumulate, shape);
+             }
+           });
 }
 
 }  // namespace
@@ -152,8 +150,11 @@ void maxpool2d_forward(const float* x, Activation of_x, float* y, uint8_t* index
 void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* wide_index, float* dx,
                         Accumulate accumulate, PoolShape shape, Stream) {
   if (int64_t(shape.n) * shape.h * shape.w * shape.c == 0) return;
-  if (wide_index != nullptr) return backward(dy, wide_index, dx, accumulate, shape);
-  shape.c < LANES ? scatter(dy, index, dx, accumulate, shape) : backward(dy, index, dx, accumulate, shape);
+  const auto run = [&](const auto* places) {
+    windows_are_apart(shape) ? backward_apart(dy, places, dx, accumulate, shape)
+                             : backward(dy, places, dx, accumulate, shape);
+  };
+  wide_index != nullptr ? run(wide_index) : run(index);
 }
 
 }  // namespace minicnn

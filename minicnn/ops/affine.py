@@ -1,4 +1,4 @@
-"""What fully connected and convolutional layers share: the bias, and the ReLU of a sum on its way to memory."""
+"""What fully connected and convolutional layers share: the bias, the ReLU of a sum on its way to memory, precision."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from minicnn.autograd import Op
 from minicnn.errors import OpError
+from minicnn.ops.precision import numbers_of
 from minicnn.shapes import Activation
 from minicnn.tensor import Accumulate
 from minicnn.threads import elementwise, in_shares
@@ -17,7 +18,8 @@ class Affine(Op):
     """y = activation(product of x and weight + bias), with bias (K,) or absent, K the last axis of y.
 
     activation: None or "relu". A subclass has the product: its NumPy code, and `launch(direction, *arguments)`, which
-    calls its kernel "forward", "backward_input" or "backward_weight".
+    calls its kernel "forward", "backward_input" or "backward_weight". `numbers` are those of ops.precision that were
+    active in the forward pass.
     """
 
     def __init__(self, activation: str | None = None):
@@ -34,20 +36,27 @@ class Affine(Op):
             raise OpError(f"{self.name}: bias must be ({outputs},), got {bias.shape}")
 
     def keep(self, x, weight, *bias_and_y):
-        """(bias or None, y); what backward needs is kept."""
+        """(bias or None, y); what backward needs is kept, x and weight as the numbers that are multiplied."""
         *bias, y = bias_and_y
-        self.x, self.weight, self.has_bias = x, weight, bool(bias)
+        self.numbers, self.has_bias = numbers_of(self), bool(bias)
+        self.x, self.weight = self.numbers.operand(self, x), self.numbers.operand(self, weight)
         return (bias[0] if bias else None), y
 
     def forward_kernel(self, *arrays):
-        bias, y = self.keep(*arrays)
-        self.launch("forward", self.x, self.weight, bias, self.activation, y)
+        self.product(*self.keep(*arrays))
+
+    def product(self, bias, y) -> None:
+        """y = activation(x and weight multiplied + bias), by the kernel."""
+        with self.numbers.result(self, y) as (y, _, _):
+            self.launch("forward", self.x, self.weight, bias, self.activation, y)
 
     def backward_kernel(self, dy):
         self.mask_gradient(dy)
+        dy = self.numbers.operand(self, dy)
         if self.needs_grad(0):
             dx, accumulate = self.grad_out(0)
-            self.launch("backward_input", dy, self.weight, self.grad_mask(0), dx, accumulate)
+            with self.numbers.result(self, dx, self.grad_mask(0), accumulate) as (dx, mask, accumulate):
+                self.launch("backward_input", dy, self.weight, mask, dx, accumulate)
         dweight = self.grad_out(1)
         dbias = self.grad_out(2) if self.has_bias else (None, Accumulate.overwrite)
         if dweight[0] is not None or dbias[0] is not None:

@@ -115,8 +115,9 @@ class BatchNorm(Op):
         self.x, self.mean, self.variance = x, self.empty((self.channels,)), self.empty((self.channels,))
         running = [tensor.data for tensor in self.running] or (None, None)
         if self.training:
+            workspace = self.workspace("batch_norm", self.rows, self.channels)
             self.kernels.batch_norm_statistics(
-                x, self.workspace(), self.mean, self.variance, *running, self.momentum, self.rows, self.channels
+                x, workspace, self.mean, self.variance, *running, self.momentum, self.rows, self.channels
             )
         else:  # copies: the running statistics may move on before the backward pass
             for source, target in zip(running, (self.mean, self.variance), strict=True):
@@ -129,13 +130,11 @@ class BatchNorm(Op):
         sums = self.empty((2, self.channels))  # of dy; of dy * z
         dweight = self.grad_out(1) if self.affine else NOT_WANTED
         dbias = self.grad_out(2) if self.affine else NOT_WANTED
-        self.kernels.batch_norm_backward_sums(dy, *statistics, self.workspace(), sums, *dweight, *dbias, *extents)
+        workspace = self.workspace("batch_norm", self.rows, self.channels)
+        self.kernels.batch_norm_backward_sums(dy, *statistics, workspace, sums, *dweight, *dbias, *extents)
         dx, accumulate = self.grad_out(0)
         if dx is not None:
             weight = self.affine[0] if self.affine else None
             self.kernels.batch_norm_backward_input(
                 dy, *statistics, weight, sums if self.training else None, dx, accumulate, *extents
             )
-
-    def workspace(self):
-        return self.empty((self.kernels.batch_norm_workspace(self.rows, self.channels),))

@@ -60,8 +60,8 @@ class Conv2d(Affine):
 
         def of_images(images):
             for group in range(self.groups):
-                filters, ks = group_filters(weight, self.groups, group)
-                for pixels, patches in im2col(x[images], self._shape_of(images), group, self.empty):
+                filters, ks = group_filters(self.weight, self.groups, group)
+                for pixels, patches in im2col(self.x[images], self._shape_of(images), group, self.empty):
                     np.matmul(patches, filters.T, out=as_matrix(y[images])[pixels, ks])
             if bias is not None:
                 add_bias(y[images], bias)
@@ -69,15 +69,18 @@ class Conv2d(Affine):
                 np.maximum(y[images], 0, out=y[images])
 
         in_shares(of_images, self.shape.n, self._macs())
+        self.numbers.round_result(y)
 
     def backward_numpy(self, dy):
         self.mask_gradient(dy)
+        dy = self.numbers.operand(self, dy)
         if (dx := self.grad_array(0)) is not None:
             in_shares(
                 lambda images: col2im(dy[images], self.weight, dx[images], self._shape_of(images), self.empty),
                 self.shape.n,
                 self._macs(),
             )
+            self.numbers.round_result(dx)
         if (dweight := self.grad_array(1)) is not None:
             first, *others = in_shares(lambda images: self._gradient_of_weight(dy, images), self.shape.n, self._macs())
             dweight[...] = first
@@ -105,10 +108,10 @@ class Conv2d(Affine):
 
     def launch(self, direction, *arguments):
         """conv2d_forward, conv2d_im2col_backward_input, ...: each with the workspace that it asks for."""
-        has_rung = RUNG == "im2col" and hasattr(self.kernels, "conv2d_im2col_forward")
+        has_rung = RUNG == "im2col" and hasattr(self.kernels, "conv2d_im2col_forward") and not self.numbers.suffix
         kernel = f"conv2d_im2col_{direction}" if has_rung else f"conv2d_{direction}"
-        elements = getattr(self.kernels, f"{kernel}_workspace")(self.shape, AUTOMATIC)
-        getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), self.shape, AUTOMATIC)
+        extents = self.shape, self.numbers.scheduled(AUTOMATIC)
+        getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, self.workspace(kernel, *extents), *extents)
 
 
 def as_matrix(activations):

@@ -6,7 +6,7 @@ import numpy as np
 
 from minicnn.errors import OpError
 from minicnn.ops.affine import Affine
-from minicnn.shapes import AUTOMATIC
+from minicnn.shapes import AUTOMATIC, ConvShape
 from minicnn.tensor import Accumulate
 from minicnn.threads import in_shares
 
@@ -44,22 +44,25 @@ class Linear(Affine):
         bias, y = self.keep(x, weight, *bias_and_y)
 
         def of_outputs(k):
-            y[:, k] = (weight[k] @ x.T).T  # at small N, BLAS streams the weights faster in this order
+            y[:, k] = (self.weight[k] @ self.x.T).T  # at small N, BLAS streams the weights faster in this order
 
         in_shares(of_outputs, weight.shape[0], x.shape[0] * weight.size)
         if bias is not None:
             y += bias
         if self.relu_within:
             np.maximum(y, 0, out=y)
+        self.numbers.round_result(y)
         if self.dropout is not None:
             self.dropout.draw_numpy(y.shape, y.dtype)
             y *= self.dropout.multiplier
 
     def backward_numpy(self, dy):
         self.mask_gradient(dy)
+        dy = self.numbers.operand(self, dy)
         macs = dy.shape[0] * self.weight.size
         if (dx := self.grad_array(0)) is not None:
             in_shares(lambda c: np.matmul(dy, self.weight[:, c], out=dx[:, c]), dx.shape[1], macs)
+            self.numbers.round_result(dx)
         if (dweight := self.grad_array(1)) is not None:
             in_shares(lambda k: np.matmul(dy[:, k].T, self.x, out=dweight[k]), dy.shape[1], macs)
         self.bias_backward_numpy(dy)
@@ -69,6 +72,9 @@ class Linear(Affine):
             return super().forward_kernel(*arrays)
         bias, y = self.keep(*arrays)
         self.dropout.draw_kernel(self)
+        if self.numbers.rounds_results:  # the mask multiplies what has been rounded
+            self.product(bias, y)
+            return self.dropout.apply_kernel(self, y, None, y, Accumulate.overwrite)
         mask = self.dropout.arguments
         self.launch("dropout_forward", self.x, self.weight, bias, self.activation, *mask, y)
 
@@ -82,7 +88,12 @@ class Linear(Affine):
             dy *= self.dropout.multiplier
 
     def launch(self, direction, *arguments):
-        """linear_forward, linear_backward_input, ..., with the workspace that it asks for."""
-        kernel, extents = f"linear_{direction}", (*self.x.shape, self.weight.shape[0], AUTOMATIC)
-        elements = getattr(self.kernels, f"{kernel}_workspace")(*extents)
-        getattr(self.kernels, kernel)(*arguments, self.empty((elements,)), *extents)
+        """linear_forward, linear_backward_input, ...: each with the workspace that it asks for."""
+        schedule = self.numbers.scheduled(AUTOMATIC)
+        (n, c), k = self.x.shape, self.weight.shape[0]
+        if self.numbers.suffix:  # of 16 bits: the convolution of images of one pixel
+            shape = ConvShape.of(self.name, (n, 1, 1, c), (k, 1, 1, c), 1, 0, 1, 1)
+            kernel, extents = f"conv2d_{direction}", (shape, schedule)
+        else:
+            kernel, extents = f"linear_{direction}", (n, c, k, schedule)
+        getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, self.workspace(kernel, *extents), *extents)

@@ -47,7 +47,7 @@ class MatMul(Op):
             self._gemm(self.a, dy, db, Layout.tn, accumulate, GemmShape(k, n, m, k, n, n))
 
     def _gemm(self, a, b, c, layout, accumulate, shape):
-        workspace = self.empty((self.kernels.gemm_workspace(shape, AUTOMATIC),))
+        workspace = self.workspace("gemm", shape, AUTOMATIC)
         self.kernels.gemm(a, b, None, c, workspace, shape, layout, accumulate, AUTOMATIC)
 
 

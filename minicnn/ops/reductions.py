@@ -113,8 +113,7 @@ class Max(Reduction):
 
 def sum_into(op: Op, x, y, shape, accumulate=Accumulate.overwrite, scale=1.0) -> None:
     """y (+)= scale * sum of x (outer, reduced, inner) over its middle axis, by the kernels of the op's device."""
-    workspace = op.empty((op.kernels.reduction_workspace(*shape),))
-    op.kernels.sum_forward(x, y, workspace, accumulate, scale, *shape)
+    op.kernels.sum_forward(x, y, op.workspace("reduction", *shape), accumulate, scale, *shape)
 
 
 def _reduce(op: type[Reduction], x: Tensor, axis, keepdims: bool) -> Tensor:

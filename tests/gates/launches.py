@@ -142,6 +142,12 @@ def convolutions_and_pooling(device) -> None:
             both_ways(lambda *t: F.conv2d_relu_max_pool2d(*t, None, 1, 1, 1, 1, 2), x, weight)
 
 
+def reduced_precision(device) -> None:
+    for name in ("bfloat16", "float16"):
+        with minicnn.precision(name):
+            both_ways(F.conv2d, numbers(device, 1, 6, 6, 16), numbers(device, 72, 3, 3, 16))
+
+
 def matrices(device) -> None:
     """Every rung of the ladder in every layout, at a size that fills whole tiles."""
     kernels, (m, n, k), accumulate = device.kernels, (128, 128, 32), Accumulate.overwrite
@@ -183,6 +189,7 @@ RUNS = (
     halves_of_convolutions,
     first_layers,
     convolutions_and_pooling,
+    reduced_precision,
     matrices,
     images,
     optimizer,

@@ -27,6 +27,7 @@ NARROW_LOADS = NARROW | {"prepare_images_kernel": "bytes"}
 NARROW_STORES = NARROW | {
     "clip_squares_kernel": "a number a block",
     "cross_entropy_forward_kernel": "three numbers a row",
+    "narrow_kernel": "four numbers of 16 bits, 8 bytes",
     "reduce_columns_kernel": "results, few",
     "reduce_rows_kernel": "results, few",
 }

@@ -149,15 +149,19 @@ def other_member(source: Source, at: Expression) -> Iterator[Edit]:
             yield i, i + 1, "y" if member == "x" else "x"
         elif dot == ".":
             seen = re.findall(rf"\b{re.escape(base)}\.(\w+)", source.text)
-            yield from ((i, i + 1, partner) for partner in PARTNERS.get(member, ()) if partner in seen)
+            for partner in PARTNERS.get(member, ()):
+                if partner in seen and not (i + 1 == at.last and differ_in_type(source, member, partner)):
+                    yield i, i + 1, partner
 
 
 def swapped_arguments(source: Source, at: Expression) -> Iterator[Edit]:
-    """f(q, p) for f(p, q)."""
+    """f(q, p) for f(p, q), but for arrays of different lengths, which the compiler would refuse."""
+    lengths = dict(re.findall(r"\(&(\w+)\)\[(\w+)\]", at.function.parameters))
     for opening in source.outermost(at.first, at.last):
         for i in range(opening, source.partner.get(opening, 0) - 3):
             before, first, comma, second, behind = (token.text for token in source.tokens[i : i + 5])
-            if before in "(,{" and comma == "," and behind in "),}" and second in PARTNERS.get(first, ()):
+            is_pair = before in "(,{" and comma == "," and behind in "),}" and second in PARTNERS.get(first, ())
+            if is_pair and lengths.get(first) == lengths.get(second):
                 yield i + 1, i + 4, f"{second}, {first}"
 
 
@@ -249,8 +253,9 @@ def accumulated(source: Source, at: Expression) -> Iterator[Edit]:
 
 
 def overwritten_sum(source: Source, at: Expression) -> Iterator[Edit]:
-    """sum = x for sum += x."""
-    if at.place != "step" and not has_address(source, at):
+    """sum = x for sum += x, but for what the function compares with nullptr: an address is not a number."""
+    is_pointer = f"{source.words(at.first, at.first + 3)} != nullptr" in at.function.text
+    if at.place != "step" and not is_pointer and not has_address(source, at):
         yield from signs(source, at, {"+=": "="})
 
 
@@ -390,6 +395,12 @@ def has_address(source: Source, at: Expression) -> bool:
     """Whether an expression computes with a pointer."""
     first = source.tokens[at.first].text
     return first in ("&", "*") or first.endswith("_") or "*" in declared_type(at.function.text, first)
+
+
+def differ_in_type(source: Source, member: str, other: str) -> bool:
+    """Whether a file declares two members with different template types: `Slice<A::along> a; Slice<B::along> b;`."""
+    types = [re.findall(rf"^ +(\w+<.*>) {name};", source.text, re.MULTILINE) for name in (member, other)]
+    return types[0] != types[1]
 
 
 def step_of(source: Source, at: Expression) -> str:

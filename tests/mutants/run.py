@@ -171,8 +171,8 @@ def runs_kernels(item) -> bool:
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return (
         item.path.name not in NOT_OF_KERNELS
-        and bool({"kernel_device", "device", "emulated"} & set(item.fixturenames))
-        and not {"numpy", "cuda"} & {value for value in parameters if isinstance(value, str)}
+        and bool({"kernel_device", "ladder_device", "device", "emulated"} & set(item.fixturenames))
+        and not {"numpy", "cpu", "cuda"} & {value for value in parameters if isinstance(value, str)}
     )
 
 

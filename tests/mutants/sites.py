@@ -28,7 +28,9 @@ ASSIGNMENTS = {"=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>="
 
 # What no fault is put into: constant expressions, declarations of types, and checks of what a caller promised, most of
 # them limits of 2^31 elements that no test can reach.
-SKIPPED_STATEMENTS = {"using", "static", "constexpr", "static_assert", "typedef", "break", "continue", "check"}
+SKIPPED_STATEMENTS = {"struct", "using", "typedef", "static", "constexpr", "static_assert", "break"} | {
+    "continue", "check"
+}  # fmt: skip
 SKIPPED_CALLS = {"sizeof", "alignof", "decltype", "static_assert", "check"}
 
 FLOATING = {"float", "auto", "Vec4", "Run", "Sums", "Moments", "Normalizer", "PhiloxWords", "ThreadSums", "ExpSum"}

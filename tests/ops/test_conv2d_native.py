@@ -112,12 +112,35 @@ def test_infinity_and_nan_go_where_the_sum_has_them(cpu, rng, monkeypatch):
     assert not np.isfinite(y[0, touched]).any()
 
 
-@pytest.mark.parametrize("options", [{"stride": 2, "padding": 1}, {"padding": 4}, {"stride": (1, 3)}], ids=str)
-def test_few_channels_are_scattered_exactly(options, cpu, rng):
+FEW_CHANNELS = [
+    {"stride": 2, "padding": 1},
+    {"padding": 4},
+    {"stride": (1, 3)},
+    {"dilation": (2, 1), "padding": (3, 0)},
+]
+
+
+@pytest.mark.parametrize("options", FEW_CHANNELS, ids=str)
+def test_few_channels_are_exact(options, cpu, rng):
     for threads in THREADS:
         cpu.module.set_thread_count(threads)
-        for channels in (1, 6, 15):
-            inputs = [integers(rng, 3, 11, 10, channels), integers(rng, 18, 5, 4, channels), integers(rng, 18)]
+        for channels, filters in ((1, 6), (1, 33), (2, 16), (6, 16), (6, 18), (15, 40)):
+            inputs = [
+                *(integers(rng, 3, 11, 10, channels), integers(rng, filters, 5, 4, channels)),
+                integers(rng, filters),
+            ]
             function = lambda *tensors: conv2d(*tensors, **options)  # noqa: E731
             dy = integers(rng, *function(*(leaf(v, "numpy") for v in inputs)).shape)
             check_exact(function, inputs, cpu, dy)
+
+
+@pytest.mark.parametrize("extents", [(1, 40, 600, 5), (2, 70, 200, 48)], ids=["wide rows of x", "wide rows of y"])
+def test_images_of_few_channels_in_several_bands(extents, cpu, rng):
+    """A thread has at most 65,536 elements of x, and as many of dy, at a time."""
+    images, height, width, filters = extents
+    inputs = [integers(rng, images, height, width, 4), integers(rng, filters, 3, 2, 4), integers(rng, filters)]
+    function = lambda *tensors: conv2d(*tensors, stride=(2, 1), padding=(1, 0))  # noqa: E731
+    dy = integers(rng, *function(*(leaf(v, "numpy") for v in inputs)).shape)
+    for threads in (1, 2, 3):
+        cpu.module.set_thread_count(threads)
+        check_exact(function, inputs, cpu, dy)

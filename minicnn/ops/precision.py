@@ -1,0 +1,169 @@
+"""Precision: which numbers the matrix products of a network read and write. All else is float32, the sums too."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+
+from minicnn.shapes import Math
+from minicnn.tensor import Accumulate
+from minicnn.threads import elementwise
+
+NAMES = ("float32", "tf32", "bfloat16", "float16")
+
+_state = threading.local()
+
+
+class precision:
+    """Within `with minicnn.precision("bfloat16"):` convolutions and fully connected layers, of float32 tensors, compute in
+
+        "float32"   float32
+        "tf32"      operands rounded to 11 significant bits, results float32
+        "bfloat16"  operands and results rounded to 8 significant bits, with float32's range
+        "float16"   operands and results rounded to 11 significant bits, from 2^-24 to 65504
+
+    Operands are x, weight and dy, results y and dx; to the nearest, of two as near the even one. Sums, the bias, dweight
+    and dbias are float32, as are weights and all arrays between the layers. The gradient of what was computed within is
+    computed alike, wherever backward() is called.
+
+    On devices with tensor cores, and on "emulated", these multiply numbers of that format; on "numpy" and "cpu" float32
+    numbers that were rounded, with the same result but for the order of sums, and that dbias of "tf32" is there the sum of
+    the rounded dy. Raises ValueError for another name.
+    """
+
+    def __init__(self, name: str):
+        if name not in NAMES:
+            raise ValueError(f"precision must be one of {', '.join(NAMES)}, got {name!r}")
+        self.name = name
+        self.before: list[str] = []  # a stack: the same object may be entered again inside itself
+
+    def __enter__(self):
+        self.before.append(active())
+        _state.name = self.name
+
+    def __exit__(self, *_):
+        _state.name = self.before.pop()
+
+
+def active() -> str:
+    return getattr(_state, "name", "float32")
+
+
+class Float32:
+    """The numbers of a product: what its kernels read and write, and by which kernels and schedule it is computed."""
+
+    suffix = ""  # of the kernels' names
+    rounds_results = False
+
+    def scheduled(self, schedule):
+        """How kernels compute the product, where `schedule` is how they would in float32."""
+        return schedule
+
+    def operand(self, op, array):
+        """What the product reads in place of `array`."""
+        return array
+
+    def round_result(self, array) -> None:
+        """For NumPy: makes of a result, in place, numbers of the precision."""
+
+    @contextmanager
+    def result(self, op, array, mask=None, accumulate=Accumulate.overwrite):
+        """For kernels: yields what to hand to one that is to write array (+)= mask <= 0 ? 0 : value."""
+        yield array, mask, accumulate
+
+
+class Rounded(Float32):
+    """Numbers of another format, as float32 numbers on the host."""
+
+    def __init__(self, name: str):
+        self.round, self.rounds_results = ROUNDING[name], name != "tf32"
+
+    def operand(self, op, array):
+        rounded = op.empty(array.shape)
+        elementwise(self.round, array, rounded)
+        return rounded
+
+    def round_result(self, array) -> None:
+        if self.rounds_results:
+            elementwise(self.round, array, array)
+
+    @contextmanager
+    def result(self, op, array, mask=None, accumulate=Accumulate.overwrite):
+        if accumulate is Accumulate.overwrite:
+            yield array, mask, accumulate
+            self.round_result(array)
+        else:
+            value = op.empty(array.shape)
+            yield value, mask, Accumulate.overwrite
+            self.round_result(value)
+            array += value
+
+
+class Tf32(Float32):
+    """float32 arrays, whose elements the tensor cores round as they read them."""
+
+    def scheduled(self, schedule):
+        return schedule._replace(math=Math.tf32)
+
+
+class Halves(Float32):
+    """Arrays of 16 bits, made of the float32 arrays round the product, for the tensor cores."""
+
+    rounds_results = True
+
+    def __init__(self, name: str):
+        self.suffix = f"_{name}"
+        self.dtype = np.dtype("float16" if name == "float16" else "uint16")  # NumPy has no bfloat16
+
+    def operand(self, op, array):
+        narrow = op.empty(array.shape, self.dtype)
+        getattr(op.kernels, f"narrow{self.suffix}")(array, narrow, array.size)
+        return narrow
+
+    @contextmanager
+    def result(self, op, array, mask=None, accumulate=Accumulate.overwrite):
+        narrow = op.empty(array.shape, self.dtype)
+        yield narrow, None, Accumulate.overwrite
+        getattr(op.kernels, f"widen{self.suffix}")(narrow, mask, array, accumulate, array.size)
+
+
+FLOAT32 = Float32()
+
+
+def numbers_of(op) -> Float32:
+    """Those of the precision that is active, for a product on the device of `op`."""
+    name = active()
+    if name == "float32" or op.dtype != np.float32:
+        return FLOAT32
+    if not hasattr(op.kernels, "narrow_bfloat16"):
+        return Rounded(name)
+    return Tf32() if name == "tf32" else Halves(name)
+
+
+def _drop_bits(bits: int):
+    """A function that writes the nearest numbers with so many bits less of mantissa; to the even one of two."""
+    half, last = np.uint32((1 << (bits - 1)) - 1), np.uint32(1)
+    kept = np.uint32(0xFFFFFFFF << bits & 0xFFFFFFFF)
+
+    def round_to_nearest(x, y) -> None:
+        number, is_nan = x.view(np.uint32), np.isnan(x)
+        rounded = number >> np.uint32(bits)
+        rounded &= last
+        rounded += half
+        rounded += number
+        rounded &= kept
+        y.view(np.uint32)[...] = rounded
+        if is_nan.any():
+            y[is_nan] = np.nan
+
+    return round_to_nearest
+
+
+def _round_to_float16(x, y) -> None:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        y[...] = x.astype(np.float16)
+
+
+ROUNDING = {"tf32": _drop_bits(13), "bfloat16": _drop_bits(16), "float16": _round_to_float16}
