@@ -55,6 +55,7 @@ class Float32:
     """The numbers of a product: what its kernels read and write, and by which kernels and schedule it is computed."""
 
     suffix = ""  # of the kernels' names
+    rounds_operands = False
     rounds_results = False
 
     def scheduled(self, schedule):
@@ -76,6 +77,8 @@ class Float32:
 
 class Rounded(Float32):
     """Numbers of another format, as float32 numbers on the host."""
+
+    rounds_operands = True
 
     def __init__(self, name: str):
         self.round, self.rounds_results = ROUNDING[name], name != "tf32"
@@ -104,6 +107,8 @@ class Rounded(Float32):
 class Tf32(Float32):
     """float32 arrays, whose elements the tensor cores round as they read them."""
 
+    rounds_operands = True
+
     def scheduled(self, schedule):
         return schedule._replace(math=Math.tf32)
 
@@ -111,6 +116,7 @@ class Tf32(Float32):
 class Halves(Float32):
     """Arrays of 16 bits, made of the float32 arrays round the product, for the tensor cores."""
 
+    rounds_operands = True
     rounds_results = True
 
     def __init__(self, name: str):
