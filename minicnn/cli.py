@@ -241,6 +241,7 @@ def _plan(arguments) -> int:
 def _add_profile(parser) -> None:
     parser.set_defaults(run=_profile)
     _add_network(parser, batch_size=16)
+    parser.add_argument("--precision", default="float32", help=", ".join(precision.NAMES))
     parser.add_argument("--device", default="auto", help=DEVICES)
     parser.add_argument("--steps", type=int, default=10, help="of which the medians are taken (10)")
     parser.add_argument("--png", default=None, metavar="FILE", help="draw where the time goes (needs matplotlib)")
@@ -250,7 +251,8 @@ def _profile(arguments) -> int:
     if arguments.png and not plots.available():
         raise ValueError("--png needs matplotlib: pip install 'minicnn[plots]' brings it")
     network, shape = _network_and_input(arguments)
-    profiled = profile(network, shape, device=arguments.device, steps=arguments.steps)
+    options = {name: getattr(arguments, name) for name in ("device", "steps", "precision")}
+    profiled = profile(network, shape, **options)
     if arguments.png:
         profiled.draw(arguments.png)
     return _show(profiled, arguments)

@@ -257,6 +257,10 @@ class Rehearsal(backend.HostDevice):
         """It is zero."""
 
 
+ANSWERS = ("_workspace", "_fits")  # kernels that say something of shapes
+ELSEWHERE = ("conv2d_im2col", "conv2d_maxpool2d")  # kernels that NumPy's ops do not stand for
+
+
 class RehearsedKernels:
     """Answers for the kernels of a device: what they ask for and what they fit are the real ones', the rest returns at once.
 
@@ -271,6 +275,8 @@ class RehearsedKernels:
         if self._of is not None:
             function = getattr(self._of, name)  # AttributeError where that device has no such kernel
             return function if name.endswith(("_workspace", "_fits")) else _nothing
+        if name.startswith(ELSEWHERE):
+            raise AttributeError(name)
         if name.endswith("_workspace"):
             return numpy_workspaces.get(name, _no_workspace)
         return self._meet

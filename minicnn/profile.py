@@ -117,9 +117,11 @@ class Profile(NamedTuple):
         return "\n".join(lines)
 
 
-def profile(model: Module, input_shape: tuple[int, ...], *, device="auto", steps: int = 10) -> Profile:
+def profile(
+    model: Module, input_shape: tuple[int, ...], *, device="auto", steps: int = 10, precision: str = "float32"
+) -> Profile:
     """Time `steps` training steps (forward, cross-entropy or the model's own loss, backward, SGD) on batches of random
-    images of input_shape (N, H, W, C).
+    images of input_shape (N, H, W, C), in a precision as minicnn.precision has them.
 
     The model goes to the device, and its running statistics and dropout counters move on; its weights stay as they are.
     On "cuda" each part is an NVTX range. Raises ValueError for steps < 1.
@@ -128,7 +130,7 @@ def profile(model: Module, input_shape: tuple[int, ...], *, device="auto", steps
         raise ValueError(f"profile: steps must be at least 1, got {steps}")
     place = backend.device(device)
     model.to(place).train()
-    step = Step(model, SGD(model.parameters(), lr=0.0, momentum=0.9))
+    step = Step(model, SGD(model.parameters(), lr=0.0, momentum=0.9), numbers=precision)
     classes = getattr(model, "options", {}).get("num_classes", 2)
     batches, loading, whole, clock = _random_batches(input_shape, classes), [], [], Clock(place)
     for i in range(WARMUP + 2 * steps):

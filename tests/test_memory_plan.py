@@ -33,6 +33,12 @@ def vgg_like():
     return nn.Sequential(*convolutions, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 8 * 8, 10))
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Of NumPy: several need not be at their most at the same time, as the plan has them."""
+    monkeypatch.setenv("MINICNN_THREADS", "1")
+
+
 def small(name):
     return lambda: models.find(name)(10, 28, 3)
 

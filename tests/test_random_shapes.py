@@ -345,7 +345,7 @@ def test_convolution_kernels_match_the_reference(rung, kernel_device, count):
     @given(case=convolutions(), offsets=OFFSETS, passes=PASSES, order=ORDERS, schedule=SCHEDULES)
     def check(case, offsets, passes, order, schedule):
         count("kernels")
-        with mock.patch.multiple(conv2d_op, RUNG=rung, AUTOMATIC=schedule):
+        with mock.patch.multiple(conv2d_op, rung=lambda: rung, AUTOMATIC=schedule):
             check_kernels(SUBJECTS["conv2d"], case, kernel_device, offsets, passes, order)
 
     check()

@@ -20,17 +20,15 @@ FLOAT = 4  # bytes
 RUNGS = ("implicit", "im2col", "direct")
 
 
-def _rung() -> str:
-    """What MINICNN_CONV asks for: csrc/ops/conv2d_implicit.cu, or the ladder's lower rung csrc/ops/conv2d_im2col.cu. Device
-    "cpu" has no ladder: with any of the names csrc/ops/conv2d.cpp leaves Winograd's algorithms out.
+def rung() -> str:
+    """What MINICNN_CONV asks for at this moment: csrc/ops/conv2d_implicit.cu, or the ladder's lower rung
+    csrc/ops/conv2d_im2col.cu. Device "cpu" has no ladder: with any of the names csrc/ops/conv2d.cpp leaves Winograd's
+    algorithms out. Raises ValueError for another name.
     """
-    name = os.environ.get("MINICNN_CONV", "implicit")
+    name = os.environ.get("MINICNN_CONV", RUNGS[0])
     if name not in RUNGS:
         raise ValueError(f"MINICNN_CONV must be one of {', '.join(RUNGS)}, got {name!r}")
     return name
-
-
-RUNG = _rung()
 
 
 class Conv2d(Affine):
@@ -107,7 +105,7 @@ class Conv2d(Affine):
 
     def launch(self, direction, *arguments):
         """conv2d_forward, conv2d_im2col_backward_input, ...: each with the workspace that it asks for."""
-        has_rung = RUNG == "im2col" and hasattr(self.kernels, "conv2d_im2col_forward") and not self.numbers.suffix
+        has_rung = rung() == "im2col" and hasattr(self.kernels, "conv2d_im2col_forward") and not self.numbers.suffix
         kernel = f"conv2d_im2col_{direction}" if has_rung else f"conv2d_{direction}"
         extents = self.shape, self.numbers.scheduled(AUTOMATIC)
         getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, self.workspace(kernel, *extents), *extents)

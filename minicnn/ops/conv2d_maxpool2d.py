@@ -28,7 +28,7 @@ class Conv2dMaxPool2d(conv2d.Conv2d):
         """Whether the device of x has a kernel for these shapes; OpError where they do not even fit one another."""
         kernels = x.device.kernels_for(x.dtype)
         of_16_bits = precision.active() in ("bfloat16", "float16")
-        if of_16_bits or conv2d.RUNG != "implicit" or not hasattr(kernels, "conv2d_maxpool2d_fits"):
+        if of_16_bits or conv2d.rung() != "implicit" or not hasattr(kernels, "conv2d_maxpool2d_fits"):
             return False
         geometry = self.stride, self.padding, self.dilation, self.groups
         shape = ConvShape.of("conv2d", x.shape, weight.shape, *geometry)

@@ -23,7 +23,7 @@ KERNELS = {
 
 @pytest.fixture(params=KERNELS.values(), ids=KERNELS.keys())
 def each_kernel(request, monkeypatch):
-    monkeypatch.setattr(conv2d_file, "RUNG", request.param[0])
+    monkeypatch.setattr(conv2d_file, "rung", lambda: request.param[0])
     monkeypatch.setattr(conv2d_file, "AUTOMATIC", request.param[1])
 
 

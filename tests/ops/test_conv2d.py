@@ -101,14 +101,14 @@ def test_the_chunks_do_not_show(rng, monkeypatch):
 @CASE
 @RUNG
 def test_kernels_match_the_reference(case, rung, kernel_device, rng, monkeypatch):
-    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "rung", lambda: rung)
     check_kernels(*given(case, rng), kernel_device, rng, atol=2e-5)  # sums of up to 363 terms of size 1
 
 
 @CASE
 @RUNG
 def test_kernels_are_exact_on_integers(case, rung, kernel_device, rng, monkeypatch):
-    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "rung", lambda: rung)
     function, inputs = given(case, rng, integers=True)
     dy = rng.integers(-3, 4, function(*(leaf(v, "numpy") for v in inputs)).shape)
     check_exact(function, inputs, kernel_device, dy)
@@ -125,7 +125,7 @@ def test_every_tile_and_cut_of_the_implicit_kernels_is_exact(schedule, kernel_de
 
 @pytest.mark.parametrize("chunks", [2, 3])
 def test_every_chunking_of_im2col_is_exact(chunks, kernel_device, rng, monkeypatch):
-    monkeypatch.setattr(op_file, "RUNG", "im2col")
+    monkeypatch.setattr(op_file, "rung", lambda: "im2col")
     monkeypatch.setattr(op_file, "AUTOMATIC", (0, chunks))
     x, weight, options = CASES["two_groups"]
     function, inputs = given(((5, *x[1:]), weight, options), rng, integers=True)
@@ -168,7 +168,7 @@ def test_a_long_reduction_is_cut_into_parts_of_at_least_256(direction, x, weight
 
 @RUNG
 def test_arrays_off_a_16_byte_boundary(rung, unaligned_device, rng, monkeypatch):
-    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "rung", lambda: rung)
     x, weight, options = CASES["two_groups"]
     function, inputs = given((x, (8, *weight[1:]), options), rng)  # all channel counts multiples of four
     check_kernels(function, inputs, unaligned_device, rng, atol=2e-5)
@@ -177,7 +177,7 @@ def test_arrays_off_a_16_byte_boundary(rung, unaligned_device, rng, monkeypatch)
 @RUNG
 def test_adjoint_identities(rung, kernel_device, rng, monkeypatch):
     """<conv(x, w), g> = <x, dgrad(g, w)> = <w, wgrad(g, x)>."""
-    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "rung", lambda: rung)
     for name in ("stride", "two_groups", "dilation_and_stride"):
         function, (x, weight, _) = given(CASES[name], rng)
         x, weight = x.astype(np.float32), weight.astype(np.float32)
@@ -189,7 +189,7 @@ def test_adjoint_identities(rung, kernel_device, rng, monkeypatch):
 
 @RUNG
 def test_gradient_of_the_kernels(rung, kernel_device, rng, monkeypatch):
-    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "rung", lambda: rung)
     function, inputs = given(CASES["two_groups"], rng)
     leaves = [leaf(v.astype(np.float32), kernel_device) for v in inputs]
     minicnn.gradcheck(function, leaves, eps=1.0, rtol=1e-4, atol=1e-3)
@@ -198,14 +198,14 @@ def test_gradient_of_the_kernels(rung, kernel_device, rng, monkeypatch):
 @RUNG
 @pytest.mark.parametrize("schedule", [op_file.AUTOMATIC, (64, 2)], ids=str)
 def test_gradients_accumulate(schedule, rung, device, rng, monkeypatch):
-    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "rung", lambda: rung)
     monkeypatch.setattr(op_file, "AUTOMATIC", schedule)
     check_accumulates(*given(CASES["two_groups"], rng), device)
 
 
 @RUNG
 def test_every_order_of_threads_gives_the_same_bits(rung, rng, monkeypatch):
-    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "rung", lambda: rung)
     device = minicnn.backend.device("emulated")
     function, inputs = given(CASES["stride"], rng)
     inputs, results = [v.astype(np.float32) for v in inputs], []
@@ -220,7 +220,7 @@ def test_every_order_of_threads_gives_the_same_bits(rung, rng, monkeypatch):
 
 @RUNG
 def test_an_empty_batch_has_zero_gradients(rung, device, monkeypatch):
-    monkeypatch.setattr(op_file, "RUNG", rung)
+    monkeypatch.setattr(op_file, "rung", lambda: rung)
     inputs = [np.full(shape, 1.0, np.float32) for shape in ((0, 5, 5, 2), (3, 3, 3, 2), (3,))]
     y, (dx, dweight, dbias) = run(conv2d, inputs, device)
     assert y.shape == (0, 3, 3, 3) and dx.shape == (0, 5, 5, 2)
@@ -284,3 +284,17 @@ def test_a_bias_of_another_length_is_refused(device):
     ]
     with pytest.raises(minicnn.OpError, match=r"^conv2d: bias must be \(3,\), got \(4,\)$"):
         conv2d(*tensors)
+
+
+@pytest.mark.parametrize("rung", ["im2col", "direct", "implicit"])
+def test_the_environment_is_asked_at_the_call(rung, monkeypatch):
+    monkeypatch.setenv("MINICNN_CONV", rung)
+    assert op_file.rung() == rung
+
+
+def test_a_rung_that_there_is_not_is_refused_at_the_call(kernel_device, rng, monkeypatch):
+    _, inputs = given(CASES["stride"], rng)
+    x, weight = (leaf(v.astype(np.float32), kernel_device) for v in inputs[:2])
+    monkeypatch.setenv("MINICNN_CONV", "winograd")
+    with pytest.raises(ValueError, match=r"^MINICNN_CONV must be one of implicit, im2col, direct, got 'winograd'$"):
+        minicnn.functional.conv2d(x, weight)

@@ -98,7 +98,7 @@ def test_else_it_is_two(window, asked, ladder_device, rng, monkeypatch):
 
 
 def test_the_lower_rung_keeps_them_apart(ladder_device, rng, monkeypatch):
-    monkeypatch.setattr(conv2d_file, "RUNG", "im2col")
+    monkeypatch.setattr(conv2d_file, "rung", lambda: "im2col")
     assert in_one_pass({"padding": 1})(*leaves(given(CASES["vgg"], rng), ladder_device)).op.name == "max_pool2d"
 
 
