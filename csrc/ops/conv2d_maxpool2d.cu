@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   multiply_on_tensor_cores<Arithmetic>(PatchRowChunks<float, TILE, COPIES, WindowOrder>(x, work.first_row, 0),
                                        FilterRows(filter_rows, work.first_column, 0, depth, x.in_chunks),
                                        work.part.slices, shared, sums);
-  const int first_filter = int(blockIdx.y) * filters;  // again, for registers are scarce while the warps multiply
+  const int first_filter = work.group * filters;
   WindowDestination target = y;
   if (target.bias != nullptr) target.bias += first_filter;
   write_windows(sums, shared, target, WindowRows{first_filter, conv.k}, window_rows(conv), filters);
@@ -90,11 +90,16 @@ Pass window_pass(const ConvShape& shape, Schedule asked) {
 template <class Arithmetic>
 void forward_tensor_core(const float* x, const float* w, const WindowDestination& y, const ConvShape& shape,
                          const Pass& pass, Stream stream) {
+  // Numbers in two parts leave the large tile no register for this.
+  constexpr int LARGEST_TILE = Arithmetic::IN_FLOAT32_IF_SPECIAL ? 64 : 128;
+  Schedule schedule = pass.schedule;
+  schedule.tile = min(schedule.tile, LARGEST_TILE);
   const bool in_chunks = lies_in_chunks(shape, x, w);
-  launch_tensor_core_tiles(OP, pass.product, pass.schedule, in_chunks, stream,
+  launch_tensor_core_tiles(OP, pass.product, schedule, in_chunks, stream,
                            [&](auto tile, auto copies, const LaunchConfig& config) {
-                             launch(conv2d_maxpool2d_forward_tensor_core_kernel<Arithmetic, tile, copies>, config,
-                                    patches_of(x, shape, in_chunks), w, y, shape.group_k());
+                             if constexpr (tile <= LARGEST_TILE)
+                               launch(conv2d_maxpool2d_forward_tensor_core_kernel<Arithmetic, tile, copies>, config,
+                                      patches_of(x, shape, in_chunks), w, y, shape.group_k());
                            });
 }
 
