@@ -56,10 +56,10 @@ def our_step(network, images, labels, device):
     return step
 
 
-def torch_step(network, images, labels, place, layout):
+def torch_step(network, images, labels, place, layout, fused=None):
     x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout).to(place)
     network, target = network.to(place, memory_format=layout), torch.from_numpy(labels).to(place)
-    optimizer = torch.optim.SGD(network.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.SGD(network.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
 
     def step():
         optimizer.zero_grad()

@@ -7,7 +7,6 @@ on the CPU its own kernels; in both it runs in NCHW and in channels-last, and th
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from timing import interleaved
 
 import minicnn
 from minicnn import backend
+from minicnn.threads import thread_count
 
 torch.backends.cudnn.benchmark = True
 torch.backends.cudnn.allow_tf32 = False
@@ -133,7 +133,7 @@ class Session:
         add_arguments(parser)
         self.arguments = arguments = parser.parse_args()
         self.op, self.rounds, self.only, self.out = op, arguments.rounds, arguments.only, arguments.out
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(thread_count())
         self.device = backend.device(arguments.device)
         self.batch = arguments.batch or (128 if device_place(self.device) == "cuda" else 16)
         self.ceilings = Ceilings.measure(self.device)

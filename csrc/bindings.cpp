@@ -385,6 +385,9 @@ void bind_device_kernels(py::module_& m) {
   bind(m, "conv2d_im2col_backward_weight_workspace", conv2d_im2col_backward_weight_workspace);
   bind(m, "conv2d_im2col_forward", conv2d_im2col_forward);
   bind(m, "conv2d_im2col_forward_workspace", conv2d_im2col_forward_workspace);
+  bind(m, "conv2d_maxpool2d_fits", conv2d_maxpool2d_fits);
+  bind(m, "conv2d_maxpool2d_forward", conv2d_maxpool2d_forward);
+  bind(m, "conv2d_maxpool2d_forward_workspace", conv2d_maxpool2d_forward_workspace);
   bind(m, "gemm_1_naive", gemm_1_naive);
   bind(m, "gemm_2_shared", gemm_2_shared);
   bind(m, "gemm_3_register", gemm_3_register);

@@ -77,8 +77,15 @@ int64_t conv2d_forward_workspace(ConvShape shape, Schedule schedule);
 int64_t conv2d_backward_input_workspace(ConvShape shape, Schedule schedule);
 int64_t conv2d_backward_weight_workspace(ConvShape shape, Schedule schedule);
 
-// The same of numbers of 16 bits, on the tensor cores: bias, dw, dbias and workspace float32, all else in the format.
-// Each has the workspace of its namesake; dw is not null.
+// Convolution, ReLU and max-pooling by squares of 2 x 2 in one pass: y (N, P / 2, Q / 2, K) float32, index likewise, as
+// maxpool2d_forward says of the y of a ReLU; or null. Only for a pooling and a schedule that it fits (1, else 0).
+int conv2d_maxpool2d_fits(ConvShape shape, PoolShape pool, Schedule schedule);
+int64_t conv2d_maxpool2d_forward_workspace(ConvShape shape, Schedule schedule);
+void conv2d_maxpool2d_forward(const float* x, const float* w, const float* bias, float* y, uint8_t* index,
+                              float* workspace, ConvShape shape, Schedule schedule, Stream stream);
+
+// Convolution of numbers of 16 bits, on the tensor cores: bias, dw, dbias and workspace float32, all else in the
+// format. Each has the workspace of its namesake; dw is not null.
 void conv2d_forward_bfloat16(const Bfloat16* x, const Bfloat16* w, const float* bias, Activation activation,
                              Bfloat16* y, float* workspace, ConvShape shape, Schedule schedule, Stream stream);
 void conv2d_backward_input_bfloat16(const Bfloat16* dy, const Bfloat16* w, const Bfloat16* mask, Bfloat16* dx,

@@ -12,8 +12,10 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.evaluation import evaluate, predict
     from minicnn.gradcheck import gradcheck
     from minicnn.interchange import from_dlpack
+    from minicnn.memory_plan import MemoryPlan, memory_plan
     from minicnn.onnx_export import ExportError, export_onnx
     from minicnn.ops.precision import precision
+    from minicnn.profile import profile
     from minicnn.random import manual_seed
     from minicnn.saving import load, save
     from minicnn.summary import summary
@@ -31,6 +33,7 @@ __all__ = [
     "DeviceError",
     "ExportError",
     "GraphError",
+    "MemoryPlan",
     "OpError",
     "Tensor",
     "TrainingError",
@@ -46,12 +49,14 @@ __all__ = [
     "load",
     "load_torchvision",
     "manual_seed",
+    "memory_plan",
     "models",
     "nn",
     "no_grad",
     "optim",
     "precision",
     "predict",
+    "profile",
     "random",
     "save",
     "save_torchvision",

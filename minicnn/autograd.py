@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -40,6 +41,19 @@ class no_grad:
 
 def grad_enabled() -> bool:
     return getattr(_state, "enabled", True)
+
+
+class backward_through:
+    """Within `with backward_through(around):` a walk backward runs each op as around(op, run), which must call run()."""
+
+    def __init__(self, around: Callable[[Op, Callable[[], None]], None]):
+        self.around = around
+
+    def __enter__(self):
+        self.before, _state.around = getattr(_state, "around", None), self.around
+
+    def __exit__(self, *_):
+        _state.around = self.before
 
 
 class Op:
@@ -203,8 +217,13 @@ def backward(tensor: Tensor, grad=None) -> None:
         raise GraphError(f"backward: grad is {grad.shape}, the tensor {tensor.shape}")
     array, _ = tensor.op.slot.open()
     tensor.device.write(array, grad)
+    around = getattr(_state, "around", None) or _plainly
     for op in order:
-        op._run_backward()
+        around(op, op._run_backward)
+
+
+def _plainly(_op: Op, run: Callable[[], None]) -> None:
+    run()
 
 
 def ops_behind(last: Op) -> list[Op]:

@@ -16,15 +16,17 @@ import math
 import mmap
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 
 from minicnn import _build_info, cuda
 from minicnn.errors import DeviceError
-from minicnn.threads import thread_count
+from minicnn.threads import elementwise, thread_count
 
 LINE, PAGE, HUGE_PAGE = 64, 4096, 2 << 20
 FLOAT32 = np.dtype(np.float32)
+CUPY_UNIT = 512  # bytes: CuPy's pool rounds up to it
 
 
 class Pool:
@@ -38,6 +40,7 @@ class Pool:
         self.allocate, self.release = allocate, release  # (bytes) -> address; (address)
         self.free: dict[int, list[int]] = {}
         self.free_bytes = self.used_bytes = self.peak_bytes = 0
+        self.most_used_bytes = self.most_held_bytes = 0  # since `start_watch`
         self.lock = threading.RLock()  # the collector may run within a method, and give blocks back
 
     def take(self, nbytes: int) -> int:
@@ -52,6 +55,8 @@ class Pool:
                 address = self.allocate(nbytes)
             self.used_bytes += nbytes
             self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+            self.most_used_bytes = max(self.most_used_bytes, self.used_bytes)
+            self.most_held_bytes = max(self.most_held_bytes, self.used_bytes + self.free_bytes)
             return address
 
     def give_back(self, address: int, nbytes: int) -> None:
@@ -66,6 +71,24 @@ class Pool:
             for address in addresses:
                 self.release(address)
 
+    def start_watch(self) -> int:
+        with self.lock:
+            self.trim()
+            self.most_used_bytes = self.most_held_bytes = self.used_bytes
+            return self.used_bytes
+
+
+class SharedScratch(threading.local):
+    """Of each thread the largest scratch that one of its kernels asked for, which all of them share."""
+
+    room: np.ndarray | None = None
+
+    def of(self, device: Device, elements: int) -> np.ndarray:
+        if self.room is None or self.room.size < elements:
+            self.room = None  # first given back, then taken
+            self.room = device.empty((elements,), np.float32)
+        return self.room
+
 
 class GuardedMemory:
     """The emulated device's memory. Nothing is kept for the next array behind its back: the emulation poisons what is
@@ -74,12 +97,25 @@ class GuardedMemory:
 
     def __init__(self, module):
         self.module = module
+        self.used_bytes = self.most_used_bytes = 0
 
     def take(self, nbytes: int) -> int:
-        return self.module.allocate(nbytes)
+        address = self.module.allocate(nbytes)
+        self.used_bytes += nbytes
+        self.most_used_bytes = max(self.most_used_bytes, self.used_bytes)
+        return address
 
     def give_back(self, address: int, nbytes: int) -> None:
         self.module.release(address)
+        self.used_bytes -= nbytes
+
+    @property
+    def most_held_bytes(self) -> int:
+        return self.most_used_bytes
+
+    def start_watch(self) -> int:
+        self.most_used_bytes = self.used_bytes
+        return self.used_bytes
 
 
 class Block:
@@ -137,6 +173,9 @@ class Device:
     name: str
     kernels: Kernels | None = None
     computes_on_host = False  # whether NumPy computes what the kernels do not
+    shared_scratch: SharedScratch | None = None  # where kernels return before the next one begins
+    keeps_free_blocks = False  # whether `Pool` has its memory
+    smallest_block = 0  # bytes: what is smaller comes from elsewhere and does not count
 
     def kernels_for(self, dtype) -> Kernels | None:
         """The kernels of ops in `dtype`; None where NumPy computes."""
@@ -154,6 +193,33 @@ class Device:
         """The kernel `function`, to be called with arrays of this device and without the stream."""
         raise NotImplementedError
 
+    def block_size(self, nbytes: int) -> int:
+        """What an array of so many bytes takes from the device's memory."""
+        raise NotImplementedError
+
+    def start_watch(self) -> int:
+        """Let go of free memory, and count `most_memory` from here; returns the bytes that are in use now."""
+        raise NotImplementedError
+
+    def most_memory(self) -> tuple[int | None, int]:
+        """Since `start_watch`: the most bytes that were in use at once (None where the device does not count them), and
+        the most that it had from the system, for arrays in use and for later ones."""
+        raise NotImplementedError
+
+    def room(self) -> int | None:
+        """Bytes that arrays may still take before the machine has none left; None where nobody knows."""
+        raise NotImplementedError
+
+    def hardware(self) -> str:
+        """What it is; "" where it does not say."""
+        return ""
+
+    def begin_range(self, name: str) -> None:
+        """What is started until `end_range` bears this name where a profiler of the device watches."""
+
+    def end_range(self) -> None:
+        """The end of the last range begun."""
+
     def __repr__(self) -> str:
         return f"<device {self.name}>"
 
@@ -161,7 +227,7 @@ class Device:
 class HostDevice(Device):
     """A device whose arrays are NumPy's, in pooled memory."""
 
-    computes_on_host = True
+    computes_on_host = keeps_free_blocks = True
     smallest_block = PAGE  # what is smaller is NumPy's own
 
     def __init__(self, name: str, pool: Pool | GuardedMemory):
@@ -176,6 +242,20 @@ class HostDevice(Device):
 
     def block_size(self, nbytes: int) -> int:
         return -(-nbytes // PAGE) * PAGE
+
+    def scratch(self, elements: int) -> np.ndarray:
+        return self.shared_scratch.of(self, elements) if self.shared_scratch else super().scratch(elements)
+
+    def start_watch(self) -> int:
+        if self.shared_scratch:
+            self.shared_scratch.room = None
+        return self.pool.start_watch()
+
+    def most_memory(self):
+        return self.pool.most_used_bytes, self.pool.most_held_bytes
+
+    def room(self) -> int | None:
+        return _host_room()
 
     def address(self, array) -> int:
         return array.__array_interface__["data"][0]
@@ -220,6 +300,10 @@ class HostDevice(Device):
         """target[...] = source, both on this device, of one shape."""
         target[...] = source
 
+    def elementwise(self, work, *arrays) -> None:
+        """NumPy's `work` on the same elements of each array, of one shape, in shares."""
+        elementwise(work, *arrays)
+
     def zero(self, array) -> None:
         array[...] = 0
 
@@ -234,16 +318,8 @@ class NativeDevice(HostDevice):
         super().__init__("cpu", _host_pool())
         self.module = module
         self.kernels = Kernels(module, self)
-        self.kept = threading.local()
+        self.shared_scratch = SharedScratch()
         module.set_thread_count(thread_count())
-
-    def scratch(self, elements: int) -> np.ndarray:
-        """A kernel has returned before the next one begins: all of a thread share the largest room that one asked for."""
-        room = getattr(self.kept, "room", None)
-        if room is None or room.size < elements:
-            self.kept.room = None  # first given back, then taken
-            room = self.kept.room = self.empty((elements,))
-        return room
 
 
 class EmulatedDevice(HostDevice):
@@ -253,7 +329,7 @@ class EmulatedDevice(HostDevice):
     elsewhere it sees only that it is no longer the 0xFF of fresh memory.
     """
 
-    computes_on_host = False
+    computes_on_host = keeps_free_blocks = False
     smallest_block = 0
 
     def __init__(self, module):
@@ -297,6 +373,21 @@ class CudaDevice(Device):
     def empty(self, shape, dtype=np.float32):
         return self.cupy.empty(shape, dtype)
 
+    def block_size(self, nbytes: int) -> int:
+        return -(-nbytes // CUPY_UNIT) * CUPY_UNIT
+
+    def start_watch(self) -> int:
+        pool = self.cupy.get_default_memory_pool()
+        pool.free_all_blocks()
+        return pool.total_bytes()
+
+    def most_memory(self):
+        return None, self.cupy.get_default_memory_pool().total_bytes()  # it gives nothing back of its own accord
+
+    def room(self) -> int | None:
+        free, _ = self.cupy.cuda.runtime.memGetInfo()
+        return free + self.cupy.get_default_memory_pool().free_bytes()
+
     def array(self, values):
         return self.cupy.asarray(np.ascontiguousarray(values))
 
@@ -316,6 +407,15 @@ class CudaDevice(Device):
 
     def zero(self, array) -> None:
         array.data.memset_async(0, array.nbytes, self.stream)
+
+    def hardware(self) -> str:
+        return self.cupy.cuda.runtime.getDeviceProperties(self.index)["name"].decode()
+
+    def begin_range(self, name: str) -> None:
+        self.cupy.cuda.nvtx.RangePush(name)
+
+    def end_range(self) -> None:
+        self.cupy.cuda.nvtx.RangePop()
 
     @property
     def stream(self):
@@ -367,6 +467,19 @@ def _host_pool() -> Pool:
         return address
 
     return Pool(allocate, kept.pop)
+
+
+def _host_room() -> int | None:
+    """What Linux calls available, or what a control group (a container) has left of its limit, if that is less."""
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        available = int(fields["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError):
+        return None
+    with contextlib.suppress(OSError, ValueError):  # no such control group, or "max": no limit
+        limit, used = (int(Path("/sys/fs/cgroup", f"memory.{name}").read_text()) for name in ("max", "current"))
+        return min(available, max(0, limit - used))
+    return available
 
 
 def available() -> dict[str, str]:

@@ -8,10 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-from minicnn import __version__, compare_runs, data, evaluation, experiments, models, onnx_export, saving, training
+from minicnn import (
+    __version__,
+    compare_runs,
+    data,
+    evaluation,
+    experiments,
+    models,
+    onnx_export,
+    plots,
+    saving,
+    training,
+)
 from minicnn.checkpoint import CheckpointError
 from minicnn.doctor import doctor
 from minicnn.errors import DeviceError, OpError, TrainingError
+from minicnn.memory_plan import memory_plan
+from minicnn.ops import precision
+from minicnn.profile import profile
 from minicnn.progress import Progress
 from minicnn.summary import summary
 
@@ -42,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands.add_parser("predict", help="name what is in images"))
     _add_export(commands.add_parser("export", help="write a trained network as an ONNX file"))
     _add_summary(commands.add_parser("summary", help="layers, parameters and operations of a network"))
+    _add_plan(commands.add_parser("plan", help="how much memory the training of a network will take, layer by layer"))
+    _add_profile(commands.add_parser("profile", help="where the time of a training step goes, layer by layer"))
     _add_compare_runs(commands.add_parser("compare-runs", help="say whether two runs are equal, or where they part"))
     _add_experiment(commands.add_parser("experiment", help="ask a question of the sources, three seeds each"))
     _add_bench(commands.add_parser("bench", help="check and time an op or a whole step against PyTorch, in a checkout"))
@@ -73,8 +89,9 @@ def _add_train(parser) -> None:
     parser.add_argument("--out", default=None, metavar="DIR", help="the run folder (runs/MODEL)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out (runs/MODEL)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--memory-limit", type=float, default=None, metavar="GIB", help="of the device (what is free)")
     for name, setting in training.Settings.__dataclass_fields__.items():
-        kind = float if name == "clip_norm" else type(setting.default)
+        kind = {"clip_norm": float, "micro_batch": int}.get(name, type(setting.default))
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"({setting.default})")
 
 
@@ -92,6 +109,7 @@ def _train(arguments) -> int:
             quiet=arguments.quiet,
             data_dir=arguments.data_dir,
             image_size=arguments.image_size,
+            memory_limit=None if arguments.memory_limit is None else int(arguments.memory_limit * 2**30),
             **{name: value for name, value in chosen.items() if value is not None},
         )
     except KeyboardInterrupt as interruption:
@@ -174,23 +192,68 @@ def _export(arguments) -> int:
 
 def _add_summary(parser) -> None:
     parser.set_defaults(run=_summary)
+    _add_network(parser, batch_size=1)
+
+
+def _add_network(parser, batch_size: int) -> None:
     parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.CONSTRUCTORS))
     for option in ("image-size", "in-channels", "num-classes"):
         parser.add_argument(f"--{option}", type=int, default=None, help="(as published)")
-    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=batch_size, help=f"({batch_size})")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def _summary(arguments) -> int:
+    return _show(summary(*_network_and_input(arguments, initialize=None)), arguments)
+
+
+def _network_and_input(arguments, **options):
+    """The network that the command's options, and these, describe and the shape of a batch of its images."""
     chosen = {name: getattr(arguments, name) for name in ("image_size", "in_channels", "num_classes")}
     given = {name: value for name, value in chosen.items() if value is not None}
-    network = models.find(arguments.model)(initialize=None, **given)
+    network = models.find(arguments.model)(**given, **options)
     if arguments.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {arguments.batch_size}")
     size, channels = network.options["image_size"], network.options["in_channels"]
-    counted = summary(network, (arguments.batch_size, size, size, channels))
-    print(json.dumps(counted.as_dict(), indent=2)) if arguments.json else Progress().say(str(counted))
+    return network, (arguments.batch_size, size, size, channels)
+
+
+def _show(result, arguments) -> int:
+    """As a table or, for programs, as JSON."""
+    print(json.dumps(result.as_dict(), indent=2)) if arguments.json else Progress().say(str(result))
     return DONE
+
+
+def _add_plan(parser) -> None:
+    parser.set_defaults(run=_plan)
+    _add_network(parser, batch_size=64)
+    parser.add_argument("--micro-batch", type=int, default=None, help="images at a time (the batch at once)")
+    parser.add_argument("--precision", default="float32", help=", ".join(precision.NAMES))
+    parser.add_argument("--device", default="auto", help=DEVICES)
+
+
+def _plan(arguments) -> int:
+    network, shape = _network_and_input(arguments, initialize=None)
+    options = {name: getattr(arguments, name) for name in ("device", "micro_batch", "precision")}
+    return _show(memory_plan(network, shape, **options), arguments)
+
+
+def _add_profile(parser) -> None:
+    parser.set_defaults(run=_profile)
+    _add_network(parser, batch_size=16)
+    parser.add_argument("--device", default="auto", help=DEVICES)
+    parser.add_argument("--steps", type=int, default=10, help="of which the medians are taken (10)")
+    parser.add_argument("--png", default=None, metavar="FILE", help="draw where the time goes (needs matplotlib)")
+
+
+def _profile(arguments) -> int:
+    if arguments.png and not plots.available():
+        raise ValueError("--png needs matplotlib: pip install 'minicnn[plots]' brings it")
+    network, shape = _network_and_input(arguments)
+    profiled = profile(network, shape, device=arguments.device, steps=arguments.steps)
+    if arguments.png:
+        profiled.draw(arguments.png)
+    return _show(profiled, arguments)
 
 
 def _add_compare_runs(parser) -> None:

@@ -60,15 +60,16 @@ def one_view(images: np.ndarray) -> np.ndarray:
     return images[:, None]
 
 
-def score(network: nn.Module, dataset, statistics, device, views=one_view) -> Score:
+def score(network: nn.Module, dataset, statistics, device, views=one_view, batch: int = BATCH) -> Score:
     """The network's Score on a data set, in evaluation mode; its mode is put back.
 
     views  (N, H, W, C) uint8 -> (N, V, h, w, C), what the network sees of each image
+    batch  images at a time
     """
     training, correct, correct5, loss = network.training, 0, 0, 0.0
     network.eval()
-    for start in range(0, len(dataset), BATCH):
-        images, labels = dataset[np.arange(start, min(start + BATCH, len(dataset)))]
+    for start in range(0, len(dataset), batch):
+        images, labels = dataset[np.arange(start, min(start + batch, len(dataset)))]
         chances = probabilities(network, views(images), statistics, device).astype(np.float64)
         of_label = chances[np.arange(len(labels)), labels]
         above = (chances > of_label[:, None]).sum(axis=1)

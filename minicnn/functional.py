@@ -80,6 +80,29 @@ def conv2d(
     return op(x, weight) if bias is None else op(x, weight, bias)
 
 
+def conv2d_relu_max_pool2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: IntOrPair,
+    padding: IntOrPair,
+    dilation: IntOrPair,
+    groups: int,
+    kernel_size: IntOrPair,
+    pool_stride: IntOrPair | None = None,
+    pool_padding: IntOrPair = 0,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """max_pool2d of conv2d with activation "relu", the arguments of both as they are there: in one pass over memory where
+    the device has a kernel for it (windows of 2 x 2 side by side), else in two.
+    """
+    geometry, window = (stride, padding, dilation, groups), (kernel_size, pool_stride, pool_padding, ceil_mode)
+    op = ops.Conv2dMaxPool2d(*geometry, window)
+    if not op.fits(x, weight):
+        return max_pool2d(conv2d(x, weight, bias, *geometry, activation="relu"), *window)
+    return op(x, weight) if bias is None else op(x, weight, bias)
+
+
 def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
     """-sum_c q[n, c] * log softmax(logits[n])[c]: logits (N, C), target (N,) int64 -> mean () or sum (), or (N,).
 

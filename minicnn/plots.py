@@ -121,3 +121,37 @@ def ladder(rungs: dict[str, float], rivals: dict[str, float], path: str | Path, 
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.25))
     figure.suptitle(title, color=INK)
     figure.savefig(path)
+
+
+def where_time_goes(parts: dict[str, tuple[float, float, float | None]], path: str | Path, title: str) -> None:
+    """A bar for each part of a step: seconds (forward, backward), stacked, and a line at its floor, which may be None."""
+    figure = _figure(9, 0.22 * len(parts) + 1.6)
+    axes = figure.subplots()
+    names = list(parts)
+    forward, backward = ([1e3 * times[i] for times in parts.values()] for i in (0, 1))
+    axes.barh(names, forward, color=LEARNED, height=0.75, label="forward")
+    axes.barh(names, backward, left=forward, color=HELD_OUT, height=0.75, label="backward")
+    floors = [(1e3 * times[2], i) for i, times in enumerate(parts.values()) if times[2]]
+    if floors:
+        x, y = zip(*floors, strict=True)
+        axes.scatter(x, y, marker="|", s=60, color=INK, zorder=3, label="floor of both")
+    whole = sum(forward) + sum(backward)
+    for i, seconds in enumerate(map(sum, zip(forward, backward, strict=True))):
+        if seconds > 0.01 * whole:
+            axes.annotate(
+                f"{seconds / whole:.0%}",
+                (seconds, i),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                size=8,
+                color=INK,
+            )
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_xlabel("ms")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.suptitle(title, color=INK)
+    figure.savefig(path)

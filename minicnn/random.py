@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+from collections.abc import Iterator
 
 import numpy as np
 
 _seed = 0
-_stream_numbers = itertools.count()
+_streams = 0
 _generator = np.random.Generator(np.random.Philox(0))
 
 
 def manual_seed(seed: int) -> None:
     """Start over: what is drawn from here on depends on `seed` alone."""
-    global _seed, _generator, _stream_numbers
+    global _seed, _generator, _streams
     _seed, _generator = int(seed), np.random.Generator(np.random.Philox(int(seed)))
-    _stream_numbers = itertools.count()
+    _streams = 0
 
 
 def seed() -> int:
@@ -29,4 +30,17 @@ def generator() -> np.random.Generator:
 
 def next_stream() -> int:
     """A number that no other stream of random masks has had since manual_seed: 0, 1, 2, ... in order of asking."""
-    return next(_stream_numbers)
+    global _streams
+    _streams += 1
+    return _streams - 1
+
+
+@contextlib.contextmanager
+def streams_kept() -> Iterator[None]:
+    """The numbers that are given out within the block are given out again behind it."""
+    global _streams
+    before = _streams
+    try:
+        yield
+    finally:
+        _streams = before

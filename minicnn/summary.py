@@ -125,7 +125,7 @@ class Summary(NamedTuple):
 
 def memory(count: int) -> str:
     """Bytes in the largest unit that fits; nothing for nothing."""
-    for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} B" if count else ""

@@ -24,11 +24,16 @@ def thread_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def share_count(count: int, operations: int) -> int:
+    """Into how many shares `in_shares` cuts range(count)."""
+    return max(1, min(thread_count(), count)) if operations > FEW else 1
+
+
 def in_shares(work: Callable[[slice], object], count: int, operations: int) -> list:
     """[work(share), ...] over slices that cover range(count) in order: one a thread, or one alone where `operations`,
     of the whole, are few. What work raises is raised from here.
     """
-    threads = max(1, min(thread_count(), count)) if operations > FEW else 1
+    threads = share_count(count, operations)
     bounds = [count * i // threads for i in range(threads + 1)]
     mine, *others = map(slice, bounds, bounds[1:])
     # Each in a copy of this context, so that np.errstate holds there too.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from minicnn.errors import TrainingError
 
 
@@ -16,22 +14,24 @@ class Totals:
         self.images, self.loss, self.correct = images, loss, correct
         self.unread: list[tuple] = []
 
-    def add(self, row: dict, loss, logits, labels: np.ndarray) -> None:
-        self.unread.append((row, loss, logits, labels))
+    def add(self, row: dict, parts: list) -> None:
+        """A step's row, and what each slice of its batch left: (mean loss, logits, labels)."""
+        self.unread.append((row, parts))
 
     def read(self) -> list[dict]:
         """Fold in what was added since the last call: its rows, with the loss. TrainingError where that is not finite."""
         rows = []
-        for row, loss, logits, labels in self.unread:
-            value = loss.item()
+        for row, parts in self.unread:
+            images = sum(len(labels) for _, _, labels in parts)
+            value = sum(loss.item() * len(labels) for loss, _, labels in parts) / images
             if not math.isfinite(value):
                 raise TrainingError(
                     f"the loss is {value} at step {row['step']} (learning rate {row['lr']:.3g}): "
                     "lower lr, lengthen warmup_steps or set clip_norm"
                 )
-            self.images += len(labels)
-            self.loss += value * len(labels)
-            self.correct += int((logits.numpy().argmax(axis=1) == labels).sum())
+            self.images += images
+            self.loss += value * images
+            self.correct += sum(int((logits.numpy().argmax(axis=1) == labels).sum()) for _, logits, labels in parts)
             rows.append({"step": row["step"], "loss": value} | row)
         self.unread.clear()
         return rows

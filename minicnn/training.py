@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from minicnn import backend, checkpoint, digests, evaluation, functional, plots, provenance, random, saving
+from minicnn import backend, checkpoint, digests, evaluation, plots, provenance, random, saving
 from minicnn import data as datasets
-from minicnn.creation import tensor
-from minicnn.errors import TrainingError
+from minicnn.errors import OpError, TrainingError
 from minicnn.loss_scale import LossScale
+from minicnn.memory_plan import MemoryPlan, MemoryUse, check_fits, memory_plan
 from minicnn.nn import Module
 from minicnn.ops.precision import precision
-from minicnn.optim import SGD, clip_grad_norm
+from minicnn.optim import SGD
 from minicnn.progress import Progress
 from minicnn.run_folder import RunFolder
 from minicnn.schedules import Schedule
+from minicnn.step import Step
 from minicnn.totals import Totals
 
 PREFETCH = 2  # batches that are prepared ahead
@@ -35,6 +36,7 @@ class Settings:
 
     epochs: int = 10
     batch_size: int = 64
+    micro_batch: int | None = None  # images at a time, whose gradients add up to the batch's; None: the batch at once
     lr: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -49,9 +51,10 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "digest_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("epochs", "batch_size", "micro_batch", "digest_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm must be above 0, got {self.clip_norm}")
         if self.augment not in AUGMENTATIONS:
@@ -80,6 +83,7 @@ def train(
     quiet=False,
     data_dir=None,
     image_size=None,
+    memory_limit=None,
     **settings,
 ):
     """Train `model` on `data` and return its History; the files are in its run folder.
@@ -92,18 +96,20 @@ def train(
     workers   threads that prepare batches; 0: the training thread does. The batches are the same for any number
     out       the run folder; default runs/<model>, or the next free name beside it
     resume    go on where the run in `out` stopped, with its settings and its data, to the same bytes
-    settings  epochs=10, batch_size=64, lr=0.02, momentum=0.9, weight_decay=5e-4, dialect="torch",
+    memory_limit
+              bytes that the run may take of the device's memory; by default what is free
+    settings  epochs=10, batch_size=64, micro_batch=None, lr=0.02, momentum=0.9, weight_decay=5e-4, dialect="torch",
               schedule="linear" | "cosine" | "step" | "plateau", warmup_steps=50, clip_norm=5.0, label_smoothing=0.0,
-              augment="mirror" | "none", precision="float32" | "tf32" | "bfloat16" | "float16", digest_every=50, seed=0
-
-    The weights are float32 in every precision (minicnn.precision says what is not); float16 scales its loss, by a factor
-    that is in steps.jsonl.
+              augment="mirror" | "none", precision="float32" | "tf32" | "bfloat16" | "float16", digest_every=50, seed=0.
+              minicnn.step.Step says what micro_batch means, minicnn.precision what the precisions are; the weights are
+              float32 in each, and float16 scales its loss, by a factor that is in steps.jsonl
 
     The same command gives the same bytes on the same device, with the same NumPy, BLAS and MINICNN_THREADS: all but the
     three times in metrics.jsonl. `minicnn compare-runs A B` says where two runs part.
 
     Raises TrainingError where the loss is not finite or the network ends at chance, DeviceError, DataError,
-    CheckpointError, and ValueError for a setting that means nothing. Ctrl-C saves and then raises KeyboardInterrupt.
+    CheckpointError, and ValueError for a setting that means nothing and for a batch that will not fit (it says which micro_batch
+    does). Ctrl-C saves and then raises KeyboardInterrupt.
     """
     unknown = settings.keys() - Settings.__dataclass_fields__.keys()
     if unknown:
@@ -116,9 +122,13 @@ def train(
     settings, place = Settings(**settings), backend.device(device)
     splits = datasets.open(data or datasets.DEFAULT, data_dir=data_dir, image_size=image_size)
     random.manual_seed(settings.seed)
-    network = _network_for(model, splits).to(place)
+    network = _network_for(model, splits)
+    plan = _plan(network, splits, settings, place, memory_limit)
+    before = place.start_watch()
     folder = RunFolder(wanted) if resume else RunFolder.fresh(wanted)
-    trainer = Trainer(network, splits, settings, place, folder, Progress(quiet), workers)
+    trainer = Trainer(
+        network.to(place), splits, settings, place, folder, Progress(quiet), workers, MemoryUse(plan, before)
+    )
     if resume:
         trainer.restore()
         folder.record_resumption(trainer.step_number, trainer.config())
@@ -135,6 +145,20 @@ def _network_for(model, splits) -> Module:
     if h != w:
         raise ValueError(f"{model.__name__} takes square images, {splits.name} has {h}x{w}")
     return model(num_classes=len(splits.class_names), image_size=h, in_channels=c)
+
+
+def _plan(network: Module, splits, settings: Settings, place, memory_limit: int | None) -> MemoryPlan | None:
+    """The run's memory plan; None of a network whose own code wants to see values. ValueError for what does not fit."""
+    h, w, c = splits.image_shape
+    shape = min(settings.batch_size, len(splits.train)), *AUGMENTATIONS[settings.augment].size(h, w), c
+    try:
+        plan = memory_plan(network, shape, device=place, micro_batch=settings.micro_batch, precision=settings.precision)
+    except OpError:
+        raise
+    except Exception:  # whatever it is, the first step will raise it if it is a mistake
+        return None
+    check_fits(plan, network, shape, place.room() if memory_limit is None else memory_limit)
+    return plan
 
 
 def _name_of(model) -> str:
@@ -167,10 +191,18 @@ class Trainer:
     """One run: its network, optimizer, schedule and place in the data."""
 
     def __init__(
-        self, network: Module, splits, settings: Settings, device, folder: RunFolder, progress: Progress, workers=1
+        self,
+        network: Module,
+        splits,
+        settings: Settings,
+        device,
+        folder: RunFolder,
+        progress: Progress,
+        workers: int,
+        memory_use: MemoryUse,
     ):
         self.network, self.splits, self.settings = network, splits, settings
-        self.device, self.folder, self.progress = device, folder, progress
+        self.device, self.folder, self.progress, self.memory_use = device, folder, progress, memory_use
         self.classes = len(splits.class_names)
         self.statistics = datasets.ChannelStatistics.of(splits.train)
         self.loader = datasets.Loader(
@@ -190,8 +222,14 @@ class Trainer:
             weight_decay=settings.weight_decay,
             dialect=settings.dialect,
         )
-        self.loss = getattr(network, "loss", functional.cross_entropy)  # a network may have one of its own
-        self.loss_scale = LossScale() if settings.precision == "float16" else None
+        self.step = Step(
+            network,
+            self.optimizer,
+            settings.label_smoothing,
+            settings.clip_norm,
+            settings.micro_batch,
+            settings.precision,
+        )
         self.steps_per_epoch = len(self.loader)
         self.schedule = Schedule(
             settings.schedule, settings.lr, settings.epochs * self.steps_per_epoch, settings.warmup_steps
@@ -218,6 +256,7 @@ class Trainer:
                         )
         finally:
             self.progress.stop()
+        self.progress.say(self.memory_use.of(self.device))
         self.report()
         return self.history
 
@@ -250,6 +289,7 @@ class Trainer:
         numbers = "" if self.settings.precision == "float32" else f", in {self.settings.precision}"
         self.progress.say(f"{self.title}: {parameters:,} parameters, on {self.device.name}{numbers}")
         self.progress.say(f"{self.splits.name}: {', '.join(parts)} images, {h}x{w}x{c}, {self.classes} classes")
+        self.progress.say(self.memory_use.foreseen())
         self.progress.say(f"files: {self.folder.path}/")
 
     def train_epoch(self, interrupted) -> None:
@@ -277,41 +317,18 @@ class Trainer:
         self.end_epoch(seconds, (self.totals.images - already) / seconds, wait)
 
     def train_step(self, images: datasets.ImageBatch, labels: np.ndarray) -> None:
-        x, target = evaluation.network_input(images, self.device), tensor(labels, device=self.device)
         self.optimizer.lr = self.schedule.at(self.step_number)
-        self.optimizer.zero_grad()
-        with precision(self.settings.precision):
-            outputs = self.network(x)
-            loss = self.loss(outputs, target, label_smoothing=self.settings.label_smoothing)
-        logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        if self.loss_scale is None:
-            loss.backward()
-            if self.settings.clip_norm is not None:
-                clip_grad_norm(self.optimizer.chosen, self.settings.clip_norm)
-            self.optimizer.step()
-        else:
-            self.scaled_step(loss)
+        parts = self.step(images, labels)
         self.batch += 1
-        self.totals.add(self.row(), loss.detach(), logits.detach(), labels)
+        self.totals.add(self.row(), parts)
         if self.device.computes_on_host or self.step_number % READ_EVERY == 0:
             self.read_losses()
-
-    def scaled_step(self, loss) -> None:
-        """Backward and the step, with the loss scaled; a step that overflowed moves nothing."""
-        scale = self.loss_scale.value
-        loss.backward(scale)
-        norm = clip_grad_norm(self.optimizer.chosen, scale * (self.settings.clip_norm or math.inf))
-        if self.loss_scale.accept(norm.item()):
-            self.optimizer.grad_scale = 1 / scale
-            self.optimizer.step()
-        else:  # the gaps of the arena, too, have been multiplied by what is no number
-            self.device.zero(self.optimizer.arena.grad)
 
     def row(self) -> dict:
         """What steps.jsonl says of the step just made, but for its loss, which may still be being computed."""
         row = {"step": self.step_number, "lr": self.optimizer.lr}
-        if self.loss_scale is not None:
-            row["loss_scale"] = self.loss_scale.value
+        if self.step.loss_scale is not None:
+            row["loss_scale"] = self.step.loss_scale.value
         if self.step_number % self.settings.digest_every == 0 or self.batch == self.steps_per_epoch:
             row["digest"] = digests.of_network(self.network)
         return row
@@ -348,9 +365,10 @@ class Trainer:
         self.tell(row)
 
     def score(self, split) -> evaluation.Score:
-        """In the precision of the run, as it was trained."""
+        """In the precision of the run; as many images at a time as training takes: it needs less memory for each."""
+        batch = min(evaluation.BATCH, self.settings.batch_size, self.settings.micro_batch or evaluation.BATCH)
         with precision(self.settings.precision):
-            return evaluation.score(self.network, split, self.statistics, self.device)
+            return evaluation.score(self.network, split, self.statistics, self.device, batch=batch)
 
     def tell(self, row: dict) -> None:
         validation = f"  validation loss {row['val_loss']:.4f} top-1 {row['val_top1']:.4f}" if "val_loss" in row else ""
@@ -407,8 +425,8 @@ class Trainer:
             "totals": {"images": self.totals.images, "loss": self.totals.loss, "correct": self.totals.correct},
             "schedule": asdict(self.schedule),
         }
-        if self.loss_scale is not None:
-            description["loss_scale"] = asdict(self.loss_scale)
+        if self.step.loss_scale is not None:
+            description["loss_scale"] = asdict(self.step.loss_scale)
         checkpoint.write(path, state, description)
 
     def restore(self) -> None:
@@ -421,8 +439,8 @@ class Trainer:
         self.epoch, self.batch, self.best_top1 = place["epoch"], place["batch"], place["best_top1"]
         self.totals = Totals(**description["totals"])
         self.schedule = Schedule(**description["schedule"])
-        if self.loss_scale is not None:
-            self.loss_scale = LossScale(**description.get("loss_scale", {}))
+        if self.step.loss_scale is not None:
+            self.step.loss_scale = LossScale(**description.get("loss_scale", {}))
         self.schedule.total_steps = self.settings.epochs * self.steps_per_epoch
         self.folder.forget_after(self.step_number)
         self.history.epochs = self.folder.rows(self.folder.metrics)

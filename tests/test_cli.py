@@ -111,6 +111,14 @@ def test_resume_of_a_finished_run_reports_again(run, images):
             "minicnn: alexnet: image_size must be an integer of at least 28, got 9",
         ),
         (["summary", "alexnet", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
+        (["plan", "alexnet", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
+        (["plan", "alexnet", "--micro-batch", "0"], 2, "minicnn: micro_batch must be at least 1, got 0"),
+        (["profile", "lenet", "--steps", "0"], 2, "minicnn: profile: steps must be at least 1, got 0"),
+        (
+            ["train", "lenet", "--device", "numpy", "--memory-limit", "0.001"],
+            2,
+            "minicnn: this run needs ",
+        ),
         (["bench", "conv2d"], 2, "minicnn: there is no benchmarks/ here: bench runs in a checkout of minicnn"),
         (["fly"], 2, "minicnn: error: argument COMMAND: invalid choice: 'fly'"),
     ],
@@ -143,3 +151,22 @@ def test_summary_prints_the_published_count(tmp_path):
     done = minicnn("summary", "alexnet_owt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "61,100,840" in done.stdout
+
+
+def test_plan_foresees_what_a_network_takes(tmp_path):
+    plans = [
+        minicnn("plan", "alexnet", "--device", "cpu", "--batch-size", 32, *slices, "--json", cwd=tmp_path)
+        for slices in ((), ("--micro-batch", 8))
+    ]
+    whole, sliced = (json.loads(done.stdout) for done in plans)
+    assert (whole["batch_size"], sliced["micro_batch"]) == (32, 8)
+    assert whole["peak_bytes"] > sliced["peak_bytes"] > sliced["arena_bytes"] > 3 * 4 * 60_965_224
+    done = minicnn("plan", "lenet", cwd=tmp_path)
+    assert done.stdout.splitlines()[-1].startswith("memory: ")
+
+
+def test_profile_tells_the_layers_apart_and_draws(tmp_path):
+    options = ("--device", "numpy", "--steps", 1, "--batch-size", 2)
+    done = minicnn("profile", "lenet", *options, "--png", "time.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "features.0" in done.stdout and (tmp_path / "time.png").exists()

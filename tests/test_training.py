@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import checkpoint, data, digests, nn, plots, training
+from minicnn import checkpoint, data, digests, nn, plots, step, training
 from minicnn.loss_scale import LossScale
 from minicnn.training import TrainingError, train
 
@@ -101,9 +101,18 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(splits, tmp_pat
     assert any(not np.array_equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("stop_at", [3, 10, 14], ids=["inside_the_first_epoch", "at_its_end", "inside_the_second"])
-def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, stop_at):
-    train(small_network, splits, out=tmp_path / "straight", **QUICK)
+STOPS = {
+    "inside_the_first_epoch": (3, None),
+    "at_its_end": (10, None),
+    "inside_the_second": (14, None),
+    "in_slices_of_the_batch": (14, 12),
+}
+
+
+@pytest.mark.parametrize(("stop_at", "micro_batch"), STOPS.values(), ids=STOPS)
+def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, stop_at, micro_batch):
+    settings = QUICK | {"micro_batch": micro_batch}
+    train(small_network, splits, out=tmp_path / "straight", **settings)
 
     whole_step = training.Trainer.train_step
 
@@ -114,7 +123,7 @@ def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(training.Trainer, "train_step", interrupted_step)
     with pytest.raises(KeyboardInterrupt, match=rf"^stopped after step {stop_at}, saved in .*; --resume goes on$"):
-        train(small_network, splits, out=tmp_path / "stopped", **QUICK)
+        train(small_network, splits, out=tmp_path / "stopped", **settings)
     monkeypatch.undo()
     train(small_network, splits, out=tmp_path / "stopped", resume=True, quiet=True, device="numpy")
 
@@ -213,7 +222,7 @@ def test_a_reduced_precision_learns_as_float32_does(splits, tmp_path, precision)
 
 
 def test_a_step_whose_gradients_overflow_moves_nothing_and_halves_the_scale(splits, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "LossScale", lambda: LossScale(value=2.0**24))
+    monkeypatch.setattr(step, "LossScale", lambda: LossScale(value=2.0**24))
     train(small_network, splits, out=tmp_path / "run", precision="float16", digest_every=1, **QUICK)
     steps = rows(tmp_path / "run/steps.jsonl")
     halved = [after["loss_scale"] == before["loss_scale"] / 2 for before, after in itertools.pairwise(steps)]
@@ -278,6 +287,7 @@ def test_training_works_outside_the_main_thread(splits, tmp_path):
     ("settings", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"micro_batch": 0}, "micro_batch must be at least 1, got 0"),
         ({"digest_every": 0}, "digest_every must be at least 1, got 0"),
         ({"workers": -1}, "workers is -1: expected at least 1"),
         ({"schedule": "linar"}, "unknown schedule 'linar': choose one of linear, cosine, step, plateau"),
@@ -292,9 +302,36 @@ def test_settings_that_mean_nothing_are_refused_before_anything_is_written(split
     assert not (tmp_path / "run").exists()
 
 
+def test_a_batch_that_does_not_fit_is_refused_with_the_slice_that_does(splits, tmp_path):
+    message = (
+        r"^this run needs \d+\.\d MiB of memory on numpy \(.* through \d, batch 64\), there are 1.0 MiB: "
+        r"with micro_batch=(\d+) the same batch goes in slices and needs (\d+\.\d) (M|K)iB$"
+    )
+    settings = QUICK | {"batch_size": 64, "epochs": 1, "out": tmp_path / "run"}
+    with pytest.raises(ValueError, match=message) as refused:
+        train(small_network, splits, memory_limit=1 << 20, **settings)
+    assert not (tmp_path / "run").exists()
+    proposed = int(re.search(message, str(refused.value))[1])
+    train(small_network, splits, memory_limit=1 << 20, micro_batch=proposed, **settings)
+    with pytest.raises(ValueError, match=r"there are 4\.0 KiB, and one image at a time does not fit either: use a "):
+        train(small_network, splits, memory_limit=1 << 12, **settings)
+
+
+def test_a_network_that_looks_at_values_trains_without_a_plan(splits, tmp_path, capsys):
+    class Looking(TwoHeads):
+        def forward(self, x):
+            x.data[...] = np.minimum(x.data, 3)
+            return super().forward(x)
+
+    train(Looking(), splits, out=tmp_path / "run", **(QUICK | {"quiet": False}))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "memory: not foreseen, the network looks at values"
+    assert re.match(r"memory: \S+ KiB in use at once, \S+ KiB held$", lines[6])
+
+
 def test_an_unknown_setting_is_named(splits):
     with pytest.raises(
-        TypeError, match=r"^train\(\) has no setting 'learning_rate': there are epochs, batch_size, lr, "
+        TypeError, match=r"^train\(\) has no setting 'learning_rate': there are epochs, batch_size, micro_batch, lr, "
     ):
         train(small_network, splits, learning_rate=0.1)
 
@@ -318,6 +355,9 @@ def test_the_screen_off_a_terminal_has_plain_lines(splits, tmp_path, capsys):
     assert not any("\x1b" in line or "\r" in line for line in lines)
     assert lines[0].startswith("sequential: 3,098 parameters, on numpy")
     assert lines[1] == "some garments: 320 training, 100 validation, 200 test images, 28x28x1, 10 classes"
-    assert re.match(r"epoch   1/1  loss \d\.\d{4} top-1 0\.\d{4}  validation loss ", lines[3])
+    of_memory = r"memory: \d+\.\d [KM]iB at most, \d+\.\d [KM]iB in use at once (back|for)ward through \d, batch 32$"
+    assert re.match(of_memory, lines[2])
+    assert re.match(r"epoch   1/1  loss \d\.\d{4} top-1 0\.\d{4}  validation loss ", lines[4])
+    assert re.match(r"memory: (\d+\.\d [KM]iB (in use at once|held) \(\d+\.\d [KM]iB foreseen\)(, |$)){2}", lines[5])
     assert re.match(r"test accuracy 0\.\d{4} \(\d+ of 200\), top-5 0\.\d{4}$", lines[-1])
-    assert float(re.search(r"([\d.]+) s$", lines[3])[1]) < time.perf_counter() - started
+    assert float(re.search(r"([\d.]+) s$", lines[4])[1]) < time.perf_counter() - started

@@ -90,23 +90,27 @@ __device__ inline void write_quad(Vec4 quad, T* target, const M* mask, Accumulat
   store_vec4(target, 0, count, quad);
 }
 
-// results[offset_of(i) + j] (+)= the epilogue of sums[i,j], for all i < last_row and j < last_column of the tile that
-// `shared` has kept; the bias is that of column 0. All threads of the block take part.
+// A warp's sums on their way to memory, 32 rows at a time, where the slices were. Rows are 8 floats longer than needed,
+// so that the pairs which half a warp writes, of four rows, lie in different banks.
+template <int TILE>
+struct SumsPatch {
+  static constexpr int HEIGHT = 32, WIDTH = WarpSums<TILE>::SIDE, QUADS = WIDTH / 4;
+  float at[HEIGHT][WIDTH + 8];
+
+  __device__ const Vec4& quad(int row, int column) const { return *reinterpret_cast<const Vec4*>(&at[row][column]); }
+};
+
+// Calls use(patch, row, column) for each patch of sums, of which (row, column) of the result is the first, in the tile
+// that `shared` has kept. All threads of the block take part; those of a warp see its patches.
 //
-// Each warp turns its sums, 32 rows at a time, into quads of neighbours by way of shared memory, where the slices were:
-// accesses of 16 bytes, and code that is short because it need not name registers. Rows are 8 floats longer than
-// needed, so that the pairs which half a warp writes, of four rows, lie in different banks.
-template <int TILE, class Element, class Rows>
-__device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared,
-                                  const Results<Element>& results, const EpilogueOf<Element>& epilogue,
-                                  const Rows& offset_of, int last_row, int last_column) {
+// Each warp turns its sums into quads of neighbours by way of shared memory: accesses of 16 bytes, and code that is
+// short because it need not name registers.
+template <int TILE, class Use>
+__device__ inline void for_each_patch(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared, const Use& use) {
   using Sums = WarpSums<TILE>;
-  constexpr int HEIGHT = 32, QUADS = Sums::SIDE / 4;
+  using Patch = SumsPatch<TILE>;
   struct alignas(8) Pair {
     float values[2];
-  };
-  struct Patch {
-    float at[HEIGHT][Sums::SIDE + 8];
   };
   static_assert(TENSOR_CORE_THREADS / 32 * sizeof(Patch) <= sizeof(shared.a) + sizeof(shared.b),
                 "the warps' patches are in the storage");
@@ -114,28 +118,45 @@ __device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<
   const int lane = threadIdx.x % 32;
   __syncthreads();  // all have multiplied the last slice
 #pragma unroll      // the sums are registers, which no variable can index
-  for (int top = 0; top < Sums::SIDE; top += HEIGHT) {
+  for (int top = 0; top < Sums::SIDE; top += Patch::HEIGHT) {
 #pragma unroll
-    for (int i = 0; i < HEIGHT / 8; ++i)
+    for (int i = 0; i < Patch::HEIGHT / 8; ++i)
       for (int j = 0; j < Sums::COLUMNS; ++j) {
         const auto& values = sums.values[top / 16 + i / 2][j];
         *reinterpret_cast<Pair*>(&patch.at[8 * i + lane / 4][8 * j + lane % 4 * 2]) = {values[i % 2 * 2],
                                                                                        values[i % 2 * 2 + 1]};
       }
     __syncwarp();
+    use(patch, shared.first_row + int(Sums::first_row()) + top, shared.first_column + int(Sums::first_column()));
+    __syncwarp();
+  }
+}
+
+// quad = activation(quad + bias[column ...]), where a bias of null is none.
+__device__ inline void finish_quad(Vec4& quad, const float* bias, Activation activation, int column, int last_column) {
+  if (bias != nullptr) {
+    const Vec4 of_columns = load_vec4(bias, column, last_column);
+    for (int e = 0; e < 4; ++e) quad.values[e] += of_columns.values[e];
+  }
+  if (activation == Activation::relu)
+    for (float& value : quad.values) value = relu(value);
+}
+
+// results[offset_of(i) + j] (+)= the epilogue of sums[i,j], for all i < last_row that offset_of has and j < last_column
+// of the tile that `shared` has kept; the bias is that of column 0. All threads of the block take part.
+template <int TILE, class Element, class Rows>
+__device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared,
+                                  const Results<Element>& results, const EpilogueOf<Element>& epilogue,
+                                  const Rows& offset_of, int last_row, int last_column) {
+  using Patch = SumsPatch<TILE>;
+  for_each_patch(sums, shared, [&](const Patch& patch, int first_row, int first_column) {
 #pragma unroll 1
-    for (int step = 0; step < HEIGHT * QUADS / 32; ++step) {
-      const int place = step * 32 + lane, patch_row = place / QUADS, patch_column = place % QUADS * 4;
-      const int row = shared.first_row + int(Sums::first_row()) + top + patch_row;
-      const int column = shared.first_column + int(Sums::first_column()) + patch_column, count = last_column - column;
+    for (int place = threadIdx.x % 32; place < Patch::HEIGHT * Patch::QUADS; place += 32) {
+      const int patch_row = place / Patch::QUADS, patch_column = place % Patch::QUADS * 4;
+      const int row = first_row + patch_row, column = first_column + patch_column, count = last_column - column;
       if (row >= last_row || count <= 0 || !has_row(offset_of, row)) continue;
-      Vec4 quad = *reinterpret_cast<const Vec4*>(&patch.at[patch_row][patch_column]);
-      if (epilogue.bias != nullptr) {
-        const Vec4 bias = load_vec4(epilogue.bias, column, last_column);
-        for (int e = 0; e < 4; ++e) quad.values[e] += bias.values[e];
-      }
-      if (epilogue.activation == Activation::relu)
-        for (float& value : quad.values) value = relu(value);
+      Vec4 quad = patch.quad(patch_row, patch_column);
+      finish_quad(quad, epilogue.bias, epilogue.activation, column, last_column);
       const int64_t offset = offset_of(row) + column;
       const Element* const mask = epilogue.mask != nullptr ? epilogue.mask + offset : nullptr;
       if (std::is_same_v<Element, float> || results.wide != nullptr)
@@ -143,8 +164,7 @@ __device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<
       else
         write_quad(quad, results.narrow + offset, mask, epilogue.accumulate, count);
     }
-    __syncwarp();
-  }
+  });
 }
 
 // Calls launch_with(tile, copies, config) with the kernel's compile-time constants.

@@ -54,7 +54,7 @@ inline Floats logarithm(Floats x) {
   const Floats low = (m * tail - 0.5f) * square + exponent * -2.12194440e-4f;
   const Floats value = m + low + exponent * 0.693359375f;
   const Floats outside = x == 0.0f ? broadcast(-INFINITY) : x < 0.0f ? broadcast(NAN) : x;  // infinity, NaN: itself
-  return (x > 0.0f) & (x < INFINITY) ? value : outside;
+  return ((x > 0.0f) & (x < INFINITY)) ? value : outside;
 }
 
 // Near zero a polynomial, beyond 1 - 2 / (e^2x + 1).

@@ -25,6 +25,8 @@ constexpr int LANES = 4;
 
 using Floats = float __attribute__((vector_size(LANES * sizeof(float))));
 using Ints = int32_t __attribute__((vector_size(LANES * sizeof(int32_t))));
+using Words = uint16_t __attribute__((vector_size(LANES * sizeof(uint16_t))));
+using Bytes = uint8_t __attribute__((vector_size(LANES * sizeof(uint8_t))));
 
 inline Floats broadcast(float value) { return Floats{} + value; }
 inline Ints broadcast(int32_t value) { return Ints{} + value; }
@@ -57,23 +59,27 @@ inline __m256i first_lanes(int count) {
 inline Floats load_some(const float* from, int count) {
 #if defined(__AVX512F__)
   return Floats(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from));
-#elif defined(__AVX2__)
-  return Floats(_mm256_maskload_ps(from, first_lanes(count)));
 #else
   if (count == LANES) return load(from);
+#if defined(__AVX2__)
+  return Floats(_mm256_maskload_ps(from, first_lanes(count)));
+#else
   Floats values{};
   for (int i = 0; i < count; ++i) values[i] = from[i];
   return values;
+#endif
 #endif
 }
 inline void store_some(float* to, Floats values, int count) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), __m512(values));
-#elif defined(__AVX2__)
-  _mm256_maskstore_ps(to, first_lanes(count), __m256(values));
 #else
   if (count == LANES) return store(to, values);
+#if defined(__AVX2__)
+  _mm256_maskstore_ps(to, first_lanes(count), __m256(values));
+#else
   for (int i = 0; i < count; ++i) to[i] = values[i];
+#endif
 #endif
 }
 
@@ -132,9 +138,13 @@ inline void store_narrow(Number* to, Ints values, Lanes lanes) {
   else
     _mm512_mask_cvtepi32_storeu_epi16(to, __mmask16((1u << count) - 1), __m512i(values));
 #else
-  using Narrow = Number __attribute__((vector_size(LANES * sizeof(Number))));
-  const Narrow narrow = __builtin_convertvector(values, Narrow);
-  __builtin_memcpy(to, &narrow, count * sizeof(Number));
+  if constexpr (sizeof(Number) == 1) {
+    const Bytes narrow = __builtin_convertvector(values, Bytes);
+    __builtin_memcpy(to, &narrow, count * sizeof(Number));
+  } else {
+    const Words narrow = __builtin_convertvector(values, Words);
+    __builtin_memcpy(to, &narrow, count * sizeof(Number));
+  }
 #endif
 }
 

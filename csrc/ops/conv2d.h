@@ -45,15 +45,20 @@ struct PatchMatrix {
   }
 };
 
+// Which pixel of y a row of the product is: as they lie in memory.
+struct MemoryOrder {
+  static __device__ Pixel pixel(const ConvShape& conv, int row) { return output_pixel(conv, row); }
+};
+
 // Patches as rows: the outer index is the output pixel, the reduction runs along the patch.
-template <Access ACCESS>
+template <Access ACCESS, class Order = MemoryOrder>
 class PatchRowCursor {
  public:
   static constexpr Along along = Along::reduction;
 
-  __device__ PatchRowCursor(const PatchMatrix& patches, int group, int pixel, int k)
+  __device__ PatchRowCursor(const PatchMatrix& patches, int group, int row, int k)
       : patches_(patches), tap_(tap_at(patches.conv, k, patches.channels)) {
-    const Pixel place = output_pixel(patches.conv, pixel);
+    const Pixel place = Order::pixel(patches.conv, row);
     image_ = patches.image(place.image, group);
     p_ = place.row;
     q_ = place.column;

@@ -67,6 +67,43 @@ struct TileRows {
 template <class T, class Place>
 TileRows(const FoldedImages<T>&, PixelTile, Place) -> TileRows<T, Place>;
 
+// Where the windows of a tile lie, in y after max-pooling.
+template <class T>
+struct TileWindows {
+  const FoldedImages<T>& images;
+  PixelTile tile;
+  __device__ bool has(int row) const { return images.has(tile.pixel(row + WINDOW - 1)); }
+  __device__ int64_t operator()(int row) const {
+    const ConvShape& conv = images.conv;
+    const Pixel pixel = tile.pixel(row);
+    return ((int64_t(pixel.image) * (conv.p / 2) + pixel.row / 2) * (conv.q / 2) + pixel.column / 2) * conv.k;
+  }
+};
+
+// y = the epilogue of a tile's sums, and with a WindowDestination what max-pooling makes of it.
+template <int TILE>
+__device__ void write_pixels(ThreadSums<TILE>& sums, const Destination& y, const FoldedImages<float>& x,
+                             const PixelTile& tile, int first_filter) {
+  finish_sums(sums, y.epilogue.bias, y.epilogue.activation, first_filter, x.conv.k);
+  write_tile<TILE>(sums, y.result, nullptr, y.epilogue.accumulate, TileRows{x, tile, y.result}, 0, TILE, first_filter,
+                   x.conv.k);
+}
+template <int TILE>
+__device__ void write_pixels(ThreadSums<TILE>& sums, const WindowDestination& y, const FoldedImages<float>& x,
+                             const PixelTile& tile, int first_filter) {
+  write_windows(sums, y, TileWindows<float>{x, tile}, 0, TILE, first_filter, x.conv.k);
+}
+template <int TILE, class T>
+__device__ void write_pixels(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared,
+                             const TensorCoreDestination<T>& y, const FoldedImages<T>& x, const PixelTile& tile) {
+  write_sums(sums, shared, y.results, y.epilogue, TileRows{x, tile, int64_t(0)}, TILE, x.conv.k);
+}
+template <int TILE>
+__device__ void write_pixels(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared, const WindowDestination& y,
+                             const FoldedImages<float>& x, const PixelTile& tile) {
+  write_windows(sums, shared, y, TileWindows<float>{x, tile}, TILE, x.conv.k);
+}
+
 // folded[k, r, j] = j < run ? w[k, r, j] : 0
 template <class T>
 __global__ void __launch_bounds__(FOLD_THREADS)
@@ -85,10 +122,9 @@ __global__ void __launch_bounds__(FOLD_THREADS)
   write_sum(folded_dw[i / run * folded + i % run], nullptr, 0, dw + i, accumulate);
 }
 
-template <int TILE>
+template <int TILE, class Target>
 __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>())
-    conv2d_first_layer_forward_kernel(const __grid_constant__ FoldedImages<float> x, const float* folded_w,
-                                      Destination y) {
+    conv2d_first_layer_forward_kernel(const __grid_constant__ FoldedImages<float> x, const float* folded_w, Target y) {
   const int filters = x.conv.k, depth = x.depth();
   const BlockWork<TILE> work(filters, depth);
   auto& shared = shared_memory<TileStorage<TILE>>();
@@ -100,15 +136,13 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   multiply_slices<TILE>(FoldedRowCursor(halo),
                         matrix_cursor<TILE, Access::quads>(filter_rows, work.first_column, 0, depth), work.part.slices,
                         shared, sums);
-  finish_sums(sums, y.epilogue.bias, y.epilogue.activation, work.first_column, filters);
-  write_tile<TILE>(sums, y.result, nullptr, y.epilogue.accumulate, TileRows{x, tile, y.result}, 0, TILE,
-                   work.first_column, filters);
+  write_pixels(sums, y, x, tile, work.first_column);
 }
 
-template <class Arithmetic, int TILE, class T = typename Arithmetic::Element>
+template <class Arithmetic, int TILE, class Target, class T = typename Arithmetic::Element>
 __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
     conv2d_first_layer_forward_tensor_core_kernel(const __grid_constant__ FoldedImages<T> x, const T* folded_w,
-                                                  const __grid_constant__ TensorCoreDestination<T> y) {
+                                                  const __grid_constant__ Target y) {
   using FilterRows = MatrixChunks<SliceLayout<T, TILE, Along::reduction>, Copies::chunks>;
   const int filters = x.conv.k, depth = x.depth();
   const BlockWork<TILE> work(filters, depth, FilterRows::Layout::DEPTH);
@@ -122,7 +156,7 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   multiply_on_tensor_cores<Arithmetic>(FoldedRowChunks<T>(halo),
                                        FilterRows(filter_rows, work.first_column, 0, depth, true), work.part.slices,
                                        shared, sums);
-  write_sums(sums, shared, y.results, y.epilogue, TileRows{x, tile, int64_t(0)}, TILE, filters);
+  write_pixels(sums, shared, y, x, tile);
 }
 
 // The tiles of pixels that are a block's part of the reduction, and its slices of `depth` pixels.
@@ -200,15 +234,37 @@ Product forward_product(const FoldedImages<T>& x) {
   return {int64_t(x.tiles()) * TILE_PIXELS, x.conv.k, x.depth(), 1};
 }
 
-// (workspace) the filters (K, R, S, C), folded.
+// (workspace) the filters (K, R, S, C), folded, from the first boundary of 16 bytes on.
 template <class T>
 const T* fold_filters(const char* op, const FoldedImages<T>& x, const T* w, float* workspace, Stream stream) {
-  T* const folded_w = reinterpret_cast<T*>(workspace);
+  T* const folded_w = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(workspace) + 15) & ~uintptr_t(15));
   const int count = x.conv.k * x.depth();
   launch(conv2d_first_layer_fold_kernel<T>,
          {.op = op, .grid = unsigned(ceil_div(count, FOLD_THREADS)), .block = FOLD_THREADS, .stream = stream}, w,
          folded_w, x.run, x.folded, count);
   return folded_w;
+}
+
+template <class Target>
+void forward(const char* op, const float* x, const float* w, const Target& y, float* workspace, const ConvShape& shape,
+             Stream stream) {
+  check_extents(op, shape);
+  if (int64_t(shape.n) * shape.p * shape.q == 0) return;
+  const FoldedImages<float> images = fold_images(x, shape);
+  const float* const folded_w = fold_filters(op, images, w, workspace, stream);
+  launch(conv2d_first_layer_forward_kernel<TILE_PIXELS, Target>,
+         block_of<TileStorage<TILE_PIXELS>>(op, images, forward_product(images), 1, stream), images, folded_w, y);
+}
+
+template <class Arithmetic, class Target, class T = typename Arithmetic::Element>
+void forward_tensor_core(const char* op, const T* x, const T* w, const Target& y, float* workspace,
+                         const ConvShape& shape, Stream stream) {
+  check_extents(op, shape);
+  if (int64_t(shape.n) * shape.p * shape.q == 0) return;
+  const FoldedImages<T> images = fold_images(x, shape);
+  const T* const folded_w = fold_filters(op, images, w, workspace, stream);
+  launch(conv2d_first_layer_forward_tensor_core_kernel<Arithmetic, TILE_PIXELS, Target>,
+         block_of<TensorCoreStorage<TILE_PIXELS>>(op, images, forward_product(images), 1, stream), images, folded_w, y);
 }
 
 // The weight's gradient, folded, in parts, and what follows.
@@ -255,9 +311,9 @@ bool is_first_layer(const ConvShape& shape, Schedule schedule) {
          fold_images<float>(nullptr, shape).halo_bytes() <= MOST_HALO_BYTES;
 }
 
-// As much as numbers of 16 bits, whose chunks are longer, would take as float32.
+// As much as numbers of 16 bits, whose chunks are longer, would take as float32, and what lies before a boundary.
 int64_t first_layer_forward_workspace(const ConvShape& shape) {
-  return int64_t(shape.k) * fold_images<Float16>(nullptr, shape).depth();
+  return int64_t(shape.k) * fold_images<Float16>(nullptr, shape).depth() + 4;
 }
 
 int64_t first_layer_backward_weight_workspace(const ConvShape& shape, Schedule schedule) {
@@ -267,14 +323,15 @@ int64_t first_layer_backward_weight_workspace(const ConvShape& shape, Schedule s
 
 void first_layer_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
                          float* workspace, const ConvShape& shape, Stream stream) {
-  constexpr const char* op = "conv2d_forward";
-  check_extents(op, shape);
-  if (int64_t(shape.n) * shape.p * shape.q == 0) return;
-  const FoldedImages<float> images = fold_images(x, shape);
-  const float* const folded_w = fold_filters(op, images, w, workspace, stream);
-  launch(conv2d_first_layer_forward_kernel<TILE_PIXELS>,
-         block_of<TileStorage<TILE_PIXELS>>(op, images, forward_product(images), 1, stream), images, folded_w,
-         Destination{y, 0, {.bias = bias, .activation = activation}});
+  forward("conv2d_forward", x, w, Destination{y, 0, {.bias = bias, .activation = activation}}, workspace, shape,
+          stream);
+}
+
+void first_layer_maxpool2d_forward(const char* op, const float* x, const float* w, const WindowDestination& y,
+                                   float* workspace, const ConvShape& shape, Math math, Stream stream) {
+  (math == Math::tf32     ? forward_tensor_core<Tf32Arithmetic, WindowDestination>
+   : math == Math::tf32x3 ? forward_tensor_core<Tf32x3Arithmetic, WindowDestination>
+                          : forward<WindowDestination>)(op, x, w, y, workspace, shape, stream);
 }
 
 void first_layer_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
@@ -297,14 +354,9 @@ void first_layer_forward_tensor_core(const char* op, const typename Arithmetic::
                                      const typename Arithmetic::Element* w, const float* bias, Activation activation,
                                      Results<typename Arithmetic::Element> y, float* workspace, const ConvShape& shape,
                                      Stream stream) {
-  using T = typename Arithmetic::Element;
-  check_extents(op, shape);
-  if (int64_t(shape.n) * shape.p * shape.q == 0) return;
-  const FoldedImages<T> images = fold_images(x, shape);
-  const T* const folded_w = fold_filters(op, images, w, workspace, stream);
-  launch(conv2d_first_layer_forward_tensor_core_kernel<Arithmetic, TILE_PIXELS>,
-         block_of<TensorCoreStorage<TILE_PIXELS>>(op, images, forward_product(images), 1, stream), images, folded_w,
-         TensorCoreDestination<T>{y, 0, {.bias = bias, .activation = activation}});
+  forward_tensor_core<Arithmetic>(
+      op, x, w, TensorCoreDestination<typename Arithmetic::Element>{y, 0, {.bias = bias, .activation = activation}},
+      workspace, shape, stream);
 }
 
 template <class Arithmetic>

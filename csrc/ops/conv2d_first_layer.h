@@ -3,6 +3,7 @@
 #pragma once
 #include "gemm/tensor_core.h"
 #include "kernels.h"
+#include "ops/conv2d_maxpool2d.h"
 
 namespace minicnn {
 
@@ -16,6 +17,8 @@ int64_t first_layer_backward_weight_workspace(const ConvShape& shape, Schedule s
 
 void first_layer_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
                          float* workspace, const ConvShape& shape, Stream stream);
+void first_layer_maxpool2d_forward(const char* op, const float* x, const float* w, const WindowDestination& y,
+                                   float* workspace, const ConvShape& shape, Math math, Stream stream);
 void first_layer_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
                                  Accumulate accumulate_dbias, float* workspace, const ConvShape& shape,
                                  Schedule schedule, Stream stream);

@@ -34,7 +34,6 @@
 // Assumes an image below 2^31 elements, N*H*W, N*P*Q and the elements of w too. Channel counts that are no multiple of
 // 4 are read 4 bytes at a time. Sources: Chetlur et al. 2014, "cuDNN", section 3 (im2col in the load path); the
 // residues follow CUTLASS's strided dgrad.
-#include "device/capability.h"
 #include "gemm/schedule.h"
 #include "launch.h"
 #include "ops/conv2d.h"
@@ -142,14 +141,6 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
                          dbias.result + blockIdx.z * dbias.part_stride + first_filter + work.first_row,
                          dbias.epilogue.accumulate, filters - work.first_row);
 }
-
-// By quads where all channel counts and pointers allow it, whatever the pass.
-Access access_of(const ConvShape& shape, const float* a, const float* b) {
-  const bool quads = shape.group_c() % 4 == 0 && shape.group_k() % 4 == 0 && is_aligned(a) && is_aligned(b);
-  return quads ? Access::quads : Access::elements;
-}
-
-bool on_tensor_cores(Schedule schedule) { return schedule.math != Math::float32 && compute_capability("conv2d") >= 80; }
 
 }  // namespace
 

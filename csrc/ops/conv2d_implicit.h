@@ -1,6 +1,7 @@
 // What the implicit convolutions share, whichever arithmetic is within: how a pass is cut into blocks, and which part
 // of the input's gradient a launch has.
 #pragma once
+#include "device/capability.h"
 #include "gemm/schedule.h"
 #include "shapes.h"
 
@@ -38,6 +39,16 @@ inline Pass backward_input_pass(const ConvShape& shape, Schedule asked) {
 inline Pass backward_weight_pass(const ConvShape& shape, Schedule asked) {
   const int64_t pixels = int64_t(shape.n) * shape.p * shape.q, depth = int64_t(shape.r) * shape.s * shape.group_c();
   return {"conv2d_backward_weight", {shape.group_k(), depth, pixels, shape.groups}, shape.k * depth, asked};
+}
+
+// By quads where all channel counts and pointers allow it, whatever the pass.
+inline Access access_of(const ConvShape& shape, const float* a, const float* b) {
+  const bool quads = shape.group_c() % 4 == 0 && shape.group_k() % 4 == 0 && is_aligned(a) && is_aligned(b);
+  return quads ? Access::quads : Access::elements;
+}
+
+inline bool on_tensor_cores(Schedule schedule) {
+  return schedule.math != Math::float32 && compute_capability("conv2d") >= 80;
 }
 
 // The tile of the result that a block owns, and its part of the reduction, whose slices are `depth` deep.

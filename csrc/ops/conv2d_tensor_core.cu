@@ -102,13 +102,6 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
                     dbias.epilogue.accumulate, filters - work.first_row);
 }
 
-// By chunks where all channel counts and pointers allow it, whatever the pass.
-template <class T>
-bool lies_in_chunks(const ConvShape& shape, const T* a, const T* b) {
-  constexpr int CHUNK = sizeof(Chunk) / sizeof(T);
-  return shape.group_c() % CHUNK == 0 && shape.group_k() % CHUNK == 0 && is_aligned(a) && is_aligned(b);
-}
-
 template <class Arithmetic, class T>
 void forward(const char* op, const T* x, const T* w, const float* bias, Activation activation, Results<T> y,
              float* workspace, const ConvShape& shape, Schedule schedule, Stream stream) {

@@ -27,19 +27,26 @@ Patches<T> patches_of(const T* x, const ConvShape& conv, bool in_chunks) {
   return {x, conv, conv.group_c(), conv.h * conv.w * conv.c, in_chunks};
 }
 
+// By chunks where all channel counts and pointers allow it, whatever the pass.
+template <class T>
+bool lies_in_chunks(const ConvShape& shape, const T* a, const T* b) {
+  constexpr int CHUNK = sizeof(Chunk) / sizeof(T);
+  return shape.group_c() % CHUNK == 0 && shape.group_k() % CHUNK == 0 && is_aligned(a) && is_aligned(b);
+}
+
 // Patches as rows: the outer index is the output pixel, the reduction runs along the patch. All chunks of a thread are
 // of one tap.
-template <class T, int TILE, Copies COPIES>
+template <class T, int TILE, Copies COPIES, class Order = MemoryOrder>
 class PatchRowChunks {
  public:
   using Layout = SliceLayout<T, TILE, Along::reduction>;
 
-  __device__ PatchRowChunks(const Patches<T>& patches, int first_pixel, int first_k)
+  __device__ PatchRowChunks(const Patches<T>& patches, int first_row, int first_k)
       : patches_(patches), tap_(tap_at(patches.conv, first_k + Mine::k(), patches.channels)) {
     const ConvShape& conv = patches.conv;
 #pragma unroll
     for (int i = 0; i < Mine::EACH; ++i) {
-      const Pixel place = output_pixel(conv, first_pixel + Mine::outer() + i * Mine::ROWS_APART);
+      const Pixel place = Order::pixel(conv, first_row + Mine::outer() + i * Mine::ROWS_APART);
       image_[i] = place.image;
       h_[i] = place.image < conv.n ? conv.rows().input_at(place.row, 0) : FAR_OUTSIDE;
       w_[i] = conv.columns().input_at(place.column, 0);

@@ -60,7 +60,8 @@ Strip sum_of_strips(const float* x, int64_t rows, int64_t step, int vectors, Lan
 // The sum of neighbouring elements.
 float sum_of_run(const float* x, int64_t count) {
   const int64_t rows = count / STRIP;
-  auto [total] = sum_of_strips(x, rows, STRIP, WIDTH, Whole{});
+  Strip strip = sum_of_strips(x, rows, STRIP, WIDTH, Whole{});
+  Floats(&total)[WIDTH] = strip.vectors;
   in_vectors(rows * STRIP, count, [&](int64_t i, auto lanes) { total[i / LANES % WIDTH] += load_some(x + i, lanes); });
   return sum_of_lanes((total[0] + total[1]) + (total[2] + total[3]));
 }

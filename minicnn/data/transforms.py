@@ -74,6 +74,10 @@ class ImageBatch(NamedTuple):
     offset: np.ndarray
     size: tuple[int, int]
 
+    def part(self, share: slice) -> ImageBatch:
+        """Some of its images, views."""
+        return self._replace(images=self.images[share], windows=self.windows[share], offset=self.offset[share])
+
 
 @dataclass(frozen=True)
 class Augment:

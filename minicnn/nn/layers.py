@@ -137,9 +137,11 @@ class Conv2d(Module):
         self.bias = parameter(np.zeros(out_channels, np.float32)) if bias else None
         init.he_normal_(self.weight)
 
-    def forward(self, x, relu: ReLU | None = None):
-        """With `relu`, a layer, what that makes of the convolution's output."""
+    def forward(self, x, relu: ReLU | None = None, pool: MaxPool2d | None = None):
+        """With `relu`, and with `pool` behind it, layers, what these make of the convolution's output."""
         geometry = (self.stride, self.padding, self.dilation, self.groups)
+        if pool is not None:
+            return functional.conv2d_relu_max_pool2d(x, self.weight, self.bias, *geometry, *pool.window)
         return functional.conv2d(x, self.weight, self.bias, *geometry, activation=relu and "relu")
 
     def macs(self, x_shape: tuple[int, ...]) -> int:
@@ -253,8 +255,13 @@ class MaxPool2d(Module):
         self.kernel_size, self.stride, self.padding = kernel_size, kernel_size if stride is None else stride, padding
         self.ceil_mode = ceil_mode
 
+    @property
+    def window(self) -> tuple:
+        """The arguments of functional.max_pool2d behind x."""
+        return self.kernel_size, self.stride, self.padding, self.ceil_mode
+
     def forward(self, x):
-        return functional.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode)
+        return functional.max_pool2d(x, *self.window)
 
     def extra_repr(self):
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}, ceil_mode={self.ceil_mode}"

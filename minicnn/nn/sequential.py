@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 
-from minicnn.nn.layers import Conv2d, Dropout, Linear, ReLU
+from minicnn.nn.layers import Conv2d, Dropout, Linear, MaxPool2d, ReLU
 from minicnn.nn.module import Module
 
-FUSED = {Conv2d: [(ReLU,)], Linear: [(ReLU, Dropout), (ReLU,)]}  # behind each layer what it takes along, longest first
+# Behind each layer what it takes along, longest first.
+FUSED = {Conv2d: [(ReLU, MaxPool2d), (ReLU,)], Linear: [(ReLU, Dropout), (ReLU,)]}
 
 _state = threading.local()
 
@@ -38,9 +39,12 @@ def fuses() -> bool:
     return os.environ.get("MINICNN_FUSE", "1") != "0" if _asked() is None else _asked()
 
 
-def taken_along(module: Module, followers: list[Module]) -> list[Module]:
-    """The modules behind `module` that its op computes too: none where a hook wants to see what lies between."""
+def taken_along(module: Module, followers: list[Module], device) -> list[Module]:
+    """The modules behind `module` that its op computes too: none where a hook wants to see what lies between. The host has no
+    kernel for convolution and pooling in one."""
     for kinds in FUSED.get(type(module), ()) if fuses() else ():
+        if MaxPool2d in kinds and device.computes_on_host:
+            continue
         layers = followers[: len(kinds)]
         if tuple(map(type, layers)) == kinds and not any(layer.has_hooks for layer in (module, *layers)):
             return layers
@@ -51,7 +55,8 @@ class Sequential(Module):
     """Modules one after another; named "0", "1", ... and reached by index.
 
     A convolution or a fully connected layer takes the ReLU behind it along into its own pass over memory, a fully
-    connected one also the dropout behind that; `nn.fusion(False)` keeps them apart.
+    connected one also the dropout behind that, a convolution the max pooling where the device has a kernel for it;
+    `nn.fusion(False)` keeps them apart.
     """
 
     def __init__(self, *modules: Module):
@@ -65,7 +70,7 @@ class Sequential(Module):
         waiting = self.modules
         while waiting:
             module, *followers = waiting
-            along = taken_along(module, followers)
+            along = taken_along(module, followers, x.device)
             x = module(x, *along)
             waiting = followers[len(along) :]
         return x

@@ -6,6 +6,7 @@ from minicnn.ops.avgpool2d import AvgPool2d
 from minicnn.ops.batch_norm import BatchNorm
 from minicnn.ops.concatenate import Concatenate
 from minicnn.ops.conv2d import Conv2d
+from minicnn.ops.conv2d_maxpool2d import Conv2dMaxPool2d
 from minicnn.ops.cross_entropy import CrossEntropy
 from minicnn.ops.dropout import Dropout, DropoutKey, DropoutMask
 from minicnn.ops.elementary import Exp, Log, Pow, Sqrt
@@ -29,6 +30,7 @@ __all__ = [
     "BatchNorm",
     "Concatenate",
     "Conv2d",
+    "Conv2dMaxPool2d",
     "CrossEntropy",
     "Div",
     "Dropout",

@@ -38,8 +38,8 @@ class Affine(Op):
     def keep(self, x, weight, *bias_and_y):
         """(bias or None, y); what backward needs is kept, x and weight as the numbers that are multiplied."""
         *bias, y = bias_and_y
-        self.numbers, self.has_bias = numbers_of(self), bool(bias)
-        self.x, self.weight = self.numbers.operand(self, x), self.numbers.operand(self, weight)
+        self.numbers, self.has_bias = numbers_of(self.device, self.dtype), bool(bias)
+        self.x, self.weight = self.numbers.operand(x), self.numbers.operand(weight)
         return (bias[0] if bias else None), y
 
     def forward_kernel(self, *arrays):
@@ -47,15 +47,15 @@ class Affine(Op):
 
     def product(self, bias, y) -> None:
         """y = activation(x and weight multiplied + bias), by the kernel."""
-        with self.numbers.result(self, y) as (y, _, _):
+        with self.numbers.result(y) as (y, _, _):
             self.launch("forward", self.x, self.weight, bias, self.activation, y)
 
     def backward_kernel(self, dy):
         self.mask_gradient(dy)
-        dy = self.numbers.operand(self, dy)
+        dy = self.numbers.operand(dy)
         if self.needs_grad(0):
             dx, accumulate = self.grad_out(0)
-            with self.numbers.result(self, dx, self.grad_mask(0), accumulate) as (dx, mask, accumulate):
+            with self.numbers.result(dx, self.grad_mask(0), accumulate) as (dx, mask, accumulate):
                 self.launch("backward_input", dy, self.weight, mask, dx, accumulate)
         dweight = (None, Accumulate.overwrite) if self.step_weight(dy) else self.grad_out(1)
         dbias = self.grad_out(2) if self.has_bias else (None, Accumulate.overwrite)

@@ -32,7 +32,7 @@ def _clip_numpy(device, grads, max_norm, norm) -> None:
 
 
 def _clip_kernels(device, grads, max_norm, norm) -> None:
-    kernels, factor = device.kernels, device.empty((), grads[0].dtype)
+    kernels, factor = device.kernels_for(grads[0].dtype), device.empty((), grads[0].dtype)
     sizes = [kernels.clip_workspace(grad.size) for grad in grads]
     partial = device.empty((sum(sizes),), grads[0].dtype)
     stop = 0

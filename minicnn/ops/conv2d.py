@@ -12,10 +12,11 @@ from numpy.lib.stride_tricks import as_strided
 
 from minicnn.ops.affine import Affine, add_bias
 from minicnn.shapes import AUTOMATIC, ConvShape
-from minicnn.threads import in_shares
+from minicnn.threads import in_shares, share_count
 
 PATCH_BYTES = 8 << 20  # a chunk of im2col: a last-level cache holds it; with less, BLAS packs the filters too often
 SHARE_BYTES = 1 << 20  # a chunk of col2im: a second-level cache holds it, each is read once for every tap
+FLOAT = 4  # bytes
 RUNGS = ("implicit", "im2col", "direct")
 
 
@@ -68,21 +69,23 @@ class Conv2d(Affine):
             if self.relu_within:
                 np.maximum(y[images], 0, out=y[images])
 
-        in_shares(of_images, self.shape.n, self._macs())
+        in_shares(of_images, self.shape.n, self.shape.macs)
         self.numbers.round_result(y)
 
     def backward_numpy(self, dy):
         self.mask_gradient(dy)
-        dy = self.numbers.operand(self, dy)
+        dy = self.numbers.operand(dy)
         if (dx := self.grad_array(0)) is not None:
             in_shares(
                 lambda images: col2im(dy[images], self.weight, dx[images], self._shape_of(images), self.empty),
                 self.shape.n,
-                self._macs(),
+                self.shape.macs,
             )
             self.numbers.round_result(dx)
         if (dweight := self.grad_array(1)) is not None:
-            first, *others = in_shares(lambda images: self._gradient_of_weight(dy, images), self.shape.n, self._macs())
+            first, *others = in_shares(
+                lambda images: self._gradient_of_weight(dy, images), self.shape.n, self.shape.macs
+            )
             dweight[...] = first
             for share in others:
                 dweight += share
@@ -98,10 +101,6 @@ class Conv2d(Affine):
             for pixels, patches in im2col(self.x[images], self._shape_of(images), group, self.empty):
                 target += np.matmul(as_matrix(dy[images])[pixels, ks].T, patches, out=product)
         return dweight
-
-    def _macs(self) -> int:
-        s = self.shape
-        return s.n * s.p * s.q * s.k * s.r * s.s * (s.c // s.groups)
 
     def _shape_of(self, images: slice) -> ConvShape:
         return self.shape._replace(n=images.stop - images.start)
@@ -163,13 +162,18 @@ def chunks(shape: ConvShape, row_bytes: int, chunk_bytes: int) -> Iterator[Chunk
             yield Chunk(n, min(n + images, shape.n), p, min(p + rows, shape.p))
 
 
+def is_pointwise(shape: ConvShape) -> bool:
+    """Whether x is its own im2col: each output sees the one pixel at its own place."""
+    return (shape.r, shape.s, shape.stride_h, shape.stride_w, shape.padding_h, shape.padding_w) == (1, 1, 1, 1, 0, 0)
+
+
 def im2col(x, shape: ConvShape, group: int, empty) -> Iterator[tuple[slice, np.ndarray]]:
     """What the filters of one group see, a row an output pixel: matrices (pixels, R*S*C/groups), chunk by chunk.
 
     Yields (which of the N*P*Q pixels, their rows). The chunks share one buffer: use each before asking for the next.
     """
     x = group_channels(x, shape.groups, group)
-    if (shape.r, shape.s, shape.stride_h, shape.stride_w, shape.padding_h, shape.padding_w) == (1, 1, 1, 1, 0, 0):
+    if is_pointwise(shape):
         yield slice(None), as_matrix(x)
         return
     depth = shape.r * shape.s * x.shape[-1]
@@ -247,3 +251,53 @@ def col2im(dy, weight, dx, shape: ConvShape, empty) -> None:
                 view += share.reshape(images, rows, q, channels)
             if chunk.last_row == shape.p:
                 target[chunk.images] = padded[:, shape.padding_h :, shape.padding_w :][:, : shape.h, : shape.w]
+
+
+def _patches_workspace(shape: ConvShape) -> int:
+    """Elements that im2col takes: its buffer, and the padded rows behind it."""
+    chunk, channels = next(chunks(shape, shape.q * _depth(shape) * FLOAT, PATCH_BYTES), None), shape.c // shape.groups
+    if chunk is None or is_pointwise(shape):
+        return 0
+    images, rows, _ = chunk.extents(shape)
+    padded = shape.padding_h or shape.padding_w or shape.groups > 1
+    height = (rows - 1) * shape.stride_h + shape.dilation_h * (shape.r - 1) + 1
+    width = (shape.q - 1) * shape.stride_w + shape.dilation_w * (shape.s - 1) + 1
+    buffers = 2 if shape.groups > 1 else 1  # that of the group before goes when the next one has come
+    return buffers * chunk.pixels(shape).stop * _depth(shape) + images * height * width * channels * bool(padded)
+
+
+def _gradient_of_input_workspace(shape: ConvShape) -> int:
+    chunk, channels = (
+        next(chunks(shape, shape.q * shape.c // shape.groups * FLOAT, SHARE_BYTES), None),
+        shape.c // shape.groups,
+    )
+    if chunk is None:
+        return 0
+    images = chunk.last_image - chunk.first_image
+    padded = images * (shape.h + 2 * shape.padding_h) * (shape.w + 2 * shape.padding_w) * channels
+    return padded + chunk.pixels(shape).stop * channels
+
+
+def _gradient_of_weight_workspace(shape: ConvShape) -> int:
+    weights = shape.k * _depth(shape)
+    return _patches_workspace(shape) + weights + weights // shape.groups
+
+
+def _depth(shape: ConvShape) -> int:
+    return shape.r * shape.s * (shape.c // shape.groups)
+
+
+def _of_all_threads(workspace):
+    def of_shape(shape: ConvShape, _schedule) -> int:
+        shares = share_count(shape.n, shape.macs)
+        return shares * workspace(shape._replace(n=-(-shape.n // shares)))
+
+    return of_shape
+
+
+# What the NumPy path takes as scratch, elements by name of the kernel that asks for as much elsewhere: for memory_plan.py.
+numpy_workspaces = {
+    "conv2d_forward_workspace": _of_all_threads(_patches_workspace),
+    "conv2d_backward_input_workspace": _of_all_threads(_gradient_of_input_workspace),
+    "conv2d_backward_weight_workspace": _of_all_threads(_gradient_of_weight_workspace),
+}

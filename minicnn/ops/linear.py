@@ -58,7 +58,7 @@ class Linear(Affine):
 
     def backward_numpy(self, dy):
         self.mask_gradient(dy)
-        dy = self.numbers.operand(self, dy)
+        dy = self.numbers.operand(dy)
         macs = dy.shape[0] * self.weight.size
         if (dx := self.grad_array(0)) is not None:
             in_shares(lambda c: np.matmul(dy, self.weight[:, c], out=dx[:, c]), dx.shape[1], macs)

@@ -9,7 +9,6 @@ import numpy as np
 
 from minicnn.shapes import Math
 from minicnn.tensor import Accumulate
-from minicnn.threads import elementwise
 
 NAMES = ("float32", "tf32", "bfloat16", "float16")
 
@@ -62,7 +61,7 @@ class Float32:
         """How kernels compute the product, where `schedule` is how they would in float32."""
         return schedule
 
-    def operand(self, op, array):
+    def operand(self, array):
         """What the product reads in place of `array`."""
         return array
 
@@ -70,38 +69,9 @@ class Float32:
         """For NumPy: makes of a result, in place, numbers of the precision."""
 
     @contextmanager
-    def result(self, op, array, mask=None, accumulate=Accumulate.overwrite):
+    def result(self, array, mask=None, accumulate=Accumulate.overwrite):
         """For kernels: yields what to hand to one that is to write array (+)= mask <= 0 ? 0 : value."""
         yield array, mask, accumulate
-
-
-class Rounded(Float32):
-    """Numbers of another format, as float32 numbers on the host."""
-
-    rounds_operands = True
-
-    def __init__(self, name: str):
-        self.round, self.rounds_results = ROUNDING[name], name != "tf32"
-
-    def operand(self, op, array):
-        rounded = op.empty(array.shape)
-        elementwise(self.round, array, rounded)
-        return rounded
-
-    def round_result(self, array) -> None:
-        if self.rounds_results:
-            elementwise(self.round, array, array)
-
-    @contextmanager
-    def result(self, op, array, mask=None, accumulate=Accumulate.overwrite):
-        if accumulate is Accumulate.overwrite:
-            yield array, mask, accumulate
-            self.round_result(array)
-        else:
-            value = op.empty(array.shape)
-            yield value, mask, Accumulate.overwrite
-            self.round_result(value)
-            array += value
 
 
 class Tf32(Float32):
@@ -113,39 +83,69 @@ class Tf32(Float32):
         return schedule._replace(math=Math.tf32)
 
 
+class Rounded(Float32):
+    """Numbers of another format, as float32 numbers on the host."""
+
+    rounds_operands = True
+
+    def __init__(self, name: str, device):
+        self.round, self.rounds_results, self.device = ROUNDING[name], name != "tf32", device
+
+    def operand(self, array):
+        rounded = self.device.empty(array.shape, np.float32)
+        self.device.elementwise(self.round, array, rounded)
+        return rounded
+
+    def round_result(self, array) -> None:
+        if self.rounds_results:
+            self.device.elementwise(self.round, array, array)
+
+    @contextmanager
+    def result(self, array, mask=None, accumulate=Accumulate.overwrite):
+        if accumulate is Accumulate.overwrite:
+            yield array, mask, accumulate
+            self.round_result(array)
+        else:
+            value = self.device.empty(array.shape, np.float32)
+            yield value, mask, Accumulate.overwrite
+            self.round_result(value)
+            self.device.elementwise(lambda array, value: np.add(array, value, out=array), array, value)
+
+
 class Halves(Float32):
     """Arrays of 16 bits, made of the float32 arrays round the product, for the tensor cores."""
 
     rounds_operands = True
     rounds_results = True
 
-    def __init__(self, name: str):
-        self.suffix = f"_{name}"
+    def __init__(self, name: str, device):
+        self.suffix, self.device, kernels = f"_{name}", device, device.kernels_for(np.float32)
         self.dtype = np.dtype("float16" if name == "float16" else "uint16")  # NumPy has no bfloat16
+        self.narrow, self.widen = getattr(kernels, f"narrow_{name}"), getattr(kernels, f"widen_{name}")
 
-    def operand(self, op, array):
-        narrow = op.empty(array.shape, self.dtype)
-        getattr(op.kernels, f"narrow{self.suffix}")(array, narrow, array.size)
+    def operand(self, array):
+        narrow = self.device.empty(array.shape, self.dtype)
+        self.narrow(array, narrow, array.size)
         return narrow
 
     @contextmanager
-    def result(self, op, array, mask=None, accumulate=Accumulate.overwrite):
-        narrow = op.empty(array.shape, self.dtype)
+    def result(self, array, mask=None, accumulate=Accumulate.overwrite):
+        narrow = self.device.empty(array.shape, self.dtype)
         yield narrow, None, Accumulate.overwrite
-        getattr(op.kernels, f"widen{self.suffix}")(narrow, mask, array, accumulate, array.size)
+        self.widen(narrow, mask, array, accumulate, array.size)
 
 
 FLOAT32 = Float32()
 
 
-def numbers_of(op) -> Float32:
-    """Those of the precision that is active, for a product on the device of `op`."""
+def numbers_of(device, dtype) -> Float32:
+    """Those of the precision that is active, for a product of arrays of `dtype` on a device."""
     name = active()
-    if name == "float32" or op.dtype != np.float32:
+    if name == "float32" or dtype != np.float32:
         return FLOAT32
-    if not hasattr(op.kernels, "narrow_bfloat16"):
-        return Rounded(name)
-    return Tf32() if name == "tf32" else Halves(name)
+    if device.computes_on_host:
+        return Rounded(name, device)
+    return Tf32() if name == "tf32" else Halves(name, device)
 
 
 def _drop_bits(bits: int):

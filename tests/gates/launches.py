@@ -96,22 +96,50 @@ def convolutions(device) -> None:
         both_ways(lambda *t: F.conv2d(*t, padding=1), x, weight)
 
 
-def halves_of_convolutions(device) -> None:
-    """The passes of numbers of 16 bits, at every tile."""
-    shape = ConvShape.of("conv2d", (1, 12, 11, 16), (136, 3, 3, 16), 1, 1, 1, 1)
-    x, w, y = (1, 12, 11, 16), (136, 3, 3, 16), shape.out
+def halves_of_convolution(device, x, w, options, tile) -> None:
+    """The passes of numbers of 16 bits."""
+    shape = ConvShape.of("conv2d", x, w, **options, dilation=1, groups=1)
     wide, workspace = device.empty(w, np.float32), device.empty((1 << 20,), np.float32)
     for format, dtype in (("bfloat16", np.uint16), ("float16", np.float16)):
-        x_array, w_array, y_array = (device.array(np.zeros(extents, dtype)) for extents in (x, w, y))
-        for tile in (64, 128):
-            common = workspace, shape, Schedule(tile, 1)
-            forward, backward_input, backward_weight = (
-                getattr(device.kernels, f"conv2d_{direction}_{format}")
-                for direction in ("forward", "backward_input", "backward_weight")
-            )
-            forward(x_array, w_array, None, Activation.none, y_array, *common)
-            backward_input(y_array, w_array, None, x_array, Accumulate.overwrite, *common)
-            backward_weight(y_array, x_array, wide, Accumulate.overwrite, None, Accumulate.overwrite, *common)
+        x_array, w_array, y_array = (device.array(np.zeros(extents, dtype)) for extents in (x, w, shape.out))
+        common = workspace, shape, Schedule(tile)
+        forward, backward_input, backward_weight = (
+            getattr(device.kernels, f"conv2d_{direction}_{format}")
+            for direction in ("forward", "backward_input", "backward_weight")
+        )
+        forward(x_array, w_array, None, Activation.none, y_array, *common)
+        backward_input(y_array, w_array, None, x_array, Accumulate.overwrite, *common)
+        backward_weight(y_array, x_array, wide, Accumulate.overwrite, None, Accumulate.overwrite, *common)
+
+
+def halves_of_convolutions(device) -> None:
+    """At every tile."""
+    for tile in (64, 128):
+        halves_of_convolution(device, (1, 12, 11, 16), (136, 3, 3, 16), {"stride": 1, "padding": 1}, tile)
+
+
+def first_layers(device) -> None:
+    """Windows that begin on 16 bytes, and such that do not, in every format."""
+    from minicnn.ops import conv2d as op_file
+
+    alexnet = (1, 39, 43, 3), (16, 11, 11, 3), {"stride": 4, "padding": 2}
+    vgg = (1, 8, 16, 3), (16, 3, 3, 3), {"stride": 1, "padding": 1}
+    for x, w, options in (alexnet, vgg):
+        for how in Math:
+            with mock.patch.object(op_file, "AUTOMATIC", Schedule(math=how)):
+                both_ways(lambda *t, options=options: F.conv2d(*t, **options), numbers(device, *x), numbers(device, *w))
+        halves_of_convolution(device, x, w, options, tile=0)
+
+
+def convolutions_and_pooling(device) -> None:
+    """By squares, in one pass, at every tile; first layers too."""
+    from minicnn.ops import conv2d_maxpool2d as op_file
+
+    schedules = [Schedule(tile, splits, how) for tile, splits in ((64, 1), (128, 1), (0, 0)) for how in Math]
+    for channels, asked in [(3 if schedule.tile == 0 else 16, schedule) for schedule in schedules]:
+        x, weight = numbers(device, 1, 12, 11, channels), numbers(device, 72, 3, 3, channels)
+        with mock.patch.object(op_file, "AUTOMATIC", asked):
+            both_ways(lambda *t: F.conv2d_relu_max_pool2d(*t, None, 1, 1, 1, 1, 2), x, weight)
 
 
 def reduced_precision(device) -> None:
@@ -168,6 +196,8 @@ RUNS = (
     convolutions,
     halves_of_convolutions,
     reduced_precision,
+    first_layers,
+    convolutions_and_pooling,
     matrices,
     images,
     optimizer,

@@ -99,6 +99,39 @@ def test_a_hook_keeps_its_layer_apart(rng):
         assert len(ops_behind(model(image("numpy", rng)))) == 5
 
 
+def squares(device):
+    """A convolution and pooling by squares, and small integers for weights."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    rng = np.random.default_rng(0)
+    for p in model.parameters():
+        p.copy_(rng.integers(-1, 2, p.shape))
+    return model.to(device)
+
+
+def test_pooling_by_squares_goes_along_where_there_is_a_kernel(device, rng):
+    together = ["conv2d_max_pool2d"] if device.name in ("emulated", "cuda:0") else ["max_pool2d", "conv2d"]
+    model, x, results = squares(device), image(device, rng), []
+    for enabled, names in ((True, together), (False, ["max_pool2d", "relu", "conv2d"])):
+        x.slot.stale = True
+        for p in model.parameters():
+            p.slot.stale = True
+        with nn.fusion(enabled):
+            y = model(x)
+        assert ops_behind(y) == names
+        y.backward(np.ones(y.shape))
+        results.append([y.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in model.parameters())])
+    for fused, apart in zip(*results, strict=True):
+        np.testing.assert_array_equal(fused, apart)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_hook_keeps_the_pooling_apart(place, device, rng):
+    model = squares(device)
+    model[place].register_forward_hook(lambda module, inputs, y: None)
+    expected = ["max_pool2d", "conv2d"] if place == 2 else ["max_pool2d", "relu", "conv2d"]
+    assert ops_behind(model(image(device, rng))) == expected
+
+
 def test_in_evaluation_nothing_is_dropped(device, rng):
     model, x = layers(device).eval(), image(device, rng)
     y = model(x)
