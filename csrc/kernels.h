@@ -218,6 +218,12 @@ void sgd_step(float* weights, const float* grads, float* velocity, const int64_t
               int segments, const float* hyper, float momentum, float weight_decay, SgdRule rule, int64_t count,
               Stream stream);
 
+// The weight's gradient of a fully connected layer, and the step with it in its place: dy (n, k), x (n, c), weight,
+// velocity (k, c), hyper (2) float32. weight_decay is the weight's own.
+void linear_backward_weight_sgd(const float* dy, const float* x, float* weight, float* velocity, const float* hyper,
+                                float lr_multiplier, float momentum, float weight_decay, SgdRule rule, int n, int c,
+                                int k, Schedule schedule, Stream stream);
+
 // Gradient clipping: x (count) float32; partial (clip_workspace elements for each x, `count` of them for clip_factor)
 // float32; norm, factor () float32.
 int64_t clip_workspace(int64_t count);

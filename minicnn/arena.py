@@ -68,8 +68,10 @@ class Arena:
             parameter.device, parameter.arena = device, self
             parameter.version += 1  # a graph recorded before holds the old array and the old slot
 
-    def gather_gradients(self):
-        """The flat gradient array, complete: zeros where backward wrote nothing since `zero_grad`."""
+    def gather_gradients(self, but=()):
+        """The flat gradient array, complete: zeros where backward wrote nothing since `zero_grad`. Of the parameters in
+        `but`, whatever stands there."""
         for parameter, _, _ in self.segments:
-            parameter.slot.read()
+            if parameter not in but:
+                parameter.slot.read()
         return self.grad

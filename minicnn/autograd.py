@@ -76,6 +76,7 @@ class Op:
     released = False
     is_view = False  # whether y is the array of the first input in another shape
     relu_within = False  # whether y went through ReLU before it was written
+    steps_weight = False  # whether it obeys slots[1].step: moves input 1 in place of writing its gradient
 
     def check(self, *inputs: Tensor) -> tuple[int, ...]:
         raise NotImplementedError
@@ -204,7 +205,7 @@ def backward(tensor: Tensor, grad=None) -> None:
     """
     if tensor.op is None:
         raise GraphError("backward: this tensor was made by no op from anything that requires a gradient")
-    order = _ops_behind(tensor.op)
+    order = ops_behind(tensor.op)
     if grad is None:
         if tensor.size != 1:
             raise GraphError(
@@ -225,7 +226,7 @@ def _plainly(_op: Op, run: Callable[[], None]) -> None:
     run()
 
 
-def _ops_behind(last: Op) -> list[Op]:
+def ops_behind(last: Op) -> list[Op]:
     """Every op that the result of `last` comes from, `last` itself first: each before all whose results it used.
 
     The whole graph is looked at before any of it runs, so that a walk that is refused has written no gradient.

@@ -43,8 +43,8 @@ def why_unavailable() -> str:
 def covers(architectures: Iterable[str], capability: Version) -> bool:
     """Whether code for these architectures (CMake's spelling: 90a-real, 100-real, 120) runs on such a GPU.
 
-    Machine code runs on its own generation, from its own minor version on; PTX on everything newer; neither of a
-    feature-specific target (90a) anywhere but on that very GPU.
+    Machine code runs on its own generation, from its own minor version on; PTX on everything newer, and from 8.0 on it is
+    that of 8.0 (toolchain.code_options); neither of a feature-specific target (90a) anywhere but on that very GPU.
     """
     for architecture in architectures:
         major, minor, specific, kind = re.fullmatch(r"(\d+)(\d)([af]?)(?:-(real|virtual))?", architecture).groups()
@@ -53,7 +53,7 @@ def covers(architectures: Iterable[str], capability: Version) -> bool:
             fits = capability == target
         else:
             machine_code = kind != "virtual" and capability[0] == target[0] and capability >= target
-            fits = machine_code or (kind != "real" and capability >= target)
+            fits = machine_code or (kind != "real" and capability >= min(target, (8, 0)))
         if fits:
             return True
     return False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 
-from minicnn.arena import Arena
+from minicnn.arena import Arena, Parameter
+from minicnn.autograd import ops_behind
 from minicnn.ops.clip_grad_norm import clip_norm
-from minicnn.ops.sgd import Segment, Segments, SgdRule, sgd_step
+from minicnn.ops.sgd import Segment, Segments, SgdRule, WeightStep, sgd_step
 from minicnn.tensor import Tensor
 
 
@@ -43,14 +45,12 @@ class SGD:
         self.arena = Arena.of(chosen)
         self.chosen = set(chosen)
         self.device = device = self.arena.device
-        self.segments = Segments(
-            [
-                Segment(start, stop, *multipliers.get(p, (1.0, 1.0)))
-                for p, start, stop in self.arena.segments
-                if p in self.chosen
-            ],
-            device,
-        )
+        self.segment_of = {
+            p: Segment(start, stop, *multipliers.get(p, (1.0, 1.0)))
+            for p, start, stop in self.arena.segments
+            if p in self.chosen
+        }
+        self.runs = {}  # by what is stepped elsewhere: spans of neighbours and their segments, on the device
         self.velocity = device.empty(self.arena.data.shape, self.arena.data.dtype)
         device.zero(self.velocity)
         self.hyper = device.array(np.array([lr, 1.0], self.arena.data.dtype))
@@ -61,15 +61,71 @@ class SGD:
 
     def step(self) -> None:
         """Move every parameter against its gathered gradient, in place; gradients stay readable."""
+        self._prepare()
+        self._move()
+
+    def backward_and_step(self, loss: Tensor, grad=None) -> None:
+        """`loss.backward(grad)`, then `step()`; the same numbers but for rounding, with less traffic to memory.
+
+        On "cuda" and "emulated" the kernel of a fully connected layer moves its weight in place of writing the gradient: 16
+        bytes an element in place of 24. It does for a weight that one layer uses once, in float32, and whose gradient is
+        not to be added to what an earlier backward left. Such a weight has no gradient afterwards: `grad` is as after
+        `zero_grad`. To clip gradients, to add them up or to look at them, call `backward` and `step`.
+        """
+        self._prepare()
+        fused = self._stepped_within(loss)
+        try:
+            for parameter in fused:
+                parameter.slot.step = self._step_of(parameter)
+            loss.backward(grad)
+        finally:
+            for parameter in fused:
+                parameter.slot.step = None
+        self._move(fused)
+
+    def _prepare(self) -> None:
         arena = self.arena
         if arena.device is not self.device or any(parameter.arena is not arena for parameter in self.chosen):
             raise RuntimeError("SGD: the model has moved since the optimizer was made; make it after model.to(device)")
         self.device.write(self.hyper, np.array([self.lr, self.grad_scale], arena.data.dtype))
-        grads = arena.gather_gradients()
-        arrays = (arena.data, grads, self.velocity)
-        sgd_step(self.device, *arrays, self.segments, self.hyper, self.momentum, self.weight_decay, self.rule)
+
+    def _stepped_within(self, loss: Tensor) -> frozenset[Parameter]:
+        """The parameters that backward from `loss` can move."""
+        ops = ops_behind(loss.op) if loss.op is not None else []
+        readers = Counter(writes for op in ops for writes, *_ in op.seen)
+        slots = {op.slots[1] for op in ops if op.steps_weight}
+        return frozenset(
+            p
+            for p, segment in self.segment_of.items()
+            if p.slot in slots and p.slot.stale and readers[p.writes] == 1 and segment.lr_multiplier > 0
+        )
+
+    def _step_of(self, parameter: Parameter) -> WeightStep:
+        start, stop, lr_multiplier, decay_multiplier = self.segment_of[parameter]
+        velocity = self.velocity[start:stop].reshape(parameter.shape)
+        decay = self.weight_decay * decay_multiplier
+        return WeightStep(velocity, self.hyper, lr_multiplier, self.momentum, decay, int(self.rule))
+
+    def _move(self, but: frozenset[Parameter] = frozenset()) -> None:
+        """One launch a run of neighbours, which are all, but for those in `but`: these have been moved."""
+        arena = self.arena
+        grads = arena.gather_gradients(but)
+        for span, segments in self._runs(but):
+            arrays = (arena.data[span], grads[span], self.velocity[span])
+            sgd_step(self.device, *arrays, segments, self.hyper, self.momentum, self.weight_decay, self.rule)
         for parameter in self.chosen:
             parameter.version += 1
+
+    def _runs(self, but: frozenset[Parameter]) -> list[tuple[slice, Segments]]:
+        if but not in self.runs:
+            self.runs[but] = []
+            for is_moved_here, run in itertools.groupby(self.segment_of.items(), lambda item: item[0] not in but):
+                if is_moved_here:
+                    segments = [segment for _, segment in run]
+                    first = segments[0].start
+                    table = [s._replace(start=s.start - first, stop=s.stop - first) for s in segments]
+                    self.runs[but].append((slice(first, segments[-1].stop), Segments(table, self.device)))
+        return self.runs[but]
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The velocity, flat as in the arena."""

@@ -23,13 +23,17 @@ class GradSlot:
 
     Where an op put ReLU's output y there itself, `mask` is y: the gradient counts only where y is above 0. `unmasked` of
     the writers did not see to it.
+
+    `step` is set while an optimizer takes its step within the walk (optim.SGD.backward_and_step): an op that can, does
+    with it what it would have done with the gradient.
     """
 
-    __slots__ = ("array", "device", "dtype", "mask", "shape", "stale", "unmasked")
+    __slots__ = ("array", "device", "dtype", "mask", "shape", "stale", "step", "unmasked")
 
     def __init__(self, device, shape: tuple[int, ...], dtype: np.dtype, array=None):
         self.device, self.shape, self.dtype, self.array = device, shape, dtype, array
         self.stale, self.mask, self.unmasked = True, None, 0
+        self.step = None
 
     def open(self) -> tuple[object, Accumulate]:
         """(array, how to write into it), for exactly one writer, who must write all of it."""

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "nn": {"arena", "autograd", "backend", "errors", "functional", "ops", "random", "shapes", "tensor"},
     "models": {"functional", "nn", "shapes", "errors"},
     "data": {"philox"},
-    "optim": {"arena", "errors", "ops", "tensor"},
+    "optim": {"arena", "autograd", "errors", "ops", "tensor"},
     "checkpoint": set(),
 }
 

@@ -184,3 +184,108 @@ def test_clipping_refuses_parameters_of_several_arenas():
         optim.clip_grad_norm([nn.parameter(np.zeros(3, np.float32))], 1.0)
     with pytest.raises(ValueError, match=message):
         optim.clip_grad_norm([*small_model("numpy").parameters(), *small_model("numpy").parameters()], 1.0)
+
+
+# ---- the step within the walk ----
+
+
+def two_steps(device, one_step, **settings):
+    """A small network after two steps, the learning rate lower in the second -> (weights, velocity)."""
+    model = small_model(device)
+    optimizer = optim.SGD(model.parameters(), lr=0.5, weight_decay=0.05, **settings)
+    for step, lr in enumerate((0.5, 0.1)):
+        optimizer.lr = lr
+        x, target = batch(device, step)
+        optimizer.zero_grad()
+        one_step(optimizer, cross_entropy(model(x), target))
+    return model.state_dict(), optimizer.state_dict()["velocity"]
+
+
+def apart(optimizer, loss):
+    loss.backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "dialect": "paper"}],
+    ids=["plain", "momentum", "nesterov", "paper"],
+)
+def test_a_step_within_the_walk_is_the_step_behind_it(settings, device):
+    expected, expected_velocity = two_steps(device, apart, **settings)
+    got, velocity = two_steps(device, optim.SGD.backward_and_step, **settings)
+    for name, value in expected.items():
+        assert_close(got[name], value, what=name)
+    assert_close(velocity, expected_velocity)
+
+
+def stepped_within(model, optimizer, loss):
+    """Names of the parameters that backward_and_step moves in place of writing their gradients."""
+    for p in model.parameters():
+        p.slot.read()[...] = 7
+        p.zero_grad()
+    optimizer.backward_and_step(loss)
+    return [name for name, p in model.named_parameters() if p.slot.stale]
+
+
+@pytest.fixture
+def emulated_device():
+    return minicnn.backend.device("emulated")
+
+
+def test_weights_of_fully_connected_layers_have_no_gradient_then(emulated_device):
+    model = small_model(emulated_device)
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    x, target = batch(emulated_device)
+    assert stepped_within(model, optimizer, cross_entropy(model(x), target)) == ["0.weight", "2.weight"]
+    assert not model[0].weight.grad.numpy().any()
+
+
+def test_what_is_read_twice_frozen_or_of_another_precision_has_one(emulated_device):
+    model = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)).to(emulated_device)
+    optimizer = optim.SGD(model.parameters(), lr=0.5, multipliers={model[1].weight: (0.0, 1.0)})
+    x, target = batch(emulated_device)
+    twice = cross_entropy(model(model[0](x)), target)
+    assert stepped_within(model, optimizer, twice) == ["2.weight"]
+    with minicnn.precision("bfloat16"):
+        loss = cross_entropy(model(x), target)
+    assert stepped_within(model, optimizer, loss) == []
+
+
+def test_what_is_left_out_is_not_moved(emulated_device):
+    model = small_model(emulated_device)
+    optimizer = optim.SGD([model[0].bias, *model[2].parameters()], lr=0.5)
+    before = model[0].weight.numpy()
+    x, target = batch(emulated_device)
+    assert stepped_within(model, optimizer, cross_entropy(model(x), target)) == ["2.weight"]
+    np.testing.assert_array_equal(model[0].weight.numpy(), before)
+
+
+def test_gradients_that_add_up_are_written(device):
+    """Two batches, and one step with the sum of their gradients."""
+
+    def run(last):
+        model = small_model(device)
+        optimizer = optim.SGD(model.parameters(), lr=0.5)
+        losses = [cross_entropy(model(x), target) for x, target in (batch(device, 0), batch(device, 1))]
+        losses[0].backward()
+        last(optimizer, losses[1])
+        return model.state_dict()
+
+    expected = run(apart)
+    for name, value in run(optim.SGD.backward_and_step).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_a_walk_that_is_refused_moves_nothing(emulated_device):
+    model = small_model(emulated_device)
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    x, target = batch(emulated_device)
+    loss = cross_entropy(model(x), target)
+    loss.backward()
+    before = model.state_dict()
+    with pytest.raises(minicnn.GraphError, match="second walk"):
+        optimizer.backward_and_step(loss)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert all(p.slot.step is None for p in model.parameters())

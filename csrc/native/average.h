@@ -4,6 +4,7 @@
 //                        / (rows.count(p) * columns.count(q))
 // Backward: dx[n,h,w,c] (+)= sum of dy[n,p,q,c] / (rows.count(p) * columns.count(q))
 //                            over p in rows.outputs_over(h), q in columns.outputs_over(w), 0 where mask[n,h,w,c] <= 0
+//           Where all windows count alike, the sum is divided, not each of its terms.
 //
 // x, dx (N, H, W, C) float32, mask the same or null; y, dy (N, P, Q, C) float32.
 //
@@ -45,9 +46,19 @@ void average_forward(const float* x, float* y, const Windows& rows, const Window
   });
 }
 
+// Whether every window along the axis divides by the same number.
+template <class Windows>
+bool count_alike(const Windows& windows) {
+  for (int output = 1; output < windows.outputs; ++output)
+    if (windows.count(output) != windows.count(0)) return false;
+  return true;
+}
+
 template <class Windows>
 void average_backward(const float* dy, const float* mask, float* dx, Accumulate accumulate, const Windows& rows,
                       const Windows& columns, int images, int channels) {
+  const bool alike = count_alike(rows) && count_alike(columns);
+  const float count_of_all = alike ? float(rows.count(0)) * float(columns.count(0)) : 1.0f;
   each_pixel(images, rows.inputs, columns.inputs, channels, [&](int64_t image, int h, int w, int64_t pixel) {
     const Range ps = rows.outputs_over(h), qs = columns.outputs_over(w);
     const float* from = dy + image * rows.outputs * columns.outputs * channels;
@@ -55,9 +66,10 @@ void average_backward(const float* dy, const float* mask, float* dx, Accumulate 
       Floats sum{};
       for (int p = ps.begin; p < ps.end; ++p)
         for (int q = qs.begin; q < qs.end; ++q) {
-          const float count = float(rows.count(p)) * float(columns.count(q));
-          sum += load_some(from + (int64_t(p) * columns.outputs + q) * channels + c, lanes) / count;
+          const Floats gradient = load_some(from + (int64_t(p) * columns.outputs + q) * channels + c, lanes);
+          sum += alike ? gradient : gradient / (float(rows.count(p)) * float(columns.count(q)));
         }
+      if (alike) sum /= count_of_all;
       const int64_t at = pixel * channels + c;
       write_some(dx + at, sum, mask == nullptr ? nullptr : mask + at, accumulate, lanes);
     });

@@ -67,14 +67,14 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
   const ConvShape& conv = x.conv;
   const int depth = conv.r * conv.s * x.channels;
   const BlockWork<TILE> work(filters, depth, FilterRows::Layout::DEPTH);
-  const int first_filter = work.group * filters;
-  const Operand<Along::reduction> filter_rows{w + int64_t(first_filter) * depth, depth, filters};
+  const Operand<Along::reduction> filter_rows{w + int64_t(work.group * filters) * depth, depth, filters};
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
   shared.keep(work.first_row, work.first_column);
   WarpSums<TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(PatchRowChunks<float, TILE, COPIES, WindowOrder>(x, work.first_row, 0),
                                        FilterRows(filter_rows, work.first_column, 0, depth, x.in_chunks),
                                        work.part.slices, shared, sums);
+  const int first_filter = int(blockIdx.y) * filters;  // again, for registers are scarce while the warps multiply
   WindowDestination target = y;
   if (target.bias != nullptr) target.bias += first_filter;
   write_windows(sums, shared, target, WindowRows{first_filter, conv.k}, window_rows(conv), filters);

@@ -20,6 +20,7 @@
 #include "device/vec4.h"
 #include "kernels.h"
 #include "launch.h"
+#include "ops/sgd.h"
 
 namespace minicnn {
 namespace {
@@ -45,22 +46,6 @@ __device__ Segment find_segment(const int64_t* bounds, const float* multipliers,
   return {bounds[2 * low - 1], multipliers[2 * low - 2], multipliers[2 * low - 1]};
 }
 
-struct Step {
-  float lr, grad_scale, momentum, weight_decay;
-};
-
-// One element; v is its velocity.
-__device__ void update(float& w, float& v, float grad, const Step& step, SgdRule rule) {
-  const float g = step.grad_scale * grad + step.weight_decay * w;
-  if (rule == SgdRule::paper) {
-    v = step.momentum * v - step.lr * g;
-    w += v;
-    return;
-  }
-  v = step.momentum * v + g;
-  w -= step.lr * (rule == SgdRule::nesterov ? g + step.momentum * v : v);
-}
-
 __global__ void __launch_bounds__(THREADS)
     sgd_step_kernel(float* weights, const float* grads, float* velocity, const int64_t* bounds,
                     const float* multipliers, int segments, const float* hyper, float momentum, float weight_decay,
@@ -68,11 +53,11 @@ __global__ void __launch_bounds__(THREADS)
   const int64_t begin = vec4_begin();
   const Segment segment = find_segment(bounds, multipliers, segments, begin);
   if (begin >= segment.stop || segment.lr_multiplier == 0.0f) return;
-  const Step step = {hyper[0] * segment.lr_multiplier, hyper[1], momentum, weight_decay * segment.decay_multiplier};
+  const SgdStep step = {hyper[0] * segment.lr_multiplier, hyper[1], momentum, weight_decay * segment.decay_multiplier};
   Vec4 w = load_vec4(weights, begin, segment.stop);
   Vec4 v = load_vec4(velocity, begin, segment.stop);
   const Vec4 g = load_vec4(grads, begin, segment.stop);
-  for (int i = 0; i < 4; ++i) update(w.values[i], v.values[i], g.values[i], step, rule);
+  for (int i = 0; i < 4; ++i) sgd_update(w.values[i], v.values[i], g.values[i], step, rule);
   store_vec4(velocity, begin, segment.stop, v);
   store_vec4(weights, begin, segment.stop, w);
 }

@@ -39,9 +39,12 @@ def fuses() -> bool:
     return os.environ.get("MINICNN_FUSE", "1") != "0" if _asked() is None else _asked()
 
 
-def taken_along(module: Module, followers: list[Module]) -> list[Module]:
-    """The modules behind `module` that its op computes too: none where a hook wants to see what lies between."""
+def taken_along(module: Module, followers: list[Module], device) -> list[Module]:
+    """The modules behind `module` that its op computes too: none where a hook wants to see what lies between. The host has no
+    kernel for convolution and pooling in one."""
     for kinds in FUSED.get(type(module), ()) if fuses() else ():
+        if MaxPool2d in kinds and device.computes_on_host:
+            continue
         layers = followers[: len(kinds)]
         if tuple(map(type, layers)) == kinds and not any(layer.has_hooks for layer in (module, *layers)):
             return layers
@@ -67,7 +70,7 @@ class Sequential(Module):
         waiting = self.modules
         while waiting:
             module, *followers = waiting
-            along = taken_along(module, followers)
+            along = taken_along(module, followers, x.device)
             x = module(x, *along)
             waiting = followers[len(along) :]
         return x

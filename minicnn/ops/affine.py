@@ -57,10 +57,14 @@ class Affine(Op):
             dx, accumulate = self.grad_out(0)
             with self.numbers.result(dx, self.grad_mask(0), accumulate) as (dx, mask, accumulate):
                 self.launch("backward_input", dy, self.weight, mask, dx, accumulate)
-        dweight = self.grad_out(1)
+        dweight = (None, Accumulate.overwrite) if self.step_weight(dy) else self.grad_out(1)
         dbias = self.grad_out(2) if self.has_bias else (None, Accumulate.overwrite)
         if dweight[0] is not None or dbias[0] is not None:
             self.launch("backward_weight", dy, self.x, *dweight, *dbias)
+
+    def step_weight(self, dy) -> bool:
+        """Whether a step was to take the place of the weight's gradient; then it has been taken."""
+        return False
 
     def mask_gradient(self, dy) -> None:
         """dy = 0, in place, where ReLU cut y: a pass that is left out where all ops that wrote dy have done it."""

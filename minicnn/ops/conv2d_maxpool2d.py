@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicnn.errors import OpError
-from minicnn.ops import conv2d
-from minicnn.ops.precision import active
+from minicnn.ops import conv2d, precision
 from minicnn.shapes import AUTOMATIC, ConvShape, PoolShape
 from minicnn.tensor import Accumulate, Tensor
 
@@ -26,11 +25,10 @@ class Conv2dMaxPool2d(conv2d.Conv2d):
         self.window = window
 
     def fits(self, x: Tensor, weight: Tensor) -> bool:
-        """Whether the device of x has a kernel for these shapes, in the precision that is active; OpError where they do
-        not even fit one another."""
+        """Whether the device of x has a kernel for these shapes; OpError where they do not even fit one another."""
         kernels = x.device.kernels_for(x.dtype)
-        is_plain = conv2d.rung() == "implicit" and active() == "float32"
-        if not is_plain or not hasattr(kernels, "conv2d_maxpool2d_fits"):
+        of_16_bits = precision.active() in ("bfloat16", "float16")
+        if of_16_bits or conv2d.rung() != "implicit" or not hasattr(kernels, "conv2d_maxpool2d_fits"):
             return False
         geometry = self.stride, self.padding, self.dilation, self.groups
         shape = ConvShape.of("conv2d", x.shape, weight.shape, *geometry)
@@ -45,13 +43,11 @@ class Conv2dMaxPool2d(conv2d.Conv2d):
         self.pool = PoolShape.of("max_pool2d", super().check(x, weight, bias), *self.window)
         return self.pool.out
 
-    def forward_kernel(self, *arrays):
-        bias, y = self.keep(*arrays)
+    def product(self, bias, y) -> None:
         self.index = self.empty(y.shape, np.uint8) if self.number >= 0 else None
-        workspace = self.workspace("conv2d_maxpool2d_forward", self.shape, AUTOMATIC)
-        self.kernels.conv2d_maxpool2d_forward(
-            self.x, self.weight, bias, y, self.index, workspace, self.shape, AUTOMATIC
-        )
+        extents = self.shape, self.numbers.scheduled(AUTOMATIC)
+        workspace = self.workspace("conv2d_maxpool2d_forward", *extents)
+        self.kernels.conv2d_maxpool2d_forward(self.x, self.weight, bias, y, self.index, workspace, *extents)
 
     def backward_kernel(self, dy):
         of_conv2d = self.empty(self.shape.out)

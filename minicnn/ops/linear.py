@@ -6,6 +6,7 @@ import numpy as np
 
 from minicnn.errors import OpError
 from minicnn.ops.affine import Affine
+from minicnn.ops.precision import FLOAT32
 from minicnn.shapes import AUTOMATIC, ConvShape
 from minicnn.tensor import Accumulate
 from minicnn.threads import in_shares
@@ -86,6 +87,19 @@ class Linear(Affine):
         super().mask_gradient(dy)
         if self.dropout is not None:
             dy *= self.dropout.multiplier
+
+    @property
+    def steps_weight(self) -> bool:
+        """On the devices that run the CUDA kernels, in float32."""
+        has_kernel = hasattr(self.kernels, "linear_backward_weight_sgd")
+        return has_kernel and self.numbers is FLOAT32 and self.needs_grad(1)
+
+    def step_weight(self, dy) -> bool:
+        step = self.slots[1].step if self.needs_grad(1) else None
+        if step is not None:
+            extents = (*self.x.shape, self.weight.shape[0], AUTOMATIC)
+            self.kernels.linear_backward_weight_sgd(dy, self.x, self.weight, *step, *extents)
+        return step is not None
 
     def launch(self, direction, *arguments):
         """linear_forward, linear_backward_input, ...: each with the workspace that it asks for."""

@@ -41,6 +41,17 @@ class Segments:
         self.multipliers = device.array(np.array([s[2:] for s in segments], np.float32))
 
 
+class WeightStep(NamedTuple):
+    """What the kernel that steps one weight in place of writing its gradient is told: an op of `steps_weight`."""
+
+    velocity: object
+    hyper: object
+    lr_multiplier: float
+    momentum: float
+    weight_decay: float  # the weight's own
+    rule: int
+
+
 def sgd_step(
     device, weights, grads, velocity, segments: Segments, hyper, momentum: float, weight_decay: float, rule: SgdRule
 ) -> None:

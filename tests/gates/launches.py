@@ -179,6 +179,14 @@ def optimizer(device) -> None:
     both_ways(layer, numbers(device, 8, CHANNELS))
     clip_norm(device, [p.grad.data for p in layer.parameters()], 1e-3)
     sgd.step()
+    sgd.zero_grad()
+    sgd.backward_and_step(layer(numbers(device, 8, CHANNELS)).sum())
+    for tile in (64, 128):  # what is whole quads at either tile
+        dy, x, weight, velocity, hyper = (
+            numbers(device, *shape).data for shape in ((8, 128), (8, 128), (128, 128), (128, 128), (2,))
+        )
+        step = (weight, velocity, hyper, 1.0, 0.9, 0.0, 0)
+        device.kernels.linear_backward_weight_sgd(dy, x, *step, 8, 128, 128, Schedule(tile, 1))
 
 
 RUNS = (
@@ -187,9 +195,9 @@ RUNS = (
     windows,
     convolutions,
     halves_of_convolutions,
-    reduced_precision,
     first_layers,
     convolutions_and_pooling,
+    reduced_precision,
     matrices,
     images,
     optimizer,

@@ -5,6 +5,7 @@ Each gate is also shown a kernel that must not pass it.
 
 import re
 import sys
+from collections import Counter
 
 import pytest
 
@@ -49,6 +50,25 @@ def least_products_a_load(row_tiles, column_tiles):
     return row_tiles * column_tiles / (row_tiles + column_tiles / 2)
 
 
+# Instances of a file's kernels, where they are more than 8. They are what the compiler's time goes into: a second for one
+# with an unrolled tile, and again for every architecture. Another tile or format is paid for here.
+FEW_INSTANCES = 8
+INSTANCES = {
+    "conv2d_first_layer.cu": 15,
+    "conv2d_implicit.cu": 12,
+    "conv2d_tensor_core.cu": 24,
+    "gemm_4_vectorized.cu": 12,
+    "gemm_5_tensor_core.cu": 24,
+    "map.h": 12,
+}
+
+
+def instances_by_file(kernels):
+    """{file: instances of all kernels in it}, of one architecture."""
+    files = names.kernels_in_sources()
+    return Counter(files[kernel.base].name for kernel in kernels)
+
+
 LOCAL = ("LDL", "STL")  # loads and stores of what registers lack
 
 
@@ -81,6 +101,12 @@ def test_every_kernel_is_compiled_for_every_architecture(code, cuda_module, coun
     count("instances of kernels", len(code) // len(architectures))
     count("architectures", len(architectures))
     count("machine instructions", sum(len(kernel.instructions) for kernel in code))
+
+
+def test_kernels_have_few_instances(code):
+    for architecture in {kernel.architecture for kernel in code}:
+        counts = instances_by_file(kernel for kernel in code if kernel.architecture == architecture)
+        assert {file: count for file, count in counts.items() if count > FEW_INSTANCES} == INSTANCES
 
 
 def test_registers_hold_everything(code):

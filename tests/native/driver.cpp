@@ -123,7 +123,10 @@ int plant(const std::string& kind) {
     const Axis axis{.inputs = 1, .taps = 1, .outputs = 1 << 30, .stride = 4, .padding = 0, .dilation = 1};
     y[0] = float(axis.input_at(axis.outputs - int(x.count() > 0), 0));
   } else if (kind == "race") {
-    run_shares(2, [&](int) { relu_forward(x, y, COUNT, nullptr); });
+    set_thread_count(1);  // the pool, which orders its callers, is not asked
+    std::thread other([&] { relu_forward(x, y, COUNT, nullptr); });
+    relu_forward(x, y, COUNT, nullptr);
+    other.join();
   } else if (kind == "wrong") {
     verify("relu_forward", "planted", map(COUNT, [&](int64_t i) { return x[i]; }), EXACT,
            [&](float* to) { relu_forward(x, to, COUNT, nullptr); });

@@ -102,6 +102,15 @@ def test_the_lower_rung_keeps_them_apart(ladder_device, rng, monkeypatch):
     assert in_one_pass({"padding": 1})(*leaves(given(CASES["vgg"], rng), ladder_device)).op.name == "max_pool2d"
 
 
+@pytest.mark.parametrize(("numbers", "op"), [("tf32", "conv2d_max_pool2d"), ("bfloat16", "max_pool2d")])
+def test_numbers_of_16_bits_keep_them_apart(numbers, op, ladder_device, rng):
+    inputs = given(CASES["vgg"], rng)
+    with minicnn.precision(numbers):
+        y = in_one_pass({"padding": 1})(*leaves(inputs, ladder_device))
+    assert y.op.name == op
+    np.testing.assert_array_equal(y.numpy(), in_two({"padding": 1})(*leaves(inputs, "numpy")).numpy())
+
+
 @case
 def test_kernels_are_exact_on_integers(case, kernel_device, rng):
     inputs = given(case, rng)
