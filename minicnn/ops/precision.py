@@ -83,8 +83,6 @@ class Tf32(Float32):
 class Rounded(Float32):
     """Numbers of another format, as float32 numbers on the host."""
 
-    rounds_operands = True
-
     def __init__(self, name: str, device):
         self.round, self.rounds_results, self.device = ROUNDING[name], name != "tf32", device
 
