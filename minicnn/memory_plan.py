@@ -20,6 +20,7 @@ import numpy as np
 from minicnn import backend, random
 from minicnn.arena import Parameter
 from minicnn.data import ImageBatch
+from minicnn.host_memory import Pool, SharedScratch
 from minicnn.layerwise import INPUT, OPTIMIZER, Part, told_apart
 from minicnn.models import Network
 from minicnn.nn import Buffer, Module
@@ -222,7 +223,7 @@ class Rehearsal(backend.HostDevice):
         super().__init__(of.name, Ledger(of.keeps_free_blocks))
         self.of = of
         self.computes_on_host, self.smallest_block = of.computes_on_host, of.smallest_block
-        self.shared_scratch = backend.SharedScratch() if of.shared_scratch else None
+        self.shared_scratch = SharedScratch() if of.shared_scratch else None
 
     def __deepcopy__(self, _memo):
         return self
@@ -299,7 +300,7 @@ class Ledger:
 
     def __init__(self, keeps_free_blocks: bool):
         self.pages: dict[int, np.ndarray] = {}
-        self.pool = backend.Pool(self.map, self.pages.pop)
+        self.pool = Pool(self.map, self.pages.pop)
         self.keeps_free_blocks = keeps_free_blocks
         self.part = self.peak = ARENAS
         self.takers: dict[int, Part] = {}  # by address

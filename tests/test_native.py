@@ -15,6 +15,7 @@ import minicnn
 from minicnn import backend, doctor, nn
 from minicnn import functional as F
 from minicnn.errors import DeviceError
+from minicnn.host_memory import LINE
 
 SETS = ("avx512", "avx2", "baseline")
 
@@ -211,7 +212,7 @@ def test_no_share_is_lost(device, with_threads):
 
 @pytest.mark.parametrize("count", [1024, 5000, 1 << 20])
 def test_arrays_begin_on_a_line_of_the_cache(count, device):
-    assert device.address(device.empty((count,))) % backend.LINE == 0
+    assert device.address(device.empty((count,))) % LINE == 0
 
 
 def test_float64_is_the_reference(device, rng):

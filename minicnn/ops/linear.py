@@ -6,7 +6,6 @@ import numpy as np
 
 from minicnn.errors import OpError
 from minicnn.ops.affine import Affine
-from minicnn.ops.precision import FLOAT32
 from minicnn.shapes import AUTOMATIC, ConvShape
 from minicnn.tensor import Accumulate
 from minicnn.threads import in_shares
@@ -92,7 +91,7 @@ class Linear(Affine):
     def steps_weight(self) -> bool:
         """On the devices that run the CUDA kernels, in float32."""
         has_kernel = hasattr(self.kernels, "linear_backward_weight_sgd")
-        return has_kernel and self.numbers is FLOAT32 and self.needs_grad(1)
+        return has_kernel and not self.numbers.rounds_operands and self.needs_grad(1)
 
     def step_weight(self, dy) -> bool:
         step = self.slots[1].step if self.needs_grad(1) else None

@@ -54,6 +54,7 @@ class Float32:
     """The numbers of a product: what its kernels read and write, and by which kernels and schedule it is computed."""
 
     suffix = ""  # of the kernels' names
+    rounds_operands = False
     rounds_results = False
 
     def scheduled(self, schedule):
@@ -76,12 +77,16 @@ class Float32:
 class Tf32(Float32):
     """float32 arrays, whose elements the tensor cores round as they read them."""
 
+    rounds_operands = True
+
     def scheduled(self, schedule):
         return schedule._replace(math=Math.tf32)
 
 
 class Rounded(Float32):
     """Numbers of another format, as float32 numbers on the host."""
+
+    rounds_operands = True
 
     def __init__(self, name: str, device):
         self.round, self.rounds_results, self.device = ROUNDING[name], name != "tf32", device
@@ -110,7 +115,7 @@ class Rounded(Float32):
 class Halves(Float32):
     """Arrays of 16 bits, made of the float32 arrays round the product, for the tensor cores."""
 
-    rounds_results = True
+    rounds_operands = rounds_results = True
 
     def __init__(self, name: str, device):
         self.suffix, self.device, kernels = f"_{name}", device, device.kernels_for(np.float32)
