@@ -210,7 +210,9 @@ __device__ inline void write_tile(const ThreadSums<TILE>& sums, float* result, c
 #pragma unroll  // the sums are registers, which no variable can index
   for (int i = 0; i < Sums::ROWS; ++i) {
     const int row = first_row + Sums::row(i);
-    if (row >= last_row || !has_row(rows, row)) continue;
+    if (row >= last_row) continue;
+    if constexpr (requires { rows.has(row); })  // a call of has_row() spills registers on sm_80
+      if (!rows.has(row)) continue;
     float* const target = rows(row) + first_column;
     const float* const y = mask != nullptr ? mask + (target - result) : nullptr;
     const bool aligned = (reinterpret_cast<uintptr_t>(target) | reinterpret_cast<uintptr_t>(y)) % alignof(Vec4) == 0;

@@ -8,6 +8,7 @@ import functools
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def run(*command) -> subprocess.CompletedProcess:
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=900)
 
 
+def tool(name: str) -> str:
+    """Of the machine, or of the environment that the tests run in."""
+    found = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
+    return found or unavailable("sanitizers", f"no {name}")
+
+
 @functools.cache
 def instruction_set() -> str:
     """One is enough for what a sanitizer finds, and half as wide as the widest is compiled in half the time."""
@@ -31,18 +38,17 @@ def instruction_set() -> str:
 @functools.cache
 def driver(sanitizer: str) -> Path:
     """The driver under a sanitizer, compiled anew where a source is newer."""
-    for tool in ("cmake", "ninja"):
-        if shutil.which(tool) is None:
-            unavailable("sanitizers", f"no {tool}")
+    cmake, ninja = tool("cmake"), tool("ninja")
     folder = ROOT / "build" / "driver" / sanitizer.replace(",", "-")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:  # of processes of pytest-xdist
         fcntl.flock(lock, fcntl.LOCK_EX)
         options = f"-DSANITIZE={sanitizer}", f"-DDRIVER_SETS={instruction_set()}"
-        configured = run("cmake", "-G", "Ninja", "-S", ROOT / "tests/native", "-B", folder, *options)
+        options += (f"-DCMAKE_MAKE_PROGRAM={ninja}",)
+        configured = run(cmake, "-G", "Ninja", "-S", ROOT / "tests/native", "-B", folder, *options)
         if configured.returncode != 0:
             unavailable("sanitizers", configured.stdout + configured.stderr)
-        built = run("ninja", "-C", folder)
+        built = run(ninja, "-C", folder)
     assert built.returncode == 0, built.stdout
     return folder / f"driver_{instruction_set()}"
 
