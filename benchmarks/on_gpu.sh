@@ -10,7 +10,7 @@
 #   ladder        the rungs of the matrix product, as a picture
 #   layers        every benchmark of an op, at the layers of the networks
 #   steps         whole training steps beside PyTorch's
-#   train         AlexNet, from the first command to the learning curve
+#   train         AlexNet in each precision, from the first command to the learning curve
 #
 #   benchmarks/on_gpu.sh OUT [STAGE ...]      all stages by default
 #   DEVICE=emulated benchmarks/on_gpu.sh OUT  rehearses the same calls with no GPU, at shapes that an emulator can do
@@ -42,16 +42,16 @@ export -f build # timeout runs programs, not functions: the stage calls it throu
 
 PYTEST=(python3 -P -m pytest -q -p no:cacheprovider)
 if [ "$DEVICE" = cuda ]; then
-  SIZES=() SMALL=() FEW=() NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REPEATS=20
+  SIZES=() SMALL=() FEW=() PLANNED=(alexnet:128:224 vgg_d:64:224) NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REPEATS=20
   INSTRUCTIONS=(tests/kernels/test_instructions_on_cuda.py)
   export MINICNN_REQUIRE=cuda,instructions,emulated,torch
 else
-  SIZES=(--batch 1 --rounds 1) SMALL=(--rounds 1 --only "28 pixels") FEW=(--only "alexnet features.8")
+  SIZES=(--batch 1 --rounds 1) SMALL=(--rounds 1 --only "28 pixels") FEW=(--only "alexnet features.8") PLANNED=(lenet:1:28)
   NETWORKS=lenet BATCH=1 REPEATS=1
   INSTRUCTIONS=(tests/kernels/test_mma.py tests/kernels/test_ldmatrix.py tests/kernels/test_async_copy.py)
   export MINICNN_REQUIRE=emulated,torch
 fi
-MATRICES=(tests/kernels/test_gemm.py tests/ops/test_conv2d.py tests/ops/test_linear.py -k "$DEVICE and exact")
+MATRICES=(tests/kernels/test_gemm.py tests/ops/test_conv2d*.py tests/ops/test_linear*.py -k "$DEVICE and exact")
 
 for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layers steps train}; do
   case $wanted in
@@ -77,7 +77,8 @@ for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layer
       for bench in benchmarks/bench_*.py; do
         op=$(basename "$bench" .py)
         case $op in
-          bench_step) ;;
+          bench_step | bench_cpu) ;;
+          bench_memory_plan) stage 100 "$op" python3 "$bench" --device "$DEVICE" "${PLANNED[@]}" ;;
           bench_conv2d | bench_gemm)
             stage 200 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" "${FEW[@]}" --out "$OUT/$op.csv"
             ;;
@@ -92,7 +93,12 @@ for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layer
           --out "$OUT/step_$network.csv"
       done
       ;;
-    train) [ "$DEVICE" = cuda ] && stage 300 train python3 -P -m minicnn train alexnet --device cuda --out "$OUT/alexnet" ;;
+    train)
+      for precision in float32 tf32 bfloat16 float16; do
+        [ "$DEVICE" = cuda ] && stage 200 "train_$precision" \
+          python3 -P -m minicnn train alexnet --device cuda --precision "$precision" --out "$OUT/alexnet_$precision"
+      done
+      ;;
     *) echo "there is no stage $wanted" >&2 ;;
   esac
 done
