@@ -42,7 +42,7 @@ def measure(name: str, batch: int, size: int, device: str) -> dict[str, int]:
     used, held = place.most_memory()
     return {
         "in use, foreseen": plan.peak_bytes,
-        "in use": used - before,
+        **({} if used is None else {"in use": used - before}),
         "held, foreseen": plan.held_bytes,
         "held": held - before,
         "resident growth": resident("VmHWM") - resident_before + sum(p.size * 4 for p in network.parameters()),
