@@ -84,12 +84,6 @@ EQUIVALENT = (
         "of fewer rows it is known that four neighbours lie in one: each of the four is then located by itself",
     ),
     Equivalent(
-        "csrc/gemm/tile.h",
-        "slices == 0",
-        "false",
-        "there are no slices where the reduction is empty: the cursors' load() gives zeros past its end, which add 0",
-    ),
-    Equivalent(
         "csrc/gemm/schedule.h",
         "slices - part * each",
         "slices - part * each + 1",
