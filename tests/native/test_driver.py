@@ -23,14 +23,17 @@ def run(*command) -> subprocess.CompletedProcess:
 
 
 def tool(name: str) -> str:
-    """Of the machine, or of the environment that the tests run in."""
-    found = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
+    """Of the environment that the tests run in, or of the machine."""
+    found = shutil.which(name, path=Path(sys.executable).parent) or shutil.which(name)
     return found or unavailable("sanitizers", f"no {name}")
 
 
 @functools.cache
-def instruction_set() -> str:
-    """One is enough for what a sanitizer finds, and half as wide as the widest is compiled in half the time."""
+def instruction_set(sanitizer: str) -> str:
+    """One is enough for what a sanitizer finds, and half as wide as the widest is compiled in half the time. Of a vector's
+    part by mask, which AVX2 has, the address sanitizer sees nothing."""
+    if sanitizer == MEMORY:
+        return "baseline"
     cpu = Path("/proc/cpuinfo")
     return "avx2" if cpu.exists() and re.search(r"\bavx2\b", cpu.read_text()) else "baseline"
 
@@ -43,14 +46,14 @@ def driver(sanitizer: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:  # of processes of pytest-xdist
         fcntl.flock(lock, fcntl.LOCK_EX)
-        options = f"-DSANITIZE={sanitizer}", f"-DDRIVER_SETS={instruction_set()}"
+        options = f"-DSANITIZE={sanitizer}", f"-DDRIVER_SETS={instruction_set(sanitizer)}"
         options += (f"-DCMAKE_MAKE_PROGRAM={ninja}",)
         configured = run(cmake, "-G", "Ninja", "-S", ROOT / "tests/native", "-B", folder, *options)
         if configured.returncode != 0:
             unavailable("sanitizers", configured.stdout + configured.stderr)
         built = run(ninja, "-C", folder)
     assert built.returncode == 0, built.stdout
-    return folder / f"driver_{instruction_set()}"
+    return folder / f"driver_{instruction_set(sanitizer)}"
 
 
 def functions_with_results() -> set[str]:
