@@ -15,7 +15,8 @@ from pathlib import Path
 from minicnn import data as datasets
 from minicnn import nn, plots
 from minicnn.progress import Progress
-from minicnn.training import History, train
+from minicnn.trainer import History
+from minicnn.training import train
 
 SEEDS = (0, 1, 2)
 

@@ -7,8 +7,9 @@ import pytest
 
 import minicnn
 from minicnn import cli, data, experiments, plots
+from minicnn.commands import options
 from minicnn.evaluation import Score
-from minicnn.training import History
+from minicnn.trainer import History
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_an_unknown_name_and_a_folder_in_use_are_refused(few, tmp_path, capsys):
     (tmp_path / "results.csv").write_text("")
     with pytest.raises(FileExistsError, match="holds the results of an experiment; choose another folder"):
         experiments.run("lrn", few, out=tmp_path)
-    assert cli.main(["experiment", "size"]) == cli.USAGE
+    assert cli.main(["experiment", "size"]) == options.USAGE
     assert "unknown experiment 'size'" in capsys.readouterr().err
 
 

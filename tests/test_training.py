@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import checkpoint, data, digests, nn, plots, step, training
+from minicnn import checkpoint, data, digests, nn, plots, step, trainer
+from minicnn.errors import TrainingError
 from minicnn.loss_scale import LossScale
-from minicnn.training import TrainingError, train
+from minicnn.training import train
 
 QUICK = {"epochs": 2, "batch_size": 32, "quiet": True, "device": "numpy", "warmup_steps": 5}
 
@@ -114,14 +115,14 @@ def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, 
     settings = QUICK | {"micro_batch": micro_batch}
     train(small_network, splits, out=tmp_path / "straight", **settings)
 
-    whole_step = training.Trainer.train_step
+    whole_step = trainer.Trainer.train_step
 
     def interrupted_step(self, images, labels):
         whole_step(self, images, labels)
         if self.step_number == stop_at:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training.Trainer, "train_step", interrupted_step)
+    monkeypatch.setattr(trainer.Trainer, "train_step", interrupted_step)
     with pytest.raises(KeyboardInterrupt, match=rf"^stopped after step {stop_at}, saved in .*; --resume goes on$"):
         train(small_network, splits, out=tmp_path / "stopped", **settings)
     monkeypatch.undo()
@@ -142,14 +143,14 @@ def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, 
 def test_killed_and_resumed_equals_straight(splits, tmp_path, monkeypatch):
     """Killed four steps behind a checkpoint, in the middle of a line of steps.jsonl."""
     train(small_network, splits, out=tmp_path / "straight", **QUICK)
-    whole_step = training.Trainer.train_step
+    whole_step = trainer.Trainer.train_step
 
     def killed_step(self, images, labels):
         whole_step(self, images, labels)
         if self.step_number == 14:
             raise SystemExit
 
-    monkeypatch.setattr(training.Trainer, "train_step", killed_step)
+    monkeypatch.setattr(trainer.Trainer, "train_step", killed_step)
     with pytest.raises(SystemExit):
         train(small_network, splits, out=tmp_path / "killed", **QUICK)
     monkeypatch.undo()

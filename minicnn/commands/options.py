@@ -1,0 +1,47 @@
+"""What several commands have in common: exit codes, options, and how a result is shown."""
+
+from __future__ import annotations
+
+import json
+
+from minicnn import data, models
+from minicnn.progress import Progress
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DEVICES = "auto, cuda, cuda:<index>, cpu, numpy or emulated"
+
+
+def add_data(parser, default: str | None) -> None:
+    parser.add_argument(
+        "--data",
+        default=default,
+        metavar="SOURCE",
+        help="a folder of class folders, or a data set's name: " + ", ".join(data.NAMED),
+    )
+    parser.add_argument("--data-dir", default=None, metavar="DIR", help="where the files of a named data set lie")
+    parser.add_argument("--device", default="auto", help=DEVICES)
+
+
+def add_network(parser, batch_size: int) -> None:
+    parser.add_argument("model", metavar="MODEL", help="one of " + ", ".join(models.CONSTRUCTORS))
+    for option in ("image-size", "in-channels", "num-classes"):
+        parser.add_argument(f"--{option}", type=int, default=None, help="(as published)")
+    parser.add_argument("--batch-size", type=int, default=batch_size, help=f"({batch_size})")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def network_and_input(arguments, **options):
+    """The network that the command's options, and these, describe and the shape of a batch of its images."""
+    chosen = {name: getattr(arguments, name) for name in ("image_size", "in_channels", "num_classes")}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    network = models.find(arguments.model)(**given, **options)
+    if arguments.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {arguments.batch_size}")
+    size, channels = network.options["image_size"], network.options["in_channels"]
+    return network, (arguments.batch_size, size, size, channels)
+
+
+def show(result, arguments) -> int:
+    """As a table or, for programs, as JSON."""
+    print(json.dumps(result.as_dict(), indent=2)) if arguments.json else Progress().say(str(result))
+    return DONE

@@ -1,0 +1,325 @@
+"""One training run: the loop between a network and its images, what it says, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minicnn import checkpoint, digests, evaluation, plots, provenance, saving
+from minicnn import data as datasets
+from minicnn.errors import TrainingError
+from minicnn.loss_scale import LossScale
+from minicnn.memory_plan import MemoryUse
+from minicnn.nn import Module
+from minicnn.ops.precision import precision
+from minicnn.optim import SGD
+from minicnn.progress import Progress
+from minicnn.run_folder import RunFolder
+from minicnn.schedules import Schedule
+from minicnn.settings import AUGMENTATIONS, Settings
+from minicnn.step import Step
+from minicnn.totals import Totals
+
+PREFETCH = 2  # batches that are prepared ahead
+READ_EVERY = 20  # steps between two looks at losses that a GPU is still computing
+
+
+@dataclass
+class History:
+    """What a run did: one row an epoch (as in metrics.jsonl), the result on the test images, and where the files are."""
+
+    folder: Path
+    epochs: list[dict] = field(default_factory=list)
+    test: evaluation.Score | None = None
+    linear_test_top1: float | None = None
+
+
+class Trainer:
+    """One run: its network, optimizer, schedule and place in the data."""
+
+    def __init__(
+        self,
+        network: Module,
+        splits,
+        settings: Settings,
+        device,
+        folder: RunFolder,
+        progress: Progress,
+        workers: int,
+        memory_use: MemoryUse,
+    ):
+        self.network, self.splits, self.settings = network, splits, settings
+        self.device, self.folder, self.progress, self.memory_use = device, folder, progress, memory_use
+        self.classes = len(splits.class_names)
+        self.statistics = datasets.ChannelStatistics.of(splits.train)
+        self.loader = datasets.Loader(
+            splits.train,
+            min(settings.batch_size, len(splits.train)),
+            datasets.Prepare(self.statistics, AUGMENTATIONS[settings.augment]),
+            shuffle=True,
+            drop_last=True,
+            seed=settings.seed,
+            prefetch=PREFETCH if workers else 0,
+            workers=workers or 1,
+        )
+        self.optimizer = SGD(
+            network.parameters(),
+            settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            dialect=settings.dialect,
+        )
+        self.step = Step(
+            network,
+            self.optimizer,
+            settings.label_smoothing,
+            settings.clip_norm,
+            settings.micro_batch,
+            settings.precision,
+        )
+        self.steps_per_epoch = len(self.loader)
+        self.schedule = Schedule(
+            settings.schedule, settings.lr, settings.epochs * self.steps_per_epoch, settings.warmup_steps
+        )
+        self.history = History(folder.path)
+        self.epoch, self.batch, self.best_top1 = 0, 0, -1.0
+        self.totals = Totals()
+
+    @property
+    def step_number(self) -> int:
+        return self.epoch * self.steps_per_epoch + self.batch
+
+    def run(self) -> History:
+        self.introduce()
+        self.progress.start(self.schedule.total_steps, self.step_number)
+        try:
+            with _stop_on_interrupt() as interrupted:
+                while self.epoch < self.settings.epochs:
+                    self.train_epoch(interrupted)
+                    if interrupted():
+                        self.save(self.folder.last)
+                        raise KeyboardInterrupt(
+                            f"stopped after step {self.step_number}, saved in {self.folder.path}/; --resume goes on"
+                        )
+        finally:
+            self.progress.stop()
+        self.progress.say(self.memory_use.of(self.device))
+        self.report()
+        return self.history
+
+    @property
+    def title(self) -> str:
+        """The network's name, and its form where it has several."""
+        form = getattr(self.network, "form", None)
+        return name_of(self.network) + (f" ({form} form)" if form else "")
+
+    def config(self) -> dict:
+        """What config.json records: all that the run's bytes depend on, and what tells its images from others."""
+        return {
+            "model": saving.identity(self.network),
+            "data": self.splits.name,
+            "images": {"training": len(self.splits.train), "mean": list(self.statistics.mean)},
+            "device": self.device.name,
+            "settings": asdict(self.settings),
+            "environment": provenance.environment(),
+        }
+
+    def introduce(self) -> None:
+        n, h, w, c = (len(self.splits.train), *self.splits.image_shape)
+        parts = [f"{n:,} training"]
+        parts += [
+            f"{len(s):,} {name}"
+            for name, s in (("validation", self.splits.validation), ("test", self.splits.test))
+            if s
+        ]
+        parameters = sum(p.size for p in self.network.parameters())
+        numbers = "" if self.settings.precision == "float32" else f", in {self.settings.precision}"
+        self.progress.say(f"{self.title}: {parameters:,} parameters, on {self.device.name}{numbers}")
+        self.progress.say(f"{self.splits.name}: {', '.join(parts)} images, {h}x{w}x{c}, {self.classes} classes")
+        self.progress.say(self.memory_use.foreseen())
+        self.progress.say(f"files: {self.folder.path}/")
+
+    def train_epoch(self, interrupted) -> None:
+        """From self.batch to the end of the epoch, or to the step after Ctrl-C inside it."""
+        self.network.train()
+        started, already = time.perf_counter(), self.totals.images
+        for images, labels in self.loader.iterate(self.epoch, start_batch=self.batch):
+            self.train_step(images, labels)
+            seconds = time.perf_counter() - started
+            speed = (self.totals.images - already) / seconds
+            wait = self.loader.waited / seconds
+            self.progress.update(
+                self.step_number,
+                f"epoch {self.epoch + 1}/{self.settings.epochs}",
+                loss=self.totals.mean_loss,
+                top1=self.totals.top1,
+                lr=self.optimizer.lr,
+                images_per_second=speed,
+                data_wait=wait,
+            )
+            if interrupted() and self.batch < self.steps_per_epoch:
+                self.read_losses()
+                return
+        self.read_losses()
+        self.end_epoch(seconds, (self.totals.images - already) / seconds, wait)
+
+    def train_step(self, images: datasets.ImageBatch, labels: np.ndarray) -> None:
+        self.optimizer.lr = self.schedule.at(self.step_number)
+        parts = self.step(images, labels)
+        self.batch += 1
+        self.totals.add(self.row(), parts)
+        if self.device.computes_on_host or self.step_number % READ_EVERY == 0:
+            self.read_losses()
+
+    def row(self) -> dict:
+        """What steps.jsonl says of the step just made, but for its loss, which may still be being computed."""
+        row = {"step": self.step_number, "lr": self.optimizer.lr}
+        if self.step.loss_scale is not None:
+            row["loss_scale"] = self.step.loss_scale.value
+        if self.step_number % self.settings.digest_every == 0 or self.batch == self.steps_per_epoch:
+            row["digest"] = digests.of_network(self.network)
+        return row
+
+    def read_losses(self) -> None:
+        self.folder.append(self.folder.steps, self.totals.read())
+
+    def end_epoch(self, seconds: float, images_per_second: float, data_wait: float) -> None:
+        row = {
+            "epoch": self.epoch + 1,
+            "step": self.step_number,
+            "train_loss": self.totals.mean_loss,
+            "train_top1": self.totals.top1,
+        }
+        if self.splits.validation is not None:
+            score = self.score(self.splits.validation)
+            row |= {"val_loss": score.loss, "val_top1": score.top1, "val_top5": score.top5}
+        row |= {
+            "lr": self.optimizer.lr,
+            "images_per_second": images_per_second,
+            "data_wait": data_wait,
+            "seconds": seconds,
+        }
+        watched = row.get("val_top1", row["train_top1"])
+        self.schedule.epoch_ended(1 - watched)
+        self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
+        self.history.epochs.append(row)
+        self.folder.append(self.folder.metrics, [row])
+        if watched > self.best_top1:
+            self.best_top1 = watched
+            self.save(self.folder.best)
+        self.save(self.folder.last)
+        self.draw()
+        self.tell(row)
+
+    def score(self, split) -> evaluation.Score:
+        """In the precision of the run; as many images at a time as training takes: it needs less memory for each."""
+        batch = min(evaluation.BATCH, self.settings.batch_size, self.settings.micro_batch or evaluation.BATCH)
+        with precision(self.settings.precision):
+            return evaluation.score(self.network, split, self.statistics, self.device, batch=batch)
+
+    def tell(self, row: dict) -> None:
+        validation = f"  validation loss {row['val_loss']:.4f} top-1 {row['val_top1']:.4f}" if "val_loss" in row else ""
+        self.progress.say(
+            f"epoch {row['epoch']:>3}/{self.settings.epochs}  loss {row['train_loss']:.4f} top-1 {row['train_top1']:.4f}"
+            f"{validation}  lr {row['lr']:.2g}  {row['images_per_second']:,.0f} images/s  "
+            f"waiting for data {row['data_wait']:.0%}  {row['seconds']:.1f} s"
+        )
+        if abs(row["train_loss"] - math.log(self.classes)) < 0.01 * math.log(self.classes):
+            self.progress.say(
+                f"the loss sits at ln({self.classes}) = {math.log(self.classes):.4f}: nothing is learned so far. "
+                "Try initialize='he', another lr, or look at the images"
+            )
+
+    def draw(self) -> None:
+        if not plots.available():
+            return
+        plots.curves(self.history.epochs, self.folder.curves, f"{name_of(self.network)} on {self.splits.name}")
+        first = next((p for name, p in self.network.named_parameters() if p.ndim == 4), None)
+        if first is not None:
+            plots.filters(first.numpy(), self.folder.filters, f"first-layer filters after epoch {self.epoch}")
+
+    def report(self) -> None:
+        """The last lines of a run: the result on images that nothing was chosen by, beside a linear classifier's."""
+        split, what = (
+            (self.splits.test, "test") if self.splits.test is not None else (self.splits.validation, "validation")
+        )
+        if split is None:
+            self.progress.say(f"files: {self.folder.path}/ (no validation or test images: no accuracy to report)")
+            return
+        score = self.history.test = self.score(split)
+        chance = np.bincount(split.labels).max() / len(split)
+        if score.top1 <= 1.1 * chance:
+            raise TrainingError(
+                f"{what} accuracy {score.top1:.4f} is no better than always naming one class ({chance:.4f}): "
+                "the network has learned nothing. Try initialize='he', another lr or more epochs"
+            )
+        self.history.linear_test_top1 = evaluation.linear_classifier(self.splits, split)
+        self.progress.say(
+            f"a linear classifier on the same images reaches {what} accuracy {self.history.linear_test_top1:.4f}"
+        )
+        pictures = ", curves.png, filters.png" if plots.available() else " (pictures need matplotlib)"
+        self.progress.say(f"files in {self.folder.path}/: last.safetensors, best.safetensors, metrics.jsonl{pictures}")
+        self.progress.say(
+            f"{what} accuracy {score.top1:.4f} ({score.correct} of {score.count}), top-5 {score.top5:.4f}"
+        )
+
+    def save(self, path: Path) -> None:
+        state = checkpoint.with_prefix("model.", self.network.state_dict())
+        state |= checkpoint.with_prefix("optimizer.", self.optimizer.state_dict())
+        description = saving.description(self.network, self.splits, self.statistics) | {
+            "settings": asdict(self.settings),
+            "place": {"epoch": self.epoch, "batch": self.batch, "best_top1": self.best_top1},
+            "totals": {"images": self.totals.images, "loss": self.totals.loss, "correct": self.totals.correct},
+            "schedule": asdict(self.schedule),
+        }
+        if self.step.loss_scale is not None:
+            description["loss_scale"] = asdict(self.step.loss_scale)
+        checkpoint.write(path, state, description)
+
+    def restore(self) -> None:
+        """Go on from last.safetensors: the steps after it are computed again, to the same bytes."""
+        state, description = checkpoint.read(self.folder.last)
+        saving.check_fits(description, self.network, self.splits, self.folder.last)
+        self.network.load_state_dict(checkpoint.without_prefix("model.", state))
+        self.optimizer.load_state_dict(checkpoint.without_prefix("optimizer.", state))
+        place = description["place"]
+        self.epoch, self.batch, self.best_top1 = place["epoch"], place["batch"], place["best_top1"]
+        self.totals = Totals(**description["totals"])
+        self.schedule = Schedule(**description["schedule"])
+        if self.step.loss_scale is not None:
+            self.step.loss_scale = LossScale(**description.get("loss_scale", {}))
+        self.schedule.total_steps = self.settings.epochs * self.steps_per_epoch
+        self.folder.forget_after(self.step_number)
+        self.history.epochs = self.folder.rows(self.folder.metrics)
+
+
+def name_of(model) -> str:
+    """What a run of it is called: the constructor's name, or a Module's class in lower case."""
+    return getattr(model, "name", type(model).__name__.lower()) if isinstance(model, Module) else model.__name__
+
+
+@contextmanager
+def _stop_on_interrupt():
+    """Yields a function that says whether Ctrl-C was pressed: training stops between two steps, not inside one."""
+    pressed = []
+
+    def note(*_):
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: Ctrl-C does not arrive here
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
