@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicnn.backend.kernels import Kernels
+from minicnn.errors import DeviceError
 from minicnn.host_memory import SharedScratch
 
 FLOAT32 = np.dtype(np.float32)
@@ -52,6 +53,10 @@ class Device:
     def room(self) -> int | None:
         """Bytes that arrays may still take before the machine has none left; None where nobody knows."""
         raise NotImplementedError
+
+    def new_graph(self):
+        """An empty graph: EmulatedGraph says what it is. DeviceError where NumPy computes, or another's kernels."""
+        raise DeviceError(f"device {self.name!r} has no graphs: 'cuda' has them, and 'emulated'")
 
     def hardware(self) -> str:
         """What it is; "" where it does not say."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import weakref
 
 import numpy as np
 
@@ -14,6 +16,48 @@ from minicnn.errors import DeviceError
 CUPY_UNIT = 512  # bytes: CuPy's pool rounds up to it
 
 
+class CudaGraph:
+    """EmulatedGraph on a GPU: a CUDA graph, with a stream and a pool of memory of its own."""
+
+    def __init__(self, device: CudaDevice):
+        cuda = device.cupy.cuda
+        self.device, self.cuda = device, cuda
+        self.stream, self.pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
+        self.graph = None
+
+    @contextlib.contextmanager
+    def memory(self):
+        with self._in_turn(), self.cuda.using_allocator(self.pool.malloc), self.stream:
+            yield
+
+    @contextlib.contextmanager
+    def _in_turn(self):
+        """What is queued on the graph's stream within it comes after what was queued before, and what follows after it."""
+        queue = self.cuda.get_current_stream()
+        self.stream.wait_event(queue.record())
+        yield
+        queue.wait_event(self.stream.record())
+
+    def capture(self, work):
+        """Other threads may allocate meanwhile; what this one does must come out of the pool."""
+        with self.memory():
+            self.stream.begin_capture(self.cuda.runtime.streamCaptureModeThreadLocal)
+            try:
+                result = work()
+            except BaseException as error:
+                with contextlib.suppress(self.cuda.runtime.CUDARuntimeError):
+                    self.stream.end_capture()
+                if isinstance(error, self.cuda.runtime.CUDARuntimeError):
+                    raise DeviceError(f"a graph cannot be captured of this work: {error}") from error
+                raise
+            self.graph = self.stream.end_capture()
+            return result
+
+    def replay(self) -> None:
+        with self._in_turn():
+            self.graph.launch(self.stream)
+
+
 class CudaDevice(Device):
     """One GPU; arrays, streams and copies are CuPy's, the kernels ours."""
 
@@ -22,6 +66,7 @@ class CudaDevice(Device):
         self.cupy = importlib.import_module("cupy")
         self.cupy.cuda.Device(index).use()
         self.kernels = Kernels(module, self)
+        self.graph_pools = weakref.WeakSet()
 
     def empty(self, shape, dtype=np.float32):
         return self.cupy.empty(shape, dtype)
@@ -29,13 +74,17 @@ class CudaDevice(Device):
     def block_size(self, nbytes: int) -> int:
         return -(-nbytes // CUPY_UNIT) * CUPY_UNIT
 
+    @property
+    def pools(self) -> list:
+        return [self.cupy.get_default_memory_pool(), *self.graph_pools]
+
     def start_watch(self) -> int:
-        pool = self.cupy.get_default_memory_pool()
-        pool.free_all_blocks()
-        return pool.total_bytes()
+        for pool in self.pools:
+            pool.free_all_blocks()
+        return sum(pool.total_bytes() for pool in self.pools)
 
     def most_memory(self):
-        return None, self.cupy.get_default_memory_pool().total_bytes()  # it gives nothing back of its own accord
+        return None, sum(pool.total_bytes() for pool in self.pools)  # they give nothing back of their own accord
 
     def room(self) -> int | None:
         free, _ = self.cupy.cuda.runtime.memGetInfo()
@@ -60,6 +109,11 @@ class CudaDevice(Device):
 
     def zero(self, array) -> None:
         array.data.memset_async(0, array.nbytes, self.stream)
+
+    def new_graph(self) -> CudaGraph:
+        graph = CudaGraph(self)
+        self.graph_pools.add(graph.pool)
+        return graph
 
     def hardware(self) -> str:
         return self.cupy.cuda.runtime.getDeviceProperties(self.index)["name"].decode()
