@@ -31,6 +31,8 @@ def network():
         nn.MaxPool2d(2),
         nn.Conv2d(8, 8, 3, padding=1),
         nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.ReLU(),
         nn.Flatten(),
         nn.Linear(128, 10),
     )
@@ -60,7 +62,7 @@ def test_every_product_of_a_step_is_measured_once(ladder_device, precision):
     first = "conv2d_forward" if precision == "bfloat16" else "conv2d_maxpool2d_forward"
     expected = [first, "conv2d_forward", f"{linear}_forward", f"{linear}_backward_weight", f"{linear}_backward_input"]
     assert sorted(kernels) == sorted([*expected, "conv2d_backward_input", *2 * ["conv2d_backward_weight"]])
-    assert {row.layer for row in rows} == {"0", "3", "6"}
+    assert {row.layer for row in rows} == {"0", "3", "5", "8"}
     assert all(row.product.math is (Math.tf32 if precision == "tf32" else Math.float32) for row in rows)
 
 
