@@ -1,4 +1,4 @@
-"""Image files: one file to pixels, and a folder of class folders to a dataset."""
+"""A folder of class folders as a dataset, and datasets in another size."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from minicnn.data.datasets import DataError, Dataset
+from minicnn.data.images import check_format, picture_of, pixels, read_image, square
 
 EXTENSIONS = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MODES_8_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
-MODES_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 class ImageFolder(Dataset):
@@ -40,7 +38,7 @@ class ImageFolder(Dataset):
         skip_unreadable: bool = False,
         cache_bytes: int = 1 << 30,
     ):
-        _check_format(image_size, channels)
+        check_format(image_size, channels)
         root = checked_folder(path)
         folders = class_folders(root)
         self.class_names = tuple(folders) if class_names is None else tuple(class_names)
@@ -96,37 +94,15 @@ class Resized(Dataset):
 
     def __init__(self, dataset: Dataset, image_size: int):
         channels = dataset.image_shape[2]
-        _check_format(image_size, channels)
+        check_format(image_size, channels)
         self.dataset, self.labels, self.class_names = dataset, dataset.labels, dataset.class_names
         self.image_shape = (image_size, image_size, channels)
 
     def read(self, indices):
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         for image, out in zip(self.dataset.read(indices), images, strict=True):
-            out[...] = _pixels(_square(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image), len(out)))
+            out[...] = pixels(square(picture_of(image), len(out)))
         return images
-
-
-def read_image(path, image_size: int, channels: int = 3) -> np.ndarray:
-    """One image file, (image_size, image_size, channels) uint8; `channels` is 3 (RGB) or 1 (grey).
-
-    Turned upright by its EXIF orientation; the central square, its side the image's short side, is cut out and resized
-    (bilinear over the whole footprint, so shrinking does not alias). Transparent parts become white; palette, CMYK and
-    16-bit grey are converted (16 bits to v / 257); of an animation the first frame. Floats, 32-bit integers and LAB are
-    refused: their range is not known. Large JPEGs are decoded at a fraction of their size, at least twice `image_size`.
-
-    Raises DataError, which names the file.
-    """
-    _check_format(image_size, channels)
-    try:
-        with Image.open(path) as image:
-            image.draft(None, (2 * image_size, 2 * image_size))
-            image = _square(_convert(ImageOps.exif_transpose(image), channels), image_size)
-    except MemoryError:
-        raise
-    except Exception as error:  # for a damaged file Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
-        raise DataError(f"cannot read image {os.fspath(path)}: {_reason(error)}") from error
-    return _pixels(image)
 
 
 def checked_folder(path) -> Path:
@@ -152,13 +128,6 @@ def image_files(folder: Path) -> list[str]:
     return sorted(files)
 
 
-def _check_format(image_size: int, channels: int) -> None:
-    if image_size < 1:
-        raise DataError(f"image_size is {image_size}: expected at least 1 pixel")
-    if channels not in (1, 3):
-        raise DataError(f"channels is {channels}: expected 3 (RGB) or 1 (grey)")
-
-
 def _check_classes(root: Path, folders: dict[str, Path], class_names: tuple[str, ...], are_given: bool) -> None:
     if not folders:
         loose = len(image_files(root))
@@ -179,33 +148,3 @@ def _check_classes(root: Path, folders: dict[str, Path], class_names: tuple[str,
 
 def _shortened(names: tuple[str, ...], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
-
-
-def _convert(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode in MODES_16_BIT:
-        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
-    elif image.mode not in MODES_8_BIT:
-        raise DataError(f"its pixels are of mode {image.mode!r}: convert it to 8-bit RGB or grey")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB" if channels == 3 else "L")
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    return np.atleast_3d(np.array(image))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "it is not an image of a known format"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
