@@ -12,9 +12,11 @@ from minicnn.data.transforms import (
     ChannelStatistics,
     ImageBatch,
     Prepare,
+    Transform,
     colour_shift,
     ten_crops,
 )
+from minicnn.data.workers import WorkerError
 
 __all__ = [
     "DEFAULT",
@@ -32,6 +34,8 @@ __all__ = [
     "Resized",
     "Splits",
     "Subset",
+    "Transform",
+    "WorkerError",
     "colour_shift",
     "open",
     "read_idx",

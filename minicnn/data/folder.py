@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from minicnn.data.datasets import DataError, Dataset
-from minicnn.data.images import check_format, picture_of, pixels, read_image, square
+from minicnn.data.images import check_format, read_image, read_picture
+from minicnn.data.pictures import picture_of, pixels, square
 
 EXTENSIONS = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -18,8 +19,8 @@ class ImageFolder(Dataset):
 
     Files are decoded when they are read, each as `read_image` has it: upright, the central square, `image_size`
     pixels a side, RGB (or grey with `channels=1`). Decoded images are kept if all of them fit in `cache_bytes`, so
-    that later epochs decode nothing. Files are found at any depth by extension; other files and hidden ones are
-    passed over.
+    that later epochs decode nothing (Augment's `scale` decodes the whole pictures, in every epoch). Files are found at
+    any depth by extension; other files and hidden ones are passed over.
 
     `class_names` takes another dataset's classes and their order: a folder that is not among them is refused, one
     that is missing is not. A damaged file raises an error that names it when it is read; with `skip_unreadable` every
@@ -69,6 +70,16 @@ class ImageFolder(Dataset):
             self._is_cached[i] = True  # after the pixels, so that another thread finds them whole
         return self._cache[indices]
 
+    def picture(self, index, side=None):
+        return super().picture(index) if side is None else read_picture(self.paths[index], side, self.image_shape[2])
+
+    def decodes(self, resampled=False):
+        return resampled or self._cache is None
+
+    def __getstate__(self):
+        """What a worker process is sent: it keeps no images, of which it would see but a share."""
+        return self.__dict__ | {"_cache": None}
+
     def _decode(self, index: int) -> np.ndarray:
         return read_image(self.paths[index], self.image_shape[0], self.image_shape[2])
 
@@ -103,6 +114,12 @@ class Resized(Dataset):
         for image, out in zip(self.dataset.read(indices), images, strict=True):
             out[...] = pixels(square(picture_of(image), len(out)))
         return images
+
+    def picture(self, index, side=None):
+        return super().picture(index) if side is None else self.dataset.picture(index, side)
+
+    def decodes(self, resampled=False):
+        return self.dataset.decodes(resampled)
 
 
 def checked_folder(path) -> Path:

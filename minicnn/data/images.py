@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from minicnn.data.datasets import DataError
+from minicnn.data.pictures import picture_of, pixels, square
 
 try:
     import simplejpeg  # the extra [jpeg]: the same pixels as Pillow's, from the same library, sooner
@@ -62,24 +63,6 @@ def check_format(image_size: int, channels: int) -> None:
         raise DataError(f"image_size is {image_size}: expected at least 1 pixel")
     if channels not in (1, 3):
         raise DataError(f"channels is {channels}: expected 3 (RGB) or 1 (grey)")
-
-
-def square(picture: Image.Image, size: int) -> Image.Image:
-    """The central square, its side the short side of the picture, resized to `size`."""
-    width, height = picture.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return picture.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-
-
-def pixels(picture: Image.Image) -> np.ndarray:
-    """(H, W, C) uint8."""
-    return np.atleast_3d(np.array(picture))
-
-
-def picture_of(image: np.ndarray) -> Image.Image:
-    """The picture of an image (H, W, C) uint8, C 1 or 3."""
-    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 def _decode_jpeg(content: bytes, image: Image.Image) -> Image.Image | None:
