@@ -2,8 +2,9 @@
 
 from minicnn.data.catalogue import DEFAULT, NAMED, open
 from minicnn.data.datasets import ArrayDataset, DataError, Dataset, Splits, Subset, split
-from minicnn.data.folder import ImageFolder, Resized, read_image
+from minicnn.data.folder import ImageFolder, Resized
 from minicnn.data.idx import read_idx
+from minicnn.data.images import read_image
 from minicnn.data.loader import Loader
 from minicnn.data.transforms import (
     Augment,
@@ -11,9 +12,11 @@ from minicnn.data.transforms import (
     ChannelStatistics,
     ImageBatch,
     Prepare,
+    Transform,
     colour_shift,
     ten_crops,
 )
+from minicnn.data.workers import WorkerError
 
 __all__ = [
     "DEFAULT",
@@ -31,6 +34,8 @@ __all__ = [
     "Resized",
     "Splits",
     "Subset",
+    "Transform",
+    "WorkerError",
     "colour_shift",
     "open",
     "read_idx",
