@@ -1,6 +1,5 @@
 """Experiments: every variant trains, the record is whole, and the sentence says what the numbers say."""
 
-import csv
 import itertools
 import math
 
@@ -34,18 +33,15 @@ def fewer(few):
     return data.Splits("fewer garments", data.Subset(few.train, np.arange(64)), data.Subset(few.test, np.arange(64)))
 
 
-def rows_of(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_an_experiment_leaves_a_table_a_picture_and_a_sentence(fewer, tmp_path, capsys):
     found = experiments.run("lrn", fewer, seeds=(0, 1), out=tmp_path / "out", **QUICK)
-    rows = rows_of(tmp_path / "out/results.csv")
+    rows = records.read(tmp_path / "out/results.csv")
     expected = itertools.product(("with", "without"), "01", "12")
     assert [(row["variant"], row["seed"], row["epoch"]) for row in rows] == list(expected)
     ends = {(row["variant"], int(row["seed"])): float(row["accuracy"]) for row in rows if row["epoch"] == "2"}
     assert ends == {(record.variant, record.seed): record.accuracy for record in found}
+    for measure in MEASURES.values():
+        assert measure.read(rows) == measure.values(found)
     assert all(row["accuracy"] == "" for row in rows if row["epoch"] == "1")
     losses = {(record.variant, record.seed): record.epochs[0]["train_loss"] for record in found}
     assert len(set(losses.values())) == 4

@@ -13,14 +13,14 @@ from minicnn import data as datasets
 from minicnn import evaluation, plots, random
 from minicnn.errors import TrainingError
 from minicnn.experiments.questions import EXPERIMENTS, Experiment, Variant, find
-from minicnn.experiments.records import MEASURES, WINDOW, Record, finding, write
+from minicnn.experiments.records import WINDOW, Record, finding, write
 from minicnn.progress import Progress
 from minicnn.run_folder import RunFolder
 from minicnn.training import train
 
 SEEDS = (0, 1, 2)
 
-__all__ = ["EXPERIMENTS", "MEASURES", "SEEDS", "Experiment", "Record", "Variant", "find", "findings", "run"]
+__all__ = ["EXPERIMENTS", "SEEDS", "Experiment", "Record", "Variant", "find", "findings", "run"]
 
 
 class RunProgress(Progress):
@@ -96,18 +96,17 @@ def record(variant: str, model, splits, progress: Progress, how: dict) -> Record
 
 
 def outcome(experiment: Experiment, record: Record) -> str:
-    values = ((m, m.values([record])[record.variant][0]) for m in map(MEASURES.get, experiment.measures))
+    values = ((measure, measure.values([record])[record.variant][0]) for measure in experiment.chosen)
     return ", ".join(f"{measure.title} {measure.show(value)}" for measure, value in values)
 
 
 def findings(experiment: Experiment, records: list[Record]) -> str:
     """A sentence for each of the experiment's measures."""
-    measures = map(MEASURES.get, experiment.measures)
-    return "\n".join(finding(measure, measure.values(records)) for measure in measures)
+    return "\n".join(finding(measure, measure.values(records)) for measure in experiment.chosen)
 
 
 def draw(experiment: Experiment, records: list[Record], path: Path) -> None:
-    measure = MEASURES[experiment.measures[0]]
+    measure, *_ = experiment.chosen
     errors: dict[str, list] = {}
     for one in records:
         errors.setdefault(one.variant, []).append(one.training_error())

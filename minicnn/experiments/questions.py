@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from minicnn import nn
 from minicnn.experiments.networks import Constructor, after_alexnet, after_resnet, after_vgg
+from minicnn.experiments.records import MEASURES, Measure
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Experiment:
     variants: dict[str, Variant]
     measures: tuple[str, ...] = ("accuracy",)
     settings: dict = field(default_factory=lambda: {"epochs": 3})
+
+    @property
+    def chosen(self) -> list[Measure]:
+        return [MEASURES[name] for name in self.measures]
 
 
 def rates(name: str, model: Constructor) -> dict[str, Variant]:
@@ -51,13 +56,13 @@ EXPERIMENTS = {
             for kind, shortcut in (("plain", None), ("residual", "A"))
             for blocks in (1, 6)
         },
-        measures=("train_loss", "accuracy"),
+        measures=("last_loss", "accuracy"),
     ),
     "depth": Experiment(
         "does a network of 3x3 convolutions get better with more of them?",
         "Simonyan and Zisserman 2014, section 4.1; Krizhevsky et al. 2012, section 7",
         {f"{3 * depth} convolutions": Variant(after_vgg(*[3] * depth)) for depth in (1, 2, 3, 4)},
-        measures=("accuracy", "train_loss"),
+        measures=("accuracy", "last_loss"),
         settings={"epochs": 4},
     ),
     "init": Experiment(
@@ -68,7 +73,7 @@ EXPERIMENTS = {
             "Xavier, 1 / fan_in": Variant(after_vgg(3, 3, 3, gain=1.0)),
             "N(0, 0.01^2)": Variant(after_vgg(3, 3, 3, std=0.01)),
         },
-        measures=("train_loss", "accuracy"),
+        measures=("last_loss", "accuracy"),
     ),
     "conv1x1": Experiment(
         "does a 1x1 convolution more in each stage help, and does a 3x3 one help more?",
@@ -78,7 +83,7 @@ EXPERIMENTS = {
             "3x3, 3x3, 1x1": Variant(after_vgg(3, 3, 1)),
             "3x3, 3x3, 3x3": Variant(after_vgg(3, 3, 3)),
         },
-        measures=("accuracy", "train_loss"),
+        measures=("accuracy", "last_loss"),
         settings={"epochs": 4},
     ),
     "lrn": Experiment(

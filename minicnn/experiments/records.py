@@ -29,6 +29,10 @@ class Record:
     steps: list[float]
     accuracy: float | None
 
+    @property
+    def last_loss(self) -> float | None:
+        return None if self.accuracy is None else self.epochs[-1]["train_loss"]
+
     def training_error(self) -> np.ndarray:
         """The error over the last WINDOW batches, from step WINDOW on."""
         return 1 - np.convolve(self.steps, np.full(WINDOW, 1 / WINDOW), "valid") if len(self.steps) >= WINDOW else []
@@ -42,6 +46,7 @@ class Record:
 class Measure:
     """A figure of a run. `of` gives None where the run has none: that is worse than any."""
 
+    column: str
     title: str
     of: Callable[[Record], float | None]
     lower_is_better: bool
@@ -52,22 +57,27 @@ class Measure:
 
     def values(self, records: list[Record]) -> dict[str, list[float]]:
         """For each variant, in the order of the seeds; infinite where there is none."""
+        return self._gather((record.variant, self.of(record)) for record in records)
+
+    def read(self, rows: list[dict]) -> dict[str, list[float]]:
+        """The same from the rows of a table that `write` has written."""
+        lasts = {(row["variant"], row["seed"]): row[self.column] for row in rows}
+        return self._gather((variant, float(v) if v else None) for (variant, _), v in lasts.items())
+
+    def _gather(self, pairs) -> dict[str, list[float]]:
         worst, found = math.inf if self.lower_is_better else -math.inf, {}
-        for record in records:
-            value = self.of(record)
-            found.setdefault(record.variant, []).append(worst if value is None else value)
+        for variant, value in pairs:
+            found.setdefault(variant, []).append(worst if value is None else value)
         return found
 
 
 MEASURES = {
-    "accuracy": Measure("test accuracy", lambda record: record.accuracy, False, ".4f"),
-    "train_loss": Measure(
-        "training loss of the last epoch",
-        lambda record: None if record.accuracy is None else record.epochs[-1]["train_loss"],
-        True,
-        ".4f",
-    ),
-    "steps_to_25": Measure("steps to 25 % training error", lambda record: record.steps_to(0.25), True, ".0f"),
+    measure.column: measure
+    for measure in (
+        Measure("accuracy", "test accuracy", lambda record: record.accuracy, False, ".4f"),
+        Measure("last_loss", "training loss of the last epoch", lambda record: record.last_loss, True, ".4f"),
+        Measure("steps_to_25", "steps to 25 % training error", lambda record: record.steps_to(0.25), True, ".0f"),
+    )
 }
 EPOCH_COLUMNS = ("epoch", "train_loss", "train_top1", "val_loss", "val_top1", "seconds")
 
@@ -83,6 +93,11 @@ def write(records: list[Record], path: Path) -> None:
                     [m.of(record) for m in MEASURES.values()] if row is record.epochs[-1] else [""] * len(MEASURES)
                 )
                 table.writerow((record.variant, record.seed, *(row.get(key, "") for key in EPOCH_COLUMNS), *measured))
+
+
+def read(path: Path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def finding(measure: Measure, values: dict[str, list[float]]) -> str:
