@@ -71,13 +71,22 @@ def score(network: nn.Module, dataset, statistics, device, views=one_view, batch
     for start in range(0, len(dataset), batch):
         images, labels = dataset[np.arange(start, min(start + batch, len(dataset)))]
         chances = probabilities(network, views(images), statistics, device).astype(np.float64)
-        of_label = chances[np.arange(len(labels)), labels]
-        above = (chances > of_label[:, None]).sum(axis=1)
-        correct += int((above == 0).sum())
-        correct5 += int((above < 5).sum())
+        of_label, places = chances[np.arange(len(labels)), labels], places_of(labels, chances)
+        correct += int((places == 0).sum())
+        correct5 += int((places < 5).sum())
         loss -= np.log(np.maximum(of_label, 1e-300)).sum()
     network.train(training)
     return Score(len(dataset), correct, correct5, float(loss / len(dataset)))
+
+
+def places_of(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """How many classes come before an image's own: labels (N,), chances (N, classes) -> (N,). Of equal ones the first comes
+    first, as for argmax, and what is no number comes after all."""
+    own = chances[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(chances.shape[1]) < labels[:, None]
+    before = np.where(earlier, ~(chances < own), ~(chances <= own))
+    before[np.arange(len(labels)), labels] = False
+    return before.sum(axis=1)
 
 
 def linear_classifier(splits, split, epochs: int = 10) -> float:

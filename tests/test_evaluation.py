@@ -32,11 +32,11 @@ def test_score_counts_first_and_first_five():
     assert score.loss == pytest.approx(-np.log(chances[[0, 2, 1]]).mean(), rel=1e-5)
 
 
-def test_ties_are_not_counted_against_the_network_twice():
+def test_of_equal_chances_the_first_counts_as_for_predict():
     score = evaluation.score(
         Fixed(), data.ArrayDataset(images([[7, 7, 0, 0, 0, 0]] * 2), [0, 1]), RAW, backend.device("cpu")
     )
-    assert score.correct == 2
+    assert score.correct == 1
 
 
 def test_ten_crops_average_probabilities_not_logits():
@@ -82,3 +82,10 @@ def test_weights_alone_cannot_be_evaluated(tmp_path):
 def test_an_unknown_protocol_is_refused():
     with pytest.raises(ValueError, match=r"^unknown protocol 'centre': choose one of center, ten-crop$"):
         minicnn.evaluate("runs/alexnet", protocol="centre")
+
+
+def test_equal_chances_are_no_merit_and_what_is_no_number_is_last():
+    labels = np.array([0, 1, 2, 2])
+    chances = np.array([[0.2, 0.2, 0.2], [0.2, 0.2, 0.1], [0.3, 0.1, 0.3], [np.nan] * 3])
+    assert evaluation.places_of(labels, chances).tolist() == [0, 1, 1, 2]
+    assert evaluation.places_of(np.array([1]), np.array([[0.1, 0.7, 0.2]])).tolist() == [0]
