@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -140,6 +141,33 @@ class SGD:
                 f"SGD: saved velocity has {velocity.shape[0]} elements, this model's arena {self.velocity.shape[0]}"
             )
         self.device.write(self.velocity, velocity)
+
+
+def of_settings(network, settings) -> SGD:
+    """The optimizer of a network's parameters that minicnn.settings.Settings describe."""
+    return SGD(
+        network.parameters(),
+        settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        dialect=settings.dialect,
+        multipliers=multipliers_of(network, settings.multipliers),
+    )
+
+
+def multipliers_of(network, table: dict[str, dict[str, float]]) -> dict[Parameter, tuple[float, float]]:
+    """{pattern: {"lr": ..., "decay": ...}} by parameters: of patterns that match the same name, the last one counts.
+
+    ValueError for a pattern that no parameter's name matches.
+    """
+    chosen = {}
+    for pattern, multiplier in table.items():
+        matching = [p for name, p in network.named_parameters() if fnmatchcase(name, pattern)]
+        if not matching:
+            names = ", ".join(name for name, _ in network.named_parameters())
+            raise ValueError(f"multipliers: no parameter is called {pattern!r}; there are {names}")
+        chosen |= dict.fromkeys(matching, (multiplier.get("lr", 1.0), multiplier.get("decay", 1.0)))
+    return chosen
 
 
 def clip_grad_norm(parameters, max_norm: float) -> Tensor:
