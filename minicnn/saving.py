@@ -98,6 +98,11 @@ class TrainedNetwork:
     data: str | None
     device: backend.Device
 
+    @property
+    def size(self) -> int:
+        """Pixels a side that the network sees; the images that it was trained on may be larger, and cropped."""
+        return self.network.options["image_size"]
+
 
 def load_run(run: str | Path, device="auto") -> TrainedNetwork:
     """The network of a run folder (its last checkpoint) or of one of its checkpoint files. Raises CheckpointError."""

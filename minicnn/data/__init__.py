@@ -5,6 +5,7 @@ from minicnn.data.datasets import ArrayDataset, DataError, Dataset, Splits, Subs
 from minicnn.data.folder import ImageFolder, Resized, read_image
 from minicnn.data.idx import read_idx
 from minicnn.data.loader import Loader
+from minicnn.data.scales import read_at
 from minicnn.data.transforms import (
     Augment,
     CenterCrop,
@@ -12,6 +13,7 @@ from minicnn.data.transforms import (
     ImageBatch,
     Prepare,
     colour_shift,
+    grid_crops,
     ten_crops,
 )
 
@@ -32,7 +34,9 @@ __all__ = [
     "Splits",
     "Subset",
     "colour_shift",
+    "grid_crops",
     "open",
+    "read_at",
     "read_idx",
     "read_image",
     "split",

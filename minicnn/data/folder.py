@@ -103,15 +103,24 @@ class Resized(Dataset):
     def read(self, indices):
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         for image, out in zip(self.dataset.read(indices), images, strict=True):
-            out[...] = _pixels(_square(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image), len(out)))
+            out[...] = resized(image, len(out))
         return images
 
 
-def read_image(path, image_size: int, channels: int = 3) -> np.ndarray:
+def resized(image: np.ndarray, image_size: int, *, whole: bool = False) -> np.ndarray:
+    """The central square of an image (H, W, C) uint8, or the image whole, resized as `read_image` does it."""
+    height, width, _ = image.shape
+    if min(height, width) == image_size and (whole or height == width):
+        return image
+    return _pixels(_resize(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image), image_size, whole))
+
+
+def read_image(path, image_size: int, channels: int = 3, *, whole: bool = False) -> np.ndarray:
     """One image file, (image_size, image_size, channels) uint8; `channels` is 3 (RGB) or 1 (grey).
 
     Turned upright by its EXIF orientation; the central square, its side the image's short side, is cut out and resized
-    (bilinear over the whole footprint, so shrinking does not alias). Transparent parts become white; palette, CMYK and
+    (bilinear over the whole footprint, so shrinking does not alias); `whole`: the image keeps its aspect ratio, and its
+    short side becomes image_size. Transparent parts become white; palette, CMYK and
     16-bit grey are converted (16 bits to v / 257); of an animation the first frame. Floats, 32-bit integers and LAB are
     refused: their range is not known. Large JPEGs are decoded at a fraction of their size, at least twice `image_size`.
 
@@ -121,7 +130,7 @@ def read_image(path, image_size: int, channels: int = 3) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.draft(None, (2 * image_size, 2 * image_size))
-            image = _square(_convert(ImageOps.exif_transpose(image), channels), image_size)
+            image = _resize(_convert(ImageOps.exif_transpose(image), channels), image_size, whole)
     except MemoryError:
         raise
     except Exception as error:  # for a damaged file Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
@@ -192,9 +201,12 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("RGB" if channels == 3 else "L")
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def _resize(image: Image.Image, size: int, whole: bool) -> Image.Image:
+    """The image, or its central square, with a short side of `size` pixels."""
     width, height = image.size
     side = min(width, height)
+    if whole:
+        return image.resize((round(width * size / side), round(height * size / side)), Image.Resampling.BILINEAR)
     left, top = (width - side) // 2, (height - side) // 2
     return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
