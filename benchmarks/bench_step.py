@@ -41,10 +41,10 @@ def lenet(num_classes=10, image_size=28, in_channels=1) -> nn.Module:
     )
 
 
-def our_step(network, images, labels, device):
+def our_step(network, images, labels, device, lr=LR):
     """A function that makes one training step and returns its loss."""
     x, target = minicnn.tensor(images, device=device), minicnn.tensor(labels, device=device)
-    optimizer = SGD(network.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    optimizer = SGD(network.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
     def step():
         optimizer.zero_grad()
@@ -56,10 +56,10 @@ def our_step(network, images, labels, device):
     return step
 
 
-def torch_step(network, images, labels, place, layout, fused=None):
+def torch_step(network, images, labels, place, layout, fused=None, lr=LR):
     x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout).to(place)
     network, target = network.to(place, memory_format=layout), torch.from_numpy(labels).to(place)
-    optimizer = torch.optim.SGD(network.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
+    optimizer = torch.optim.SGD(network.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
 
     def step():
         optimizer.zero_grad()

@@ -19,6 +19,7 @@ from minicnn.commands import (
     profile,
     summary,
     train,
+    tune,
 )
 from minicnn.data import DataError
 from minicnn.doctor import doctor
@@ -32,6 +33,7 @@ COMMANDS = {
     "summary": summary,
     "plan": plan,
     "profile": profile,
+    "tune": tune,
     "compare-runs": compare_runs,
     "experiment": experiment,
     "bench": bench,

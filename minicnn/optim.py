@@ -61,8 +61,8 @@ class SGD:
 
     def step(self) -> None:
         """Move every parameter against its gathered gradient, in place; gradients stay readable."""
-        self._prepare()
-        self._move()
+        self.prepare()
+        self.move()
 
     def backward_and_step(self, loss: Tensor, grad=None) -> None:
         """`loss.backward(grad)`, then `step()`; the same numbers but for rounding, with less traffic to memory.
@@ -72,7 +72,7 @@ class SGD:
         not to be added to what an earlier backward left. Such a weight has no gradient afterwards: `grad` is as after
         `zero_grad`. To clip gradients, to add them up or to look at them, call `backward` and `step`.
         """
-        self._prepare()
+        self.prepare()
         fused = self._stepped_within(loss)
         try:
             for parameter in fused:
@@ -81,9 +81,10 @@ class SGD:
         finally:
             for parameter in fused:
                 parameter.slot.step = None
-        self._move(fused)
+        self.move(fused)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """What a step needs of the host: `lr` and `grad_scale`, written to the device."""
         arena = self.arena
         if arena.device is not self.device or any(parameter.arena is not arena for parameter in self.chosen):
             raise RuntimeError("SGD: the model has moved since the optimizer was made; make it after model.to(device)")
@@ -106,8 +107,9 @@ class SGD:
         decay = self.weight_decay * decay_multiplier
         return WeightStep(velocity, self.hyper, lr_multiplier, self.momentum, decay, int(self.rule))
 
-    def _move(self, but: frozenset[Parameter] = frozenset()) -> None:
-        """One launch a run of neighbours, which are all, but for those in `but`: these have been moved."""
+    def move(self, but: frozenset[Parameter] = frozenset()) -> None:
+        """The rest of `step()`, which takes nothing from the host: one launch a run of neighbours, which are all, but for
+        those in `but`: these have been moved."""
         arena = self.arena
         grads = arena.gather_gradients(but)
         for span, segments in self._runs(but):
