@@ -15,6 +15,7 @@ from minicnn.autograd import no_grad
 from minicnn.checkpoint import CheckpointError
 from minicnn.creation import tensor
 from minicnn.dense import fully_convolutional
+from minicnn.features import Features
 from minicnn.optim import SGD
 from minicnn.progress import Progress
 from minicnn.report import Report, Row, Score, confusion
@@ -62,7 +63,9 @@ def score(network: nn.Module, dataset, statistics, device, views=one_view, batch
     training = network.training
     network.eval()
     parts = [
-        probabilities(network, views(dataset.read(indices)), statistics, device, batch)
+        dataset.probabilities(indices, device)
+        if isinstance(dataset, Features)
+        else probabilities(network, views(dataset.read(indices)), statistics, device, batch)
         for indices in _slices(len(dataset), batch)
     ]
     network.train(training)

@@ -7,6 +7,7 @@ from pathlib import Path
 from minicnn import backend, checkpoint, random
 from minicnn import data as datasets
 from minicnn.errors import OpError
+from minicnn.feature_trainer import FeatureTrainer
 from minicnn.memory_plan import MemoryPlan, MemoryUse, check_fits, memory_plan
 from minicnn.nn import Module
 from minicnn.progress import Progress
@@ -27,6 +28,8 @@ def train(
     data_dir=None,
     image_size=None,
     memory_limit=None,
+    statistics=None,
+    cache_features=False,
     **settings,
 ):
     """Train `model` on `data` and return its History; the files are in its run folder.
@@ -41,6 +44,11 @@ def train(
     resume    go on where the run in `out` stopped, with its settings and its data, to the same bytes
     memory_limit
               bytes that the run may take of the device's memory; by default what is free
+    statistics
+              data.ChannelStatistics that images are normalised by; by default those of the training images
+    cache_features
+              compute what the frozen first layers (minicnn.transfer.freeze) make of the images once and train the rest on
+              that; augment must be "none"
     settings  epochs=10, batch_size=64, micro_batch=None, lr=0.02, momentum=0.9, weight_decay=5e-4, dialect="torch",
               schedule="linear" | "cosine" | "step" | "plateau", warmup_steps=50, clip_norm=5.0, label_smoothing=0.0,
               augment="mirror" | "none", precision="float32" | "tf32" | "bfloat16" | "float16", digest_every=50, seed=0.
@@ -69,8 +77,8 @@ def train(
     plan = _plan(network, splits, settings, place, memory_limit)
     before = place.start_watch()
     folder = RunFolder(wanted) if resume else RunFolder.fresh(wanted)
-    trainer = Trainer(
-        network.to(place), splits, settings, place, folder, Progress(quiet), workers, MemoryUse(plan, before)
+    trainer = (FeatureTrainer if cache_features else Trainer)(
+        network.to(place), splits, settings, place, folder, Progress(quiet), workers, MemoryUse(plan, before), statistics
     )
     if resume:
         trainer.restore()
