@@ -101,7 +101,7 @@ class Examination:
 
     def __init__(self, saved: saving.TrainedNetwork, protocol: str, scales: Sequence[int] | None = None):
         self.saved, self.protocol = saved, protocols.find(protocol)
-        self.scales = protocols.scales_of(protocol, saved.size, saved.image_shape[0], scales)
+        self.scales = protocols.scales_of(protocol, saved.size, saved.scales, scales)
         is_dense = any(look.dense for look in self.protocol.looks)
         self.dense = fully_convolutional(saved.network) if is_dense else None
 
@@ -229,7 +229,7 @@ def _row(protocol: str, examinations: dict[str, Examination], chances: np.ndarra
     return Row(
         runs=tuple(examinations),
         network=", ".join(dict.fromkeys(each.saved.network.name for each in members)),
-        trained=tuple(sorted({each.saved.image_shape[0] for each in members})),
+        trained=tuple(sorted({scale for each in members for scale in each.saved.scales})),
         protocol=protocol,
         scales=tuple(sorted({scale for each in members for scale in each.scales})),
         views=members[0].views,
@@ -249,7 +249,7 @@ def predict(
     examination = Examination(saved, protocol, scales)
 
     def read(indices, size, whole):
-        return [datasets.read_image(paths[i], size, saved.image_shape[2], whole=whole) for i in indices]
+        return [datasets.read_file_at(paths[i], size, saved.image_shape[2], whole) for i in indices]
 
     chances = examination.chances(len(paths), read, BATCH, seen=lambda done: None)
     return [[(saved.class_names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in chances]

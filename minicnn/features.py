@@ -50,10 +50,8 @@ def split_frozen(network: Network) -> tuple[nn.Sequential, nn.Sequential]:
     Raises ValueError where the first layer with parameters is not frozen, where all are, and for a network that is no chain.
     """
     layers = network.chain()
-    for count, layer in enumerate(layers):
-        if not _is_fixed(layer):
-            break
-    else:
+    count = next((i for i, layer in enumerate(layers) if not _is_fixed(layer)), None)
+    if count is None:
         raise ValueError(f"every parameter of {network.name} is frozen: nothing is left to train")
     if not any(layer.parameters() for layer in layers[:count]):
         raise ValueError(

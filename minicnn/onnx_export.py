@@ -189,6 +189,10 @@ def _local_response_norm(graph, layer, names, _inputs, _y):
     return graph.node("LRN", names, size=layer.size, alpha=alpha, beta=layer.beta, bias=layer.k)
 
 
+def _mirrored_local_response_norm(graph, layer, names, _inputs, _y):
+    return graph.node("LRN", names, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
+
+
 def _flatten(graph, layer, names, inputs, _y):
     if layer.start_dim != 1:
         raise ExportError(f"{graph.path}: Flatten from axis {layer.start_dim}: only from axis 1")
@@ -256,6 +260,7 @@ NODES: dict[type, Callable] = {
     nn.Linear: _linear,
     nn.LocalResponseNorm: _local_response_norm,
     nn.MaxPool2d: _max_pool2d,
+    nn.MirroredLocalResponseNorm: _mirrored_local_response_norm,
     nn.PadShortcut: _pad_shortcut,
     nn.PartialConv2d: _partial_conv2d,
     nn.RadialBasis: _radial_basis,

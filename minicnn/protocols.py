@@ -9,7 +9,8 @@ dense              the whole image and its mirror image, the fully connected lay
 multi-scale        dense, at three scales: ibid., section 4.2
 dense+multi-crop   the mean of the two at three scales: ibid., section 4.3
 
-A scale is the short side of the rescaled image, Q. S is the one that the network was trained at.
+A scale is the short side of the rescaled image, Q. S is the one that the network was trained at, or the two ends of the range
+that it was drawn from.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Protocol(NamedTuple):
     """
 
     looks: tuple[Look, ...]
-    scales: Callable[[int, int], tuple[int, ...]]
+    scales: Callable[[int, tuple[int, ...]], tuple[int, ...]]
     whole: bool
 
 
@@ -55,18 +56,23 @@ def mirrored(images: np.ndarray, size: int) -> np.ndarray:
     return np.stack([images, images[:, :, ::-1]], 1)
 
 
-def scale_of_training(_size: int, trained: int) -> tuple[int, ...]:
-    return (trained,)
+def single(_size: int, trained: tuple[int, ...]) -> tuple[int, ...]:
+    """S, of a range its middle."""
+    return (round(sum(trained) / len(trained)),)
 
 
-def room_for_crops(size: int, trained: int) -> tuple[int, ...]:
-    """S, and where the network was trained on images of its own size 8/7 of that: 256 for 224."""
-    return (trained if trained > size else round(size * 8 / 7),)
+def room_for_crops(size: int, trained: tuple[int, ...]) -> tuple[int, ...]:
+    """The same, or where the network was trained on images of its own size 8/7 of that: 256 for 224."""
+    (middle,) = single(size, trained)
+    return (middle if middle > size else round(size * 8 / 7),)
 
 
-def three(size: int, trained: int) -> tuple[int, ...]:
-    """{S - 32, S, S + 32} for a network that sees 224 pixels, in proportion for others."""
+def three(size: int, trained: tuple[int, ...]) -> tuple[int, ...]:
+    """The ends of a range and its middle; of one scale {S - 32, S, S + 32} where a network sees 224 pixels, in proportion
+    for others."""
     (middle,) = room_for_crops(size, trained)
+    if len(trained) > 1:
+        return trained[0], middle, trained[-1]
     step = round(size / 7)
     return max(size, middle - step), middle, middle + step
 
@@ -77,10 +83,10 @@ GRID = Look(datasets.grid_crops, 50)
 DENSE = Look(mirrored, 2, dense=True)
 
 PROTOCOLS = {
-    "center": Protocol((CENTER,), scale_of_training, whole=False),
+    "center": Protocol((CENTER,), single, whole=False),
     "ten-crop": Protocol((TEN_CROPS,), room_for_crops, whole=False),
     "multi-crop": Protocol((GRID,), three, whole=True),
-    "dense": Protocol((DENSE,), scale_of_training, whole=True),
+    "dense": Protocol((DENSE,), single, whole=True),
     "multi-scale": Protocol((DENSE,), three, whole=True),
     "dense+multi-crop": Protocol((DENSE, GRID), three, whole=True),
 }
@@ -93,7 +99,7 @@ def find(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def scales_of(name: str, size: int, trained: int, asked: Sequence[int] | None = None) -> tuple[int, ...]:
+def scales_of(name: str, size: int, trained: tuple[int, ...], asked: Sequence[int] | None = None) -> tuple[int, ...]:
     """The scales at which the protocol looks: those asked for, or its own. ValueError where the network sees more."""
     scales = tuple(asked or find(name).scales(size, trained))
     if min(scales) < size:

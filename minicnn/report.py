@@ -21,10 +21,9 @@ class Score:
     @classmethod
     def of(cls, chances: np.ndarray, labels: np.ndarray) -> Score:
         """The score of class probabilities (N, classes) for images of these classes (N,)."""
-        of_label = chances[np.arange(len(labels)), labels]
-        above = (chances > of_label[:, None]).sum(axis=1)
-        loss = -np.log(np.maximum(of_label.astype(np.float64), 1e-300)).mean()
-        return cls(len(labels), int((above == 0).sum()), int((above < 5).sum()), float(loss))
+        of_label, places = chances[np.arange(len(labels)), labels].astype(np.float64), places_of(labels, chances)
+        loss = -np.log(np.maximum(of_label, 1e-300)).mean()
+        return cls(len(labels), int((places == 0).sum()), int((places < 5).sum()), float(loss))
 
     @property
     def top1(self) -> float:
@@ -33,6 +32,16 @@ class Score:
     @property
     def top5(self) -> float:
         return self.correct5 / self.count
+
+
+def places_of(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """How many classes come before an image's own: labels (N,), chances (N, classes) -> (N,). Of equal ones the first comes
+    first, as for argmax, and what is no number comes after all."""
+    own = chances[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(chances.shape[1]) < labels[:, None]
+    before = np.where(earlier, ~(chances < own), ~(chances <= own))
+    before[np.arange(len(labels)), labels] = False
+    return before.sum(axis=1)
 
 
 def confusion(chances: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ def train(
     out=None,
     resume=False,
     quiet=False,
+    progress=None,
     data_dir=None,
     image_size=None,
     memory_limit=None,
@@ -42,6 +43,8 @@ def train(
     workers   threads that prepare batches; 0: the training thread does. The batches are the same for any number
     out       the run folder; default runs/<model>, or the next free name beside it
     resume    go on where the run in `out` stopped, with its settings and its data, to the same bytes
+    quiet     print nothing but errors
+    progress  what shows how far the run is; a minicnn.progress.Progress by default
     memory_limit
               bytes that the run may take of the device's memory; by default what is free
     statistics
@@ -78,7 +81,15 @@ def train(
     before = place.start_watch()
     folder = RunFolder(wanted) if resume else RunFolder.fresh(wanted)
     trainer = (FeatureTrainer if cache_features else Trainer)(
-        network.to(place), splits, settings, place, folder, Progress(quiet), workers, MemoryUse(plan, before), statistics
+        network.to(place),
+        splits,
+        settings,
+        place,
+        folder,
+        progress or Progress(quiet),
+        workers,
+        MemoryUse(plan, before),
+        statistics,
     )
     if resume:
         trainer.restore()

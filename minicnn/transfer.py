@@ -106,5 +106,3 @@ def finetune(
     folder = out or path.with_name(f"{path.stem if path.is_file() else path.name}-finetuned")
     options |= {"lr": lr, "seed": seed, "statistics": saved.statistics, "cache_features": cache_features}
     return train(network, splits, out=folder, **options)
-
-

@@ -34,11 +34,11 @@ def test_score_counts_first_and_first_five():
     assert score.loss == pytest.approx(-np.log(chances[[0, 2, 1]]).mean(), rel=1e-5)
 
 
-def test_ties_are_not_counted_against_the_network_twice():
+def test_of_equal_chances_the_first_counts_as_for_predict():
     score = evaluation.score(
         Fixed(), data.ArrayDataset(images([[7, 7, 0, 0, 0, 0]] * 2), [0, 1]), RAW, backend.device("cpu")
     )
-    assert score.correct == 2
+    assert score.correct == 1
 
 
 def test_ten_crops_average_probabilities_not_logits():
@@ -193,10 +193,10 @@ def test_ten_crops_are_of_the_central_square(run, folder):
 
 
 def test_the_center_of_a_network_that_was_trained_on_crops(folder, tmp_path):
-    """image_shape says the size that training images had, the network the size that it sees of them."""
+    """They were 34 pixels wide, of which it saw 28."""
     path = saved_network(tmp_path / "x.safetensors")
     arrays, described = minicnn.checkpoint.read(path)
-    minicnn.checkpoint.write(path, arrays, described | {"image_shape": [34, 34, 3]})
+    minicnn.checkpoint.write(path, arrays, described | {"scale": 34})
     row = scored(path, folder, "center")
     assert (row.trained, row.scales) == ((34,), (34,))
     squares = data.ImageFolder(folder, 34).images
@@ -304,3 +304,10 @@ def test_dense_evaluation_of_what_cannot_be_is_refused(folder, tmp_path):
         ValueError, match=r"^dense evaluation turns fully connected layers into convolutions; lenet5 has "
     ):
         minicnn.evaluate(path, folder, protocol="dense", device="cpu")
+
+
+def test_equal_chances_are_no_merit_and_what_is_no_number_is_last():
+    labels = np.array([0, 1, 2, 2])
+    chances = np.array([[0.2, 0.2, 0.2], [0.2, 0.2, 0.1], [0.3, 0.1, 0.3], [np.nan] * 3])
+    assert report.places_of(labels, chances).tolist() == [0, 1, 1, 2]
+    assert report.places_of(np.array([1]), np.array([[0.1, 0.7, 0.2]])).tolist() == [0]

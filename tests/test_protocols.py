@@ -44,18 +44,21 @@ def test_a_look_has_as_many_views_as_it_says(name):
 @pytest.mark.parametrize(
     ("name", "size", "trained", "scales", "views"),
     [
-        ("center", 224, 256, (256,), 1),
-        ("center", 28, 28, (28,), 1),
-        ("ten-crop", 224, 256, (256,), 10),
-        ("ten-crop", 224, 224, (256,), 10),
-        ("ten-crop", 28, 28, (32,), 10),
-        ("multi-crop", 224, 256, (224, 256, 288), 150),
-        ("multi-crop", 224, 384, (352, 384, 416), 150),
-        ("multi-crop", 28, 28, (28, 32, 36), 150),
-        ("dense", 224, 256, (256,), 2),
-        ("multi-scale", 224, 256, (224, 256, 288), 6),
-        ("multi-scale", 224, 384, (352, 384, 416), 6),
-        ("dense+multi-crop", 224, 256, (224, 256, 288), 156),
+        ("center", 224, (256,), (256,), 1),
+        ("center", 28, (28,), (28,), 1),
+        ("ten-crop", 224, (256,), (256,), 10),
+        ("ten-crop", 224, (224,), (256,), 10),
+        ("ten-crop", 28, (28,), (32,), 10),
+        ("multi-crop", 224, (256,), (224, 256, 288), 150),
+        ("multi-crop", 224, (384,), (352, 384, 416), 150),
+        ("multi-crop", 28, (28,), (28, 32, 36), 150),
+        ("dense", 224, (256,), (256,), 2),
+        ("multi-scale", 224, (256,), (224, 256, 288), 6),
+        ("multi-scale", 224, (384,), (352, 384, 416), 6),
+        ("dense+multi-crop", 224, (256,), (224, 256, 288), 156),
+        ("dense", 224, (256, 512), (384,), 2),
+        ("center", 224, (256, 512), (384,), 1),
+        ("multi-scale", 224, (256, 512), (256, 384, 512), 6),
     ],
 )
 def test_scales_and_views_where_nobody_asks_for_others(name, size, trained, scales, views):
@@ -64,11 +67,11 @@ def test_scales_and_views_where_nobody_asks_for_others(name, size, trained, scal
 
 
 def test_scales_may_be_asked_for_but_not_smaller_than_the_network_sees():
-    assert protocols.scales_of("multi-scale", 224, 300, [256, 384, 512]) == (256, 384, 512)
+    assert protocols.scales_of("multi-scale", 224, (300,), [256, 384, 512]) == (256, 384, 512)
     with pytest.raises(
         ValueError, match=r"^scale 192 is too small: the network sees 224 pixels of an image, its short side$"
     ):
-        protocols.scales_of("dense", 224, 256, [256, 192])
+        protocols.scales_of("dense", 224, (256,), [256, 192])
 
 
 def test_an_unknown_protocol_is_refused():

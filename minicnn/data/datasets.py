@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
+from minicnn.data.pictures import picture_of
 from minicnn.philox import permutation
 
 SPLIT_STREAM = 0x73706C69  # of the Philox counter: nothing else draws from it
@@ -29,6 +32,19 @@ class Dataset:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         raise NotImplementedError
+
+    def peek(self, indices: np.ndarray) -> Iterable[np.ndarray]:
+        """The same images one by one, (H, W, C), not to be written: what lies in memory is not copied."""
+        return self.read(indices)
+
+    def picture(self, index: int, side: int | None = None) -> Image.Image:
+        """One image for Pillow, in mode "RGB" or "L": as `read` gives it, or, for rescaling its short side to `side`, the
+        whole picture, where the source has more of it."""
+        return picture_of(next(iter(self.peek(np.array([index])))))
+
+    def decodes(self, resampled: bool = False) -> bool:
+        """Whether reading (`resampled`: taking pictures for rescaling) decodes files, again in every epoch."""
+        return False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,6 +94,9 @@ class ArrayDataset(Dataset):
     def read(self, indices):
         return self._images[indices]
 
+    def peek(self, indices):
+        return (self._images[i] for i in indices)
+
     @property
     def images(self):
         return self._images
@@ -93,6 +112,15 @@ class Subset(Dataset):
 
     def read(self, indices):
         return self.dataset.read(self.indices[indices])
+
+    def peek(self, indices):
+        return self.dataset.peek(self.indices[indices])
+
+    def picture(self, index, side=None):
+        return self.dataset.picture(self.indices[index], side)
+
+    def decodes(self, resampled=False):
+        return self.dataset.decodes(resampled)
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicnn.data.datasets import Dataset, Subset
-from minicnn.data.folder import ImageFolder, Resized, read_image, resized
+from minicnn.data.datasets import Dataset
+from minicnn.data.images import read_picture
+from minicnn.data.pictures import BILINEAR, pixels, rescaled, square
 
 
 def read_at(dataset: Dataset, indices, size: int, whole: bool = False) -> list[np.ndarray]:
     """The images at `indices`, short side rescaled to `size` pixels: (H, W, C) uint8 each.
 
-    whole  keep an image's aspect ratio; else its central square. Files are decoded anew; what a data set holds only as
+    whole  keep a picture's aspect ratio; else its central square. Files are decoded anew; what a data set holds only as
            squares stays square
     """
-    indices = np.asarray(indices)
-    if isinstance(dataset, Subset):
-        return read_at(dataset.dataset, dataset.indices[indices], size, whole)
-    if isinstance(dataset, Resized):
-        return read_at(dataset.dataset, indices, size, whole)
-    if isinstance(dataset, ImageFolder):
-        channels = dataset.image_shape[2]
-        return [read_image(dataset.paths[i], size, channels, whole=whole) for i in indices]
-    return [resized(image, size, whole=whole) for image in dataset.read(indices)]
+    return [_at(dataset.picture(index, size), size, whole) for index in indices]
+
+
+def read_file_at(path, size: int, channels: int = 3, whole: bool = False) -> np.ndarray:
+    """The same of one image file. Raises DataError, which names the file."""
+    return _at(read_picture(path, size, channels), size, whole)
+
+
+def _at(picture, size: int, whole: bool) -> np.ndarray:
+    extents = rescaled(picture.size, size) if whole else (size, size)
+    if picture.size != extents:
+        picture = picture.resize(extents, BILINEAR) if whole else square(picture, size)
+    return pixels(picture)

@@ -25,6 +25,7 @@ def test_files_are_read_whole_with_the_short_side_at_the_scale(wide):
     with Image.open(wide.paths[0]) as file:
         expected = np.asarray(file.resize((32, 20), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(images[0], expected)
+    np.testing.assert_array_equal(data.read_file_at(wide.paths[0], 20, whole=True), expected)
 
 
 def test_files_at_their_own_size_are_not_resampled(wide):
