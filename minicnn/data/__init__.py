@@ -6,6 +6,7 @@ from minicnn.data.folder import ImageFolder, Resized
 from minicnn.data.idx import read_idx
 from minicnn.data.images import read_image
 from minicnn.data.loader import Loader
+from minicnn.data.scales import read_at, read_file_at
 from minicnn.data.transforms import (
     Augment,
     CenterCrop,
@@ -14,6 +15,7 @@ from minicnn.data.transforms import (
     Prepare,
     Transform,
     colour_shift,
+    grid_crops,
     ten_crops,
 )
 from minicnn.data.workers import WorkerError
@@ -37,7 +39,10 @@ __all__ = [
     "Transform",
     "WorkerError",
     "colour_shift",
+    "grid_crops",
     "open",
+    "read_at",
+    "read_file_at",
     "read_idx",
     "read_image",
     "split",
