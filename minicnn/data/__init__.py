@@ -6,6 +6,8 @@ from minicnn.data.folder import ImageFolder, Resized
 from minicnn.data.idx import read_idx
 from minicnn.data.images import read_image
 from minicnn.data.loader import Loader
+from minicnn.data.packed import PackedImages
+from minicnn.data.packing import pack
 from minicnn.data.transforms import (
     Augment,
     CenterCrop,
@@ -30,6 +32,7 @@ __all__ = [
     "ImageBatch",
     "ImageFolder",
     "Loader",
+    "PackedImages",
     "Prepare",
     "Resized",
     "Splits",
@@ -38,6 +41,7 @@ __all__ = [
     "WorkerError",
     "colour_shift",
     "open",
+    "pack",
     "read_idx",
     "read_image",
     "split",
