@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 
@@ -25,6 +26,17 @@ class Progress:
 
     def say(self, line: str) -> None:
         self.console.print(line, markup=False)
+
+    @contextlib.contextmanager
+    def counting(self, what: str):
+        """Yields report(done, total), which keeps a bar, named `what`, at that; on a terminal."""
+        if not self.console.is_terminal or self.console.quiet:
+            yield lambda done, total: None
+            return
+        columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn()
+        with RichProgress(*columns, console=self.console, transient=True, refresh_per_second=4) as bar:
+            task = bar.add_task(what)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def start(self, total_steps: int, done: int) -> None:
         if not self.console.is_terminal or self.console.quiet:

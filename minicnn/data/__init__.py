@@ -6,6 +6,8 @@ from minicnn.data.folder import ImageFolder, Resized
 from minicnn.data.idx import read_idx
 from minicnn.data.images import read_image
 from minicnn.data.loader import Loader
+from minicnn.data.packed import PackedImages
+from minicnn.data.packing import pack
 from minicnn.data.scales import read_at, read_file_at
 from minicnn.data.transforms import (
     Augment,
@@ -32,6 +34,7 @@ __all__ = [
     "ImageBatch",
     "ImageFolder",
     "Loader",
+    "PackedImages",
     "Prepare",
     "Resized",
     "Splits",
@@ -41,6 +44,7 @@ __all__ = [
     "colour_shift",
     "grid_crops",
     "open",
+    "pack",
     "read_at",
     "read_file_at",
     "read_idx",

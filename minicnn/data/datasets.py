@@ -29,6 +29,7 @@ class Dataset:
     labels: np.ndarray
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    statistics = None  # ChannelStatistics, where they were computed when the dataset was made
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         raise NotImplementedError
@@ -109,6 +110,9 @@ class Subset(Dataset):
         self.dataset, self.indices = dataset, np.asarray(indices)
         self.labels = dataset.labels[self.indices]
         self.class_names, self.image_shape = dataset.class_names, dataset.image_shape
+        self.statistics = (
+            dataset.statistics
+        )  # of the whole: what was held out of a training set told its colours, no more
 
     def read(self, indices):
         return self.dataset.read(self.indices[indices])

@@ -33,23 +33,22 @@ class ChannelStatistics:
     mean: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
 
+    def __post_init__(self):
+        object.__setattr__(self, "mean", tuple(self.mean))  # JSON has lists
+        object.__setattr__(self, "covariance", tuple(map(tuple, self.covariance)))
+
     @classmethod
     def of(cls, dataset: Dataset, chunk: int = 64) -> ChannelStatistics:
-        """Exact: sums of integers below 2^53 have no rounding in float64, and each result is rounded once.
+        """Those that the dataset brings with it, as packed images do, else its own: exact, see ChannelSums.
 
-        Reads every image; of a large folder pass a `Subset`.
+        Reads every image then; of a large folder pass a `Subset`.
         """
-        channels = dataset.image_shape[2]
-        count, total, products = 0, np.zeros(channels, np.int64), np.zeros((channels, channels), np.int64)
+        if dataset.statistics is not None:
+            return dataset.statistics
+        sums = ChannelSums.none(dataset.image_shape[2])
         for start in range(0, len(dataset), chunk):
-            pixels = dataset.read(np.arange(start, min(start + chunk, len(dataset)))).reshape(-1, channels)
-            pixels = pixels.astype(np.float64)
-            count += len(pixels)
-            total += pixels.sum(0).astype(np.int64)
-            products += (pixels.T @ pixels).astype(np.int64)
-        total, products = total.astype(object), products.astype(object)  # Python's integers: no overflow, exact
-        covariance = (count * products - np.outer(total, total)) / (255 * count) ** 2
-        return cls(tuple((total / (255 * count)).tolist()), tuple(map(tuple, covariance.tolist())))
+            sums += ChannelSums.of(dataset.read(np.arange(start, min(start + chunk, len(dataset)))))
+        return sums.statistics()
 
     @cached_property
     def std(self) -> np.ndarray:
@@ -60,6 +59,38 @@ class ChannelStatistics:
     def principal_components(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (C,), ascending, and eigenvectors, the columns of (C, C), of the covariance."""
         return np.linalg.eigh(np.array(self.covariance))
+
+
+@dataclass(frozen=True)
+class ChannelSums:
+    """Of the pixels of some images: how many they are, their sum (C) and the sum of their outer products (C, C), as
+    integers; of more images the sum of theirs.
+    """
+
+    count: int
+    total: list[int]
+    products: list[list[int]]
+
+    @classmethod
+    def none(cls, channels: int) -> ChannelSums:
+        return cls(0, [0] * channels, [[0] * channels] * channels)
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> ChannelSums:
+        """Of (B, H, W, C) uint8; sums of integers below 2^53 have no rounding in float64."""
+        pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
+        total, products = (sums.astype(np.int64).tolist() for sums in (pixels.sum(0), pixels.T @ pixels))
+        return cls(len(pixels), total, products)
+
+    def __add__(self, other: ChannelSums) -> ChannelSums:
+        sums = (np.add(getattr(self, name), getattr(other, name)).tolist() for name in ("total", "products"))
+        return ChannelSums(self.count + other.count, *sums)
+
+    def statistics(self) -> ChannelStatistics:
+        """Exact, but for one rounding of each result."""
+        total, products = np.array(self.total, object), np.array(self.products, object)  # Python's integers
+        covariance = (self.count * products - np.outer(total, total)) / (255 * self.count) ** 2
+        return ChannelStatistics((total / (255 * self.count)).tolist(), covariance.tolist())
 
 
 class ImageBatch(NamedTuple):
