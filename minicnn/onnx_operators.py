@@ -285,6 +285,19 @@ def LRN(node, x):
     return node.layer(kind(size, alpha, beta, k), node.images(x))
 
 
+@chain("Reshape", "LRN", "Reshape")
+def grouped_lrn(apart, lrn, together):
+    """Each group of channels as an image of its own."""
+    (x, group), (_, whole) = apart.inputs, sorted_inputs(together)
+    if not isinstance(x, Value) or x.layout is not IMAGES or not isinstance(group, np.ndarray) or whole is None:
+        return None
+    (_, h, w, c), size = x.x.shape, lrn.get("size")
+    if group.tolist() != [-1, group[1], h, w] or whole.tolist() != [-1, c, h, w] or c % group[1] or size % 2 == 0:
+        return None
+    constants = lrn.get("alpha", 1e-4), lrn.get("beta", 0.75), lrn.get("bias", 1.0)
+    return lrn.layer(nn.LocalResponseNorm(size, *constants, groups=int(c // group[1])), x)
+
+
 def element_wise(name: str, module: Callable[[], nn.Module]) -> None:
     OPERATORS[name] = lambda node, x: node.layer(module(), x)
 

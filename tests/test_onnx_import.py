@@ -43,6 +43,15 @@ def test_every_network_comes_back(name, by_runtime, rng, tmp_path):
     close(by_runtime(tmp_path / "second.onnx", x.transpose(0, 3, 1, 2)), expected)
 
 
+def test_normalisation_in_groups_comes_back(rng, onnx, tmp_path):
+    network = twins.spread(models.alexnet(10, 28, 1, norm_groups=2), rng)
+    export_onnx(network, tmp_path / "network.onnx")
+    again = load_onnx(tmp_path / "network.onnx")
+    assert [layer.groups for layer in again if isinstance(layer, nn.LocalResponseNorm)] == [2, 2]
+    x = rng.standard_normal((2, 28, 28, 1)).astype(np.float32)
+    close(ours(again, x), ours(network, x))
+
+
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_owt", "resnet18"])
 def test_full_forms_come_back(name, rng, onnx, tmp_path):
     network = twins.spread(twins.network(name, 224, divisor=8), rng)

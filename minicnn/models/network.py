@@ -68,9 +68,11 @@ class LocalResponseNorm(NamedTuple):
     alpha: float = 1e-4
     beta: float = 0.75
     k: float = 2.0
+    groups: int = 1
 
     def build(self, extent: int, channels: int):
-        return [nn.LocalResponseNorm(*self, dialect="sum")], extent, channels
+        *constants, groups = self
+        return [nn.LocalResponseNorm(*constants, dialect="sum", groups=groups)], extent, channels
 
 
 Row = Conv | MaxPool | AveragePoolTo | LocalResponseNorm
