@@ -20,6 +20,7 @@ from minicnn.commands import (
     profile,
     summary,
     train,
+    tune,
 )
 from minicnn.data import DataError
 from minicnn.doctor import doctor
@@ -34,6 +35,7 @@ COMMANDS = {
     "summary": summary,
     "plan": plan,
     "profile": profile,
+    "tune": tune,
     "compare-runs": compare_runs,
     "experiment": experiment,
     "bench": bench,

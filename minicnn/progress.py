@@ -58,7 +58,12 @@ class Progress:
                 f"loss {loss:.4f}  top-1 {top1:.3f}  lr {lr:.2g}  {images_per_second:,.0f} images/s  "
                 f"waiting for data {data_wait:.0%}  {resident_megabytes():,.0f} MiB"
             )
-            self.bar.update(self.task, completed=step, description=epoch, figures=figures)
+            self.advance(step, epoch, figures)
+
+    def advance(self, done: int, description: str, figures: str = "") -> None:
+        """So many of the steps are done."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, description=description, figures=figures)
 
     def stop(self) -> None:
         if self.bar is not None:

@@ -10,9 +10,10 @@ import pytest
 
 import minicnn
 from minicnn import backend, functional, models, nn, optim
-from minicnn.backend import Block, HostDevice, Pool
+from minicnn.backend import HostDevice
 from minicnn.errors import DeviceError
 from minicnn.functional import relu
+from minicnn.host_memory import Block, Pool
 
 
 class Memory:

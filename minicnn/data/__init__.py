@@ -8,6 +8,7 @@ from minicnn.data.images import read_image
 from minicnn.data.loader import Loader
 from minicnn.data.packed import PackedImages
 from minicnn.data.packing import pack
+from minicnn.data.scales import read_at, read_file_at
 from minicnn.data.transforms import (
     Augment,
     CenterCrop,
@@ -16,6 +17,7 @@ from minicnn.data.transforms import (
     Prepare,
     Transform,
     colour_shift,
+    grid_crops,
     ten_crops,
 )
 from minicnn.data.workers import WorkerError
@@ -40,8 +42,11 @@ __all__ = [
     "Transform",
     "WorkerError",
     "colour_shift",
+    "grid_crops",
     "open",
     "pack",
+    "read_at",
+    "read_file_at",
     "read_idx",
     "read_image",
     "split",

@@ -348,6 +348,19 @@ def ten_crops(batch: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([five, five[:, :, :, ::-1]], 1)
 
 
+def grid_crops(batch: np.ndarray, size: int, grid: int = 5) -> np.ndarray:
+    """The views of a dense grid of crops, (B, H, W, C) to (B, 2 * grid**2, size, size, C), a copy.
+
+    `grid` places down and as many across, evenly from edge to edge; row by row, then the mirror images in the same order.
+    With 5 the 50 views a scale of Simonyan and Zisserman 2014, section 4.3, after Szegedy et al. 2014. Where nothing is
+    spare the places coincide.
+    """
+    spare = _spare(*batch.shape[1:3], size, size)
+    tops, lefts = (np.rint(np.linspace(0, rest, grid)).astype(int) for rest in spare)
+    crops = np.stack([batch[:, top : top + size, left : left + size] for top in tops for left in lefts], 1)
+    return np.concatenate([crops, crops[:, :, :, ::-1]], 1)
+
+
 def _spare(height: int, width: int, crop_height: int, crop_width: int) -> tuple[int, int]:
     """Rows and columns that a window of crop_height x crop_width leaves over."""
     spare = height - crop_height, width - crop_width
