@@ -29,7 +29,12 @@ def add(parser) -> None:
     )
     options.add_data(parser, None)
     parser.add_argument("--image-size", type=int, default=None, metavar="PIXELS", help="for a folder of images (224)")
-    parser.add_argument("--workers", type=int, default=1, help="that prepare batches; they change no bytes (1)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="threads, or where files are decoded processes, that prepare batches; they change no bytes (1)",
+    )
     parser.add_argument("--out", default=None, metavar="DIR", help="the run folder (runs/RECIPE or runs/MODEL)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
