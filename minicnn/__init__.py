@@ -14,6 +14,8 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.interchange import from_dlpack
     from minicnn.memory_plan import MemoryPlan, memory_plan
     from minicnn.onnx_export import ExportError, export_onnx
+    from minicnn.onnx_import import load_onnx
+    from minicnn.onnx_operators import OnnxImportError
     from minicnn.ops.precision import precision
     from minicnn.profile import profile
     from minicnn.random import manual_seed
@@ -34,6 +36,7 @@ __all__ = [
     "ExportError",
     "GraphError",
     "MemoryPlan",
+    "OnnxImportError",
     "OpError",
     "Tensor",
     "TrainingError",
@@ -47,6 +50,7 @@ __all__ = [
     "functional",
     "gradcheck",
     "load",
+    "load_onnx",
     "load_torchvision",
     "manual_seed",
     "memory_plan",

@@ -201,3 +201,8 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
 def tanh(x: Tensor) -> Tensor:
     """The hyperbolic tangent, element by element."""
     return ops.Tanh()(x)
+
+
+def to_device(x: Tensor, device) -> Tensor:
+    """x on another device, through the host's memory; its gradient comes back the same way. `x.to(device)` makes a leaf."""
+    return ops.ToDevice(device)(x)

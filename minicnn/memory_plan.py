@@ -211,6 +211,7 @@ def _twin(model: Module, stage: Rehearsal) -> Module:
             hollow = np.broadcast_to(tensor.dtype.type(0), tensor.shape)
             if isinstance(tensor, Parameter):
                 twins[id(tensor)] = Parameter(hollow, stage)
+                twins[id(tensor)].requires_grad = tensor.requires_grad
             else:
                 twins[id(tensor)] = Buffer(hollow)
     return copy.deepcopy(model, twins)

@@ -182,11 +182,22 @@ def _adaptive_avg_pool2d(graph, layer, names, inputs, y):
     return graph.node("AveragePool", names, **_window((h // p, w // q), (h // p, w // q), 0))
 
 
-def _local_response_norm(graph, layer, names, _inputs, _y):
+def _local_response_norm(graph, layer, names, inputs, _y):
     if layer.size % 2 == 0:
         raise ExportError(f"{graph.path}: a window of {layer.size} channels lies otherwise in ONNX; odd ones agree")
     alpha = layer.alpha * (layer.size if layer.dialect == "sum" else 1)  # ONNX takes the mean over the window
-    return graph.node("LRN", names, size=layer.size, alpha=alpha, beta=layer.beta, bias=layer.k)
+    options = {"size": layer.size, "alpha": alpha, "beta": layer.beta, "bias": layer.k}
+    if layer.groups == 1:
+        return graph.node("LRN", names, **options)
+    _, h, w, c = inputs[0].shape  # a group becomes an image of its own
+    apart, together = (
+        graph.constant(name, np.array([-1, k, h, w])) for name, k in (("apart", c // layer.groups), ("together", c))
+    )
+    return graph.node("Reshape", [graph.node("LRN", [graph.node("Reshape", [*names, apart])], **options), together])
+
+
+def _mirrored_local_response_norm(graph, layer, names, _inputs, _y):
+    return graph.node("LRN", names, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
 
 
 def _flatten(graph, layer, names, inputs, _y):
@@ -256,6 +267,7 @@ NODES: dict[type, Callable] = {
     nn.Linear: _linear,
     nn.LocalResponseNorm: _local_response_norm,
     nn.MaxPool2d: _max_pool2d,
+    nn.MirroredLocalResponseNorm: _mirrored_local_response_norm,
     nn.PadShortcut: _pad_shortcut,
     nn.PartialConv2d: _partial_conv2d,
     nn.RadialBasis: _radial_basis,

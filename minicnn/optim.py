@@ -24,7 +24,8 @@ class SGD:
 
     with g = gradient + weight_decay*w. The two agree until lr changes. `lr` may be set between steps.
 
-    parameters   of one model (they are packed into one arena); those left out stay as they are
+    parameters   of one model (they are packed into one arena); those left out, and those that need no gradient, stay as
+                 they are
     multipliers  {parameter: (lr multiplier, weight decay multiplier)} for those that differ from (1, 1); lr 0 freezes
 
     Raises ValueError for a negative hyperparameter, an unknown dialect, or nesterov without torch's momentum.
@@ -40,7 +41,7 @@ class SGD:
             raise ValueError(f"SGD: dialect must be 'torch' or 'paper', got {dialect!r}")
         if nesterov and (dialect != "torch" or momentum == 0):
             raise ValueError("SGD: nesterov needs dialect='torch' and a momentum above 0")
-        chosen, multipliers = list(parameters), multipliers or {}
+        chosen, multipliers = [p for p in parameters if p.requires_grad], multipliers or {}
         self.lr, self.grad_scale = lr, 1.0
         self.momentum, self.weight_decay = momentum, weight_decay
         self.rule = SgdRule.nesterov if nesterov else SgdRule[dialect]

@@ -73,26 +73,33 @@ def filters(weight: np.ndarray, path: str | Path, title: str) -> None:
     figure.savefig(path)
 
 
-def variants(histories: dict[str, list], path: str | Path, title: str) -> None:
-    """Variants of one network, each trained some times: loss over the epochs, median and range, and test accuracies."""
-    figure = _figure(10, 3.6)
-    losses, accuracies = figure.subplots(1, 2)
-    for i, (name, runs) in enumerate(histories.items()):
-        epochs = [row["epoch"] for row in runs[0].epochs]
-        values = np.array([[row["train_loss"] for row in run.epochs] for run in runs])
-        colour = f"C{i}"
-        losses.plot(epochs, np.median(values, axis=0), color=colour, marker="o", markersize=3, label=name)
-        losses.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-        accuracies.plot([run.test.top1 for run in runs], [i] * len(runs), "o", color=colour, alpha=0.7)
-        accuracies.plot(np.median([run.test.top1 for run in runs]), i, "|", color=colour, markersize=18)
-    losses.set_title("training loss, median and range", color=INK)
-    losses.set_xlabel("epoch")
-    losses.xaxis.get_major_locator().set_params(integer=True)
-    losses.legend(frameon=False)
-    accuracies.set_yticks(range(len(histories)), histories)
-    accuracies.set_ylim(len(histories) - 0.5, -0.5)
-    accuracies.set_title("test accuracy, a dot a seed", color=INK)
-    for axes in (losses, accuracies):
+def variants(
+    errors: dict[str, list], first: int, values: dict[str, list[float]], what: str, path: str | Path, title: str
+) -> None:
+    """Variants of one network, each trained some times: training error over the steps, median and range, and a dot a run
+    of what is measured. errors: variant -> a curve a run, from step `first` on; values: variant -> a value a run, infinite
+    ones are left out."""
+    figure = _figure(10, 1.9 + 0.3 * max(6, len(errors)))
+    curves, dots = figure.subplots(1, 2)
+    for i, (name, runs) in enumerate(errors.items()):
+        colour, length = f"C{i}", min(map(len, runs))
+        steps, percent = np.arange(first, first + length), 100 * np.array([run[:length] for run in runs])
+        curves.plot(steps, np.median(percent, axis=0), color=colour, linewidth=1.2, label=name)
+        curves.fill_between(steps, percent.min(axis=0), percent.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        finite = [value for value in values[name] if np.isfinite(value)]
+        dots.plot(finite, [i] * len(finite), "o", color=colour, alpha=0.7)
+        if finite:
+            dots.plot(np.median(finite), i, "|", color=colour, markersize=18)
+        else:
+            dots.annotate("never", (0.5, i), xycoords=("axes fraction", "data"), ha="center", va="center", color=colour)
+    curves.set_title(f"training error (%), mean of {first} batches", color=INK)
+    curves.set_xlabel("step")
+    curves.set_ylim(bottom=0)
+    curves.legend(frameon=False)
+    dots.set_yticks(range(len(values)), values)
+    dots.set_ylim(len(values) - 0.5, -0.5)
+    dots.set_title(f"{what}, a dot a seed", color=INK)
+    for axes in (curves, dots):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     figure.suptitle(title, color=INK)
@@ -155,3 +162,40 @@ def where_time_goes(parts: dict[str, tuple[float, float, float | None]], path: s
     axes.legend(frameon=False, loc="lower right")
     figure.suptitle(title, color=INK)
     figure.savefig(path)
+
+
+def confusion(counts: np.ndarray, class_names, path: str | Path, title: str) -> None:
+    """What was taken for what, counts (classes, classes) by class and guess: shade the share of a class's images, and the
+    counts where there is room for them. The shades go by the square root, so that a single mistake can be seen."""
+    from matplotlib.colors import PowerNorm
+
+    classes = len(counts)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = float(np.clip(0.62 * classes, 5, 15))
+    figure = _figure(side + 2, side + 1)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
+    every = -(-classes // 120)  # names stand on every so many lines: more than 120 cannot be read
+    size = float(np.clip(72 * side / classes * 0.75, 5, 10))
+    places = range(0, classes, every)
+    names = [class_names[i] for i in places]
+    axes.set_xticks(places, names, rotation=90, size=size)
+    axes.set_yticks(places, names, size=size)
+    if classes <= 20:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.4 else INK
+            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", size=size, color=colour)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("class")
+    if every == 1:
+        axes.set_xticks(np.arange(classes - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(classes - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=0.3 if classes > 20 else 1)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar.ax.set_yticklabels(["0", "1 %", "5 %", "20 %", "50 %", "100 %"])
+    bar.set_label("of the class's images")
+    bar.outline.set_visible(False)
+    figure.suptitle(title, color=INK)
+    figure.savefig(path, format="png")

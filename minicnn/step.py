@@ -107,6 +107,10 @@ class Step:
         weight = np.array(self.scale * len(labels) / count, np.float32)
         return HostSlice((*images[:-1], labels, weight), images.size)
 
+    def prepare(self, *arguments) -> Tensor:
+        """The network's input, of the tensors and the size of a batch."""
+        return functional.prepare_images(*arguments)
+
     def on_device(self, slices: list[HostSlice]) -> Results:
         return self.compute(host.load(self.optimizer.device) for host in slices)
 
@@ -119,7 +123,7 @@ class Step:
     def backward(self, one: DeviceSlice) -> tuple[Tensor, Tensor]:
         """Add to the gradients what a slice gives; its mean loss and logits."""
         *batch, target, weight = one.tensors
-        x = functional.prepare_images(*batch, one.size)
+        x = self.prepare(*batch, one.size)
         with self.numbers:
             outputs = self.network(x)
             loss = self.mean_loss(outputs, target)

@@ -19,7 +19,8 @@ class Totals:
         self.unread.append((row, parts))
 
     def read(self) -> list[dict]:
-        """Fold in what was added since the last call: its rows, with the loss. TrainingError where that is not finite."""
+        """Fold in what was added since the last call: its rows, with loss and top-1 accuracy. TrainingError where the loss
+        is not finite."""
         rows = []
         for row, parts in self.unread:
             images = sum(len(labels) for _, _, labels in parts)
@@ -31,8 +32,9 @@ class Totals:
                 )
             self.images += images
             self.loss += value * images
-            self.correct += sum(int((logits.numpy().argmax(axis=1) == labels).sum()) for _, logits, labels in parts)
-            rows.append({"step": row["step"], "loss": value} | row)
+            correct = sum(int((logits.numpy().argmax(axis=1) == labels).sum()) for _, logits, labels in parts)
+            self.correct += correct
+            rows.append({"step": row["step"], "loss": value, "top1": correct / images} | row)
         self.unread.clear()
         return rows
 

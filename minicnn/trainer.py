@@ -52,11 +52,12 @@ class Trainer:
         progress: Progress,
         workers: int,
         memory_use: MemoryUse,
+        statistics: datasets.ChannelStatistics | None = None,
     ):
         self.network, self.splits, self.settings = network, splits, settings
         self.device, self.folder, self.progress, self.memory_use = device, folder, progress, memory_use
         self.classes = len(splits.class_names)
-        self.statistics = datasets.ChannelStatistics.of(splits.train)
+        self.statistics = statistics or datasets.ChannelStatistics.of(splits.train)
         self.loader = datasets.Loader(
             splits.train,
             min(settings.batch_size, len(splits.train)),

@@ -10,6 +10,7 @@ from minicnn import backend, models, random, recipes, saving, start
 from minicnn import data as datasets
 from minicnn.checkpoint import CheckpointError
 from minicnn.errors import OpError
+from minicnn.feature_trainer import FeatureTrainer
 from minicnn.memory_plan import MemoryPlan, MemoryUse, check_fits, memory_plan
 from minicnn.names import check_known
 from minicnn.nn import Module
@@ -32,9 +33,12 @@ def train(
     out=None,
     resume=False,
     quiet=False,
+    progress=None,
     data_dir=None,
     image_size=None,
     memory_limit=None,
+    statistics=None,
+    cache_features=False,
     **settings,
 ):
     """Train `model` on `data` and return its History; the files are in its run folder.
@@ -49,8 +53,15 @@ def train(
     workers   threads that prepare batches; 0: the training thread does. The batches are the same for any number
     out       the run folder; default runs/<recipe or model>, or the next free name beside it
     resume    go on where the run in `out` stopped, with its recipe, to the same bytes
+    quiet     print nothing but errors
+    progress  what shows how far the run is; a minicnn.progress.Progress by default
     memory_limit
               bytes that the run may take of the device's memory; by default what is free
+    statistics
+              data.ChannelStatistics that images are normalised by; by default those of the training images
+    cache_features
+              compute what the frozen first layers (minicnn.transfer.freeze) make of the images once and train the rest on
+              that; augment must be "none"
     settings  the fields of minicnn.settings.Settings, which has their defaults.
               minicnn.step.Step says what micro_batch means, minicnn.precision what the precisions are; the weights are
               float32 in each, and float16 scales its loss, by a factor that is in steps.jsonl
@@ -77,9 +88,11 @@ def train(
     plan = _plan(network, splits, chosen, place, memory_limit)
     before = place.start_watch()
     folder = RunFolder(wanted) if resume else RunFolder.fresh(wanted)
-    progress = Progress(quiet)
+    progress = progress or Progress(quiet)
     started = [] if folder.last.exists() else _start(network, recipe, progress)
-    trainer = Trainer(network.to(place), splits, chosen, place, folder, progress, workers, MemoryUse(plan, before))
+    trainer = (FeatureTrainer if cache_features else Trainer)(
+        network.to(place), splits, chosen, place, folder, progress, workers, MemoryUse(plan, before), statistics
+    )
     described = trainer.config() | ({"start": started} if started else {})
     resolved = _resolved(recipe, network, chosen, data).toml()
     if resume:

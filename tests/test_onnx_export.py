@@ -65,6 +65,7 @@ LAYERS = {
     "adaptive mean": [nn.AdaptiveAvgPool2d((5, 1))],
     "normalisation by the mean": [nn.LocalResponseNorm(3, alpha=0.5, beta=0.6, k=2.0)],
     "normalisation by the sum": [nn.LocalResponseNorm(3, alpha=0.5, beta=0.75, k=2.0, dialect="sum")],
+    "normalisation in groups": [nn.LocalResponseNorm(3, alpha=0.5, beta=0.75, k=2.0, groups=2)],
     "channel softmax": [nn.Softmax()],
     "sigmoid and tanh": [nn.Sigmoid(), nn.Tanh()],
     "an output before it is flattened": [nn.ReLU()],

@@ -61,6 +61,10 @@ class Device:
         """An empty graph: EmulatedGraph says what it is. DeviceError where NumPy computes, or another's kernels."""
         raise DeviceError(f"device {self.name!r} has no graphs: 'cuda' has them, and 'emulated'")
 
+    def side_by_side(self, works: list) -> list:
+        """What these functions return, of which none needs another's result: here one after the other."""
+        return [work() for work in works]
+
     def hardware(self) -> str:
         """What it is; "" where it does not say."""
         return ""

@@ -70,6 +70,7 @@ class CudaDevice(Device):
         self.kernels = Kernels(module, self)
         self.graph_pools = weakref.WeakSet()
         self.choices = choices.load(self.identity())
+        self.side_streams: list = []
 
     def empty(self, shape, dtype=np.float32):
         return self.cupy.empty(shape, dtype)
@@ -117,6 +118,19 @@ class CudaDevice(Device):
         graph = CudaGraph(self)
         self.graph_pools.add(graph.pool)
         return graph
+
+    def side_by_side(self, works: list) -> list:
+        """Each queues its work on a stream of its own, behind all that was queued before and ahead of all that follows."""
+        while len(self.side_streams) < len(works):
+            self.side_streams.append(self.cupy.cuda.Stream(non_blocking=True))
+        queue, results = self.stream, []
+        begun = queue.record()
+        for stream, work in zip(self.side_streams, works, strict=False):
+            stream.wait_event(begun)
+            with stream:
+                results.append(work())
+            queue.wait_event(stream.record())
+        return results
 
     def hardware(self) -> str:
         return self.cupy.cuda.runtime.getDeviceProperties(self.index)["name"].decode()

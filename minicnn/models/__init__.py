@@ -11,6 +11,7 @@ from minicnn.models.lenet import lenet, lenet5
 from minicnn.models.network import Network
 from minicnn.models.nin import nin
 from minicnn.models.resnet import plain18, plain34, resnet18, resnet34, resnet50
+from minicnn.models.two_towers import TwoTowers
 from minicnn.models.vgg import (
     vgg11,
     vgg11_bn,
@@ -53,6 +54,7 @@ def find(name: str) -> Callable[..., Network]:
 __all__ = [
     "CONSTRUCTORS",
     "Network",
+    "TwoTowers",
     "alexnet",
     "alexnet_one_tower",
     "alexnet_owt",

@@ -1,7 +1,8 @@
 """AlexNet, in the three variants that go by the name.
 
 alexnet            the network of 2012: its two towers, each on a GPU then, are groups=2 in conv2, conv4 and conv5; the
-                   windows of the normalisation reach over the border between them, as two GPUs could not
+                   windows of the normalisation reach over the border between them, as two GPUs could not, unless
+                   norm_groups=2. minicnn.models.TwoTowers computes the towers apart
 alexnet_one_tower  the same without groups
 alexnet_owt        the one that torchvision calls alexnet: fewer filters, no normalisation, adaptive average pooling,
                    dropout before the fully connected layers
@@ -26,6 +27,7 @@ from minicnn.models.network import (
     LocalResponseNorm,
     MaxPool,
     Network,
+    checked,
     constructor,
     he,
     narrow,
@@ -92,8 +94,20 @@ def form_of(name: str, image_size: int) -> Form:
     return form
 
 
+def with_norm_groups(form: Form, groups: int) -> Form:
+    """The form with normalisation in so many groups of channels."""
+    return form._replace(
+        features=tuple(
+            row._replace(groups=groups) if isinstance(row, LocalResponseNorm) else row for row in form.features
+        )
+    )
+
+
 def make(name: str, options: dict) -> Network:
-    return with_hidden_layers(name, form_of(name, options["image_size"]), options)
+    form = form_of(name, options["image_size"])
+    if "norm_groups" in options:
+        form = with_norm_groups(form, checked(name, options, "norm_groups", (1, 2)))
+    return with_hidden_layers(name, form, options)
 
 
 def paper(network: Network) -> None:
@@ -105,7 +119,7 @@ def paper(network: Network) -> None:
         init.constant_(layer.bias, 1.0)
 
 
-def _constructor(name: str, variant: str):
+def _constructor(name: str, variant: str, explained: str = "", **defaults):
     doc = f"""{variant}
 
     num_classes, in_channels  of the data
@@ -116,14 +130,19 @@ def _constructor(name: str, variant: str):
                 biases of 1, which at other widths and image sizes than the
                 paper's can sit at ln(num_classes) for long
     dropout     probability of dropping a hidden unit of the two fully connected layers
-
+{explained}
     Raises ValueError that says which argument does not fit.
     """
-    return constructor(name, make, {"he": he, "paper": paper}, doc, dropout=0.5)
+    return constructor(name, make, {"he": he, "paper": paper}, doc, dropout=0.5, **defaults)
 
 
 alexnet = _constructor(
-    "alexnet", "AlexNet of 2012: two towers, local response normalisation, dropout after fc6 and fc7."
+    "alexnet",
+    "AlexNet of 2012: two towers, local response normalisation, dropout after fc6 and fc7.",
+    """\
+    norm_groups 1: windows of the normalisation reach from one tower into the other, or 2: they do not
+""",
+    norm_groups=1,
 )
 alexnet_one_tower = _constructor("alexnet_one_tower", "AlexNet of 2012 as one tower: groups=1 everywhere.")
 alexnet_owt = _constructor(

@@ -68,9 +68,11 @@ class LocalResponseNorm(NamedTuple):
     alpha: float = 1e-4
     beta: float = 0.75
     k: float = 2.0
+    groups: int = 1
 
     def build(self, extent: int, channels: int):
-        return [nn.LocalResponseNorm(*self, dialect="sum")], extent, channels
+        *constants, groups = self
+        return [nn.LocalResponseNorm(*constants, dialect="sum", groups=groups)], extent, channels
 
 
 Row = Conv | MaxPool | AveragePoolTo | LocalResponseNorm
@@ -109,6 +111,10 @@ class Network(nn.Module):
         """All layers of this class, in order."""
         return [module for _, module in self.named_modules() if isinstance(module, kind)]
 
+    def chain(self) -> list[nn.Module]:
+        """The layers one after another, where that is all that forward does. ValueError where it is not."""
+        raise ValueError(f"{self.name} is no chain of layers: it branches")
+
     def output_layers(self) -> list[nn.Module]:
         """The layers with weights whose outputs are logits."""
         return (self.layers(nn.Conv2d) + self.layers(nn.Linear))[-1:]
@@ -132,6 +138,9 @@ class Stack(Network):
 
     def forward(self, x):
         return self.classifier(self.flatten(self.features(x)))
+
+    def chain(self):
+        return [*self.features, self.flatten, *self.classifier]
 
 
 class Form(NamedTuple):

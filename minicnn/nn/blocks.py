@@ -23,6 +23,27 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int, stride: i
     return [Conv2d(in_channels, out_channels, kernel_size, stride, padding), ReLU()]
 
 
+class MirroredLocalResponseNorm(Module):
+    """LocalResponseNorm (dialect "mean") whose windows of even size reach one channel further up than down: ONNX's, and its
+    networks' only. It is ours of the channels in reverse, which a convolution by 0 and 1 makes.
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, x):
+        reverse = x.device.array(np.eye(x.shape[3], dtype=x.dtype)[::-1, None, None])
+        reverse = Tensor(reverse, x.device)
+        mirrored = functional.local_response_norm(
+            functional.conv2d(x, reverse), self.size, self.alpha, self.beta, self.k
+        )
+        return functional.conv2d(mirrored, reverse)
+
+    def extra_repr(self):
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
 class MlpConv(Sequential):
     """A convolution and, at each of its places, a multilayer perceptron over the channels: 1x1 convolutions.
 

@@ -221,7 +221,10 @@ class Linear(Module):
 
 
 class LocalResponseNorm(Module):
-    """y = x / (k + a * sum of x**2 over `size` channels)**beta; a = alpha/size ("mean") or alpha ("sum")."""
+    """y = x / (k + a * sum of x**2 over `size` channels)**beta; a = alpha/size ("mean") or alpha ("sum").
+
+    groups  of neighbouring channels, over whose borders no window reaches
+    """
 
     def __init__(
         self,
@@ -230,15 +233,26 @@ class LocalResponseNorm(Module):
         beta: float = 0.75,
         k: float = 1.0,
         dialect: Literal["mean", "sum"] = "mean",
+        groups: int = 1,
     ):
         super().__init__()
-        self.size, self.alpha, self.beta, self.k, self.dialect = size, alpha, beta, k, dialect
+        self.size, self.alpha, self.beta, self.k, self.dialect, self.groups = size, alpha, beta, k, dialect, groups
 
     def forward(self, x):
-        return functional.local_response_norm(x, self.size, self.alpha, self.beta, self.k, self.dialect)
+        constants = self.size, self.alpha, self.beta, self.k, self.dialect
+        if self.groups == 1:
+            return functional.local_response_norm(x, *constants)
+        if x.ndim != 4 or x.shape[3] % self.groups:
+            raise OpError(
+                f"local_response_norm: groups={self.groups} must divide the channels of images, got {x.shape}"
+            )
+        n, h, w, c = x.shape
+        apart = x.reshape(n, h, w * self.groups, c // self.groups)  # the same memory: a group is a pixel of its own
+        return functional.local_response_norm(apart, *constants).reshape(x.shape)
 
     def extra_repr(self):
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, dialect={self.dialect!r}"
+        constants = f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, dialect={self.dialect!r}"
+        return constants + (f", groups={self.groups}" if self.groups > 1 else "")
 
 
 class MaxPool2d(Module):

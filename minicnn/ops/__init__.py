@@ -22,6 +22,7 @@ from minicnn.ops.reshape import Index, Permute, Reshape
 from minicnn.ops.sigmoid import Sigmoid
 from minicnn.ops.softmax import Softmax
 from minicnn.ops.tanh import Tanh
+from minicnn.ops.to_device import ToDevice
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -58,4 +59,5 @@ __all__ = [
     "Sub",
     "Sum",
     "Tanh",
+    "ToDevice",
 ]
