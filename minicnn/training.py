@@ -11,6 +11,7 @@ from minicnn import data as datasets
 from minicnn.checkpoint import CheckpointError
 from minicnn.errors import OpError
 from minicnn.feature_trainer import FeatureTrainer
+from minicnn.init_report import init_report
 from minicnn.memory_plan import MemoryPlan, MemoryUse, check_fits, memory_plan
 from minicnn.names import check_known
 from minicnn.nn import Module
@@ -93,6 +94,8 @@ def train(
     trainer = (FeatureTrainer if cache_features else Trainer)(
         network.to(place), splits, chosen, place, folder, progress, workers, MemoryUse(plan, before), statistics
     )
+    if not resume and _is_from_a_paper(network):
+        progress.say(f"initial values: {init_report(network, (*trainer.seen, splits.image_shape[2])).verdict}")
     described = trainer.config() | ({"start": started} if started else {})
     resolved = _resolved(recipe, network, chosen, data).toml()
     if resume:
@@ -163,6 +166,11 @@ def _start(network: Module, recipe: Recipe, progress: Progress) -> list[str]:
     for line in lines:
         progress.say(line)
     return lines
+
+
+def _is_from_a_paper(network: Module) -> bool:
+    """Whether it starts with published initial values, some of which no deep network learns from."""
+    return str((saving.identity(network) or {"options": {}})["options"].get("initialize")).startswith("paper")
 
 
 def _resolved(recipe: Recipe, network: Module, settings: Settings, data) -> Recipe:
