@@ -13,6 +13,7 @@ from minicnn.commands import (
     evaluate,
     experiment,
     export,
+    finetune,
     options,
     pack,
     plan,
@@ -28,6 +29,7 @@ from minicnn.errors import DeviceError, OpError, TrainingError
 
 COMMANDS = {
     "train": train,
+    "finetune": finetune,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
