@@ -13,6 +13,7 @@ from minicnn.commands import (
     evaluate,
     experiment,
     export,
+    finetune,
     init_report,
     options,
     pack,
@@ -29,6 +30,7 @@ from minicnn.errors import DeviceError, OpError, TrainingError
 
 COMMANDS = {
     "train": train,
+    "finetune": finetune,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
