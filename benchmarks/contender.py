@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_step import LR, flattened, lenet, our_step, torch_step
+from bench_step import LR, flattened, our_step, torch_step
+from bench_step import build as construct
 from torch_twin import twin
 
-import minicnn
-from minicnn import backend, models, nn
+from minicnn import backend
 from minicnn.threads import thread_count
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -30,16 +30,11 @@ LR_OF = {"vgg_d": LR / 10}  # at LR its losses part within five steps, as those 
 
 def build(kind: str, name: str, batch: int):
     """A function that makes one training step of network `name`. Both libraries get the same numbers."""
-    minicnn.random.manual_seed(0)
-    small = name == "lenet"
-    network, image_shape = (lenet(), (28, 28, 1)) if small else (models.CONSTRUCTORS[name](), (224, 224, 3))
-    for _, module in network.named_modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+    network, image_shape = construct(name)
     lr = LR_OF.get(name, LR)
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, *image_shape), np.float32)
-    labels = rng.integers(0, 10 if small else 1000, batch)
+    labels = rng.integers(0, 10 if name == "lenet" else 1000, batch)
     if kind == "ours":
         device = backend.device("cpu")
         network.to(device)

@@ -9,7 +9,8 @@
 #   ceilings      copy bandwidth, matrix rates: what the layers' figures are shares of
 #   ladder        the rungs of the matrix product, as a picture
 #   layers        every benchmark of an op, at the layers of the networks
-#   steps         whole training steps beside PyTorch's
+#   steps         whole training steps, also as one graph, beside PyTorch's: eager, compiled and as graphs
+#   tune          the schedules of the networks' products, measured; then the steps once more
 #   train         AlexNet in each precision, from the first command to the learning curve
 #
 #   benchmarks/on_gpu.sh OUT [STAGE ...]      all stages by default
@@ -40,24 +41,38 @@ build() {
 }
 export -f build # timeout runs programs, not functions: the stage calls it through bash
 
+steps() { # steps NAME
+  local network precision
+  for network in $NETWORKS; do
+    for precision in $PRECISIONS; do
+      stage 300 "$1_${network}_$precision" python3 benchmarks/bench_step.py "$network" --device "$DEVICE" --batch $BATCH \
+        --precision "$precision" --rounds 3 --out "$OUT/$1_${network}_$precision.csv"
+    done
+  done
+}
+
 PYTEST=(python3 -P -m pytest -q -p no:cacheprovider)
 if [ "$DEVICE" = cuda ]; then
   SIZES=() SMALL=() FEW=() PLANNED=(alexnet:128:224 vgg_d:64:224) NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REPEATS=20
+  PRECISIONS="bfloat16 float32"
   INSTRUCTIONS=(tests/kernels/test_instructions_on_cuda.py)
   export MINICNN_REQUIRE=cuda,instructions,emulated,torch
 else
   SIZES=(--batch 1 --rounds 1) SMALL=(--rounds 1 --only "28 pixels") FEW=(--only "alexnet features.8") PLANNED=(lenet:1:28)
-  NETWORKS=lenet BATCH=1 REPEATS=1
+  NETWORKS=lenet BATCH=1 REPEATS=1 PRECISIONS="bfloat16 float32"
   INSTRUCTIONS=(tests/kernels/test_mma.py tests/kernels/test_ldmatrix.py tests/kernels/test_async_copy.py)
   export MINICNN_REQUIRE=emulated,torch
 fi
 MATRICES=(tests/kernels/test_gemm.py tests/ops/test_conv2d*.py tests/ops/test_linear*.py -k "$DEVICE and exact")
 
-for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layers steps train}; do
+for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layers steps tune train}; do
   case $wanted in
     build) [ "$DEVICE" = cuda ] && stage 400 build bash -c build ;;
     instructions) stage 200 instructions "${PYTEST[@]}" "${INSTRUCTIONS[@]}" ;;
-    test) stage 500 test "${PYTEST[@]}" tests/ops tests/kernels -k "$DEVICE" ;;
+    test)
+      stage 500 test "${PYTEST[@]}" tests/ops tests/kernels -k "$DEVICE"
+      stage 200 graphs "${PYTEST[@]}" tests/test_graph.py tests/test_graphed_step.py tests/test_tune.py -k "$DEVICE"
+      ;;
     repeat)
       for ((i = 1; i <= REPEATS; i++)); do stage 200 "repeat_$i" "${PYTEST[@]}" "${MATRICES[@]}"; done
       ;;
@@ -87,11 +102,16 @@ for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layer
         esac
       done
       ;;
-    steps)
+    steps) steps step ;;
+    tune)
+      export MINICNN_CACHE=$OUT/tuned
       for network in $NETWORKS; do
-        stage 200 "step_$network" python3 benchmarks/bench_step.py "$network" --device "$DEVICE" --batch $BATCH --rounds 3 \
-          --out "$OUT/step_$network.csv"
+        for precision in $PRECISIONS; do
+          stage 200 "tune_${network}_$precision" \
+            python3 -P -m minicnn tune "$network" --device "$DEVICE" --batch-size $BATCH --precision "$precision"
+        done
       done
+      steps tuned_step
       ;;
     train)
       for precision in float32 tf32 bfloat16 float16; do

@@ -212,11 +212,14 @@ def backward(tensor: Tensor, grad=None) -> None:
                 f"backward: a tensor of shape {tensor.shape} needs grad=..., only one element has gradient 1"
             )
         grad = np.ones(tensor.shape, tensor.dtype)
-    grad = grad.numpy() if isinstance(grad, Tensor) else np.asarray(grad, tensor.dtype)
+    grad = grad if isinstance(grad, Tensor) else np.asarray(grad, tensor.dtype)
     if grad.shape != tensor.shape:
         raise GraphError(f"backward: grad is {grad.shape}, the tensor {tensor.shape}")
     array, _ = tensor.op.slot.open()
-    tensor.device.write(array, grad)
+    if isinstance(grad, Tensor) and (grad.device, grad.dtype) == (tensor.device, tensor.dtype):
+        tensor.device.copy(grad.data, array)
+    else:
+        tensor.device.write(array, grad.numpy() if isinstance(grad, Tensor) else grad)
     around = getattr(_state, "around", None) or _plainly
     for op in order:
         around(op, op._run_backward)

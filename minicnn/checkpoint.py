@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from minicnn import files
 
 FORMAT, VERSION = "minicnn-checkpoint", 1
 
@@ -35,16 +36,10 @@ def replacing(path: str | Path):
     """Within it, write the file that is yielded; afterwards it takes the place of `path`: a reader finds the old file or the
     new one, also after a crash. Raises CheckpointError where that fails; what stood there before is then untouched.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with files.replacing(path) as partial:
+            yield partial
     except (OSError, safetensors.SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise CheckpointError(f"cannot write {path}: {error}; the one before it is untouched") from error
 
 

@@ -17,11 +17,13 @@ from minicnn.commands import (
     features,
     filters,
     options,
+    pack,
     plan,
     predict,
     profile,
     summary,
     train,
+    tune,
 )
 from minicnn.data import DataError
 from minicnn.doctor import doctor
@@ -32,9 +34,11 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "pack": pack,
     "summary": summary,
     "plan": plan,
     "profile": profile,
+    "tune": tune,
     "compare-runs": compare_runs,
     "filters": filters,
     "features": features,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from minicnn import _build_info as build
 from minicnn import backend, cuda, toolchain
+from minicnn.shapes import AUTOMATIC, Math
 from minicnn.threads import thread_count
 from minicnn.toolchain import dotted
 
@@ -40,6 +41,9 @@ def doctor() -> int:
     print("devices")
     for name, why in backend.available().items():
         print(f"  {name:<9} {'no: ' + why if why else f'yes{computed_by(name)}'}")
+    print("matrix products on a GPU, by precision")
+    for name, what in numbers(toolchain.gpus()).items():
+        print(f"  {name:<9} {what}")
     print("built with")
     print(f"  C++       {build.cxx_compiler or 'nothing: ' + build.emulated_why}")
     print(f"  CUDA      {built_cuda() or 'nothing: ' + build.cuda_why}")
@@ -60,6 +64,24 @@ def computed_by(device: str) -> str:
     native = backend.native_module()
     kernels = f"{native.instruction_set()} kernels" if native else "NumPy"
     return f", {kernels}, {thread_count()} threads"
+
+
+LEAST_CAPABILITY = {"tf32": (8, 0), "bfloat16": (8, 0), "float16": (7, 5)}  # whose tensor cores multiply such numbers
+
+
+def numbers(gpus) -> dict[str, str]:
+    """What each precision of train() means on the kernels, here."""
+    said = {"float32": "by float32 arithmetic"}
+    if AUTOMATIC.math is Math.tf32x3:
+        said["float32"] = "on tensor cores, three TF32 products each, to float32's accuracy (MINICNN_MATH=tf32x3)"
+    elif AUTOMATIC.math is Math.tf32:
+        said["float32"] = "on tensor cores, rounded to TF32's 11 bits: not to float32's accuracy (MINICNN_MATH=tf32)"
+    for name, least in LEAST_CAPABILITY.items():
+        lacking = [gpu.name for gpu in gpus if gpu.capability < least]
+        said[name] = f"on tensor cores, compute capability {dotted(least)} on" + (
+            f"; not on {', '.join(lacking)}" if lacking else ""
+        )
+    return said
 
 
 def built_cuda() -> str:

@@ -32,7 +32,7 @@ def told_apart(step: Step, entered: Callable[[Part], None]) -> Iterator[None]:
     watch = _Watch(entered)
     layers = [(path or "network", module) for path, module in step.network.named_modules()]
     watched = [(module, "forward", Part(path, "forward")) for path, module in layers]
-    watched += [(step, "mean_loss", LOSS), (step, "update", OPTIMIZER)]
+    watched += [(step, "mean_loss", LOSS), *((step, name, OPTIMIZER) for name in ("update", "accept"))]
     with contextlib.ExitStack() as stack, backward_through(watch.backward):
         for thing, method, part in dict.fromkeys(watched):
             stack.enter_context(_replaced(thing, method, watch.around(part, getattr(thing, method))))

@@ -132,7 +132,7 @@ def memory_plan(
         micro_batch=micro_batch,
         numbers=precision,
     )
-    arena_bytes, batch = stage.pool.taken[ARENAS], _blank_batch(input_shape)
+    arena_bytes, batch = stage.pool.taken[ARENAS], blank_batch(input_shape)
     with random.streams_kept(), told_apart(step, stage.pool.enter):
         for _ in range(STEPS):
             step(*batch)
@@ -190,7 +190,7 @@ class MemoryUse(NamedTuple):
         return f"memory: {', '.join(parts)}"
 
 
-def _blank_batch(shape: tuple[int, ...]) -> tuple[ImageBatch, np.ndarray]:
+def blank_batch(shape: tuple[int, ...]) -> tuple[ImageBatch, np.ndarray]:
     n, h, w, c = shape
     images = _blank(shape)
     windows, scale, offset = np.zeros((n, 3), np.int64), np.ones(c, np.float32), np.zeros((n, c), np.float32)
@@ -211,6 +211,7 @@ def _twin(model: Module, stage: Rehearsal) -> Module:
             hollow = np.broadcast_to(tensor.dtype.type(0), tensor.shape)
             if isinstance(tensor, Parameter):
                 twins[id(tensor)] = Parameter(hollow, stage)
+                twins[id(tensor)].requires_grad = tensor.requires_grad
             else:
                 twins[id(tensor)] = Buffer(hollow)
     return copy.deepcopy(model, twins)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -22,7 +23,8 @@ class SGD:
 
     with g = gradient + weight_decay*w. The two agree until lr changes. `lr` may be set between steps.
 
-    parameters   of one model (they are packed into one arena); those left out stay as they are
+    parameters   of one model (they are packed into one arena); those left out, and those that need no gradient, stay as
+                 they are
     multipliers  {parameter: (lr multiplier, weight decay multiplier)} for those that differ from (1, 1); lr 0 freezes
 
     Raises ValueError for a negative hyperparameter, an unknown dialect, or nesterov without torch's momentum.
@@ -38,7 +40,7 @@ class SGD:
             raise ValueError(f"SGD: dialect must be 'torch' or 'paper', got {dialect!r}")
         if nesterov and (dialect != "torch" or momentum == 0):
             raise ValueError("SGD: nesterov needs dialect='torch' and a momentum above 0")
-        chosen, multipliers = list(parameters), multipliers or {}
+        chosen, multipliers = [p for p in parameters if p.requires_grad], multipliers or {}
         self.lr, self.grad_scale = lr, 1.0
         self.momentum, self.weight_decay = momentum, weight_decay
         self.rule = SgdRule.nesterov if nesterov else SgdRule[dialect]
@@ -61,8 +63,8 @@ class SGD:
 
     def step(self) -> None:
         """Move every parameter against its gathered gradient, in place; gradients stay readable."""
-        self._prepare()
-        self._move()
+        self.prepare()
+        self.move()
 
     def backward_and_step(self, loss: Tensor, grad=None) -> None:
         """`loss.backward(grad)`, then `step()`; the same numbers but for rounding, with less traffic to memory.
@@ -72,7 +74,7 @@ class SGD:
         not to be added to what an earlier backward left. Such a weight has no gradient afterwards: `grad` is as after
         `zero_grad`. To clip gradients, to add them up or to look at them, call `backward` and `step`.
         """
-        self._prepare()
+        self.prepare()
         fused = self._stepped_within(loss)
         try:
             for parameter in fused:
@@ -81,9 +83,10 @@ class SGD:
         finally:
             for parameter in fused:
                 parameter.slot.step = None
-        self._move(fused)
+        self.move(fused)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """What a step needs of the host: `lr` and `grad_scale`, written to the device."""
         arena = self.arena
         if arena.device is not self.device or any(parameter.arena is not arena for parameter in self.chosen):
             raise RuntimeError("SGD: the model has moved since the optimizer was made; make it after model.to(device)")
@@ -106,8 +109,9 @@ class SGD:
         decay = self.weight_decay * decay_multiplier
         return WeightStep(velocity, self.hyper, lr_multiplier, self.momentum, decay, int(self.rule))
 
-    def _move(self, but: frozenset[Parameter] = frozenset()) -> None:
-        """One launch a run of neighbours, which are all, but for those in `but`: these have been moved."""
+    def move(self, but: frozenset[Parameter] = frozenset()) -> None:
+        """The rest of `step()`, which takes nothing from the host: one launch a run of neighbours, which are all, but for
+        those in `but`: these have been moved."""
         arena = self.arena
         grads = arena.gather_gradients(but)
         for span, segments in self._runs(but):
@@ -138,6 +142,33 @@ class SGD:
                 f"SGD: saved velocity has {velocity.shape[0]} elements, this model's arena {self.velocity.shape[0]}"
             )
         self.device.write(self.velocity, velocity)
+
+
+def of_settings(network, settings) -> SGD:
+    """The optimizer of a network's parameters that minicnn.settings.Settings describe."""
+    return SGD(
+        network.parameters(),
+        settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        dialect=settings.dialect,
+        multipliers=multipliers_of(network, settings.multipliers),
+    )
+
+
+def multipliers_of(network, table: dict[str, dict[str, float]]) -> dict[Parameter, tuple[float, float]]:
+    """{pattern: {"lr": ..., "decay": ...}} by parameters: of patterns that match the same name, the last one counts.
+
+    ValueError for a pattern that no parameter's name matches.
+    """
+    chosen = {}
+    for pattern, multiplier in table.items():
+        matching = [p for name, p in network.named_parameters() if fnmatchcase(name, pattern)]
+        if not matching:
+            names = ", ".join(name for name, _ in network.named_parameters())
+            raise ValueError(f"multipliers: no parameter is called {pattern!r}; there are {names}")
+        chosen |= dict.fromkeys(matching, (multiplier.get("lr", 1.0), multiplier.get("decay", 1.0)))
+    return chosen
 
 
 def clip_grad_norm(parameters, max_norm: float) -> Tensor:

@@ -162,3 +162,40 @@ def where_time_goes(parts: dict[str, tuple[float, float, float | None]], path: s
     axes.legend(frameon=False, loc="lower right")
     figure.suptitle(title, color=INK)
     figure.savefig(path)
+
+
+def confusion(counts: np.ndarray, class_names, path: str | Path, title: str) -> None:
+    """What was taken for what, counts (classes, classes) by class and guess: shade the share of a class's images, and the
+    counts where there is room for them. The shades go by the square root, so that a single mistake can be seen."""
+    from matplotlib.colors import PowerNorm
+
+    classes = len(counts)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = float(np.clip(0.62 * classes, 5, 15))
+    figure = _figure(side + 2, side + 1)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
+    every = -(-classes // 120)  # names stand on every so many lines: more than 120 cannot be read
+    size = float(np.clip(72 * side / classes * 0.75, 5, 10))
+    places = range(0, classes, every)
+    names = [class_names[i] for i in places]
+    axes.set_xticks(places, names, rotation=90, size=size)
+    axes.set_yticks(places, names, size=size)
+    if classes <= 20:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.4 else INK
+            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", size=size, color=colour)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("class")
+    if every == 1:
+        axes.set_xticks(np.arange(classes - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(classes - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=0.3 if classes > 20 else 1)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar.ax.set_yticklabels(["0", "1 %", "5 %", "20 %", "50 %", "100 %"])
+    bar.set_label("of the class's images")
+    bar.outline.set_visible(False)
+    figure.suptitle(title, color=INK)
+    figure.savefig(path, format="png")

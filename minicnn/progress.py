@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 
@@ -26,6 +27,17 @@ class Progress:
     def say(self, line: str) -> None:
         self.console.print(line, markup=False)
 
+    @contextlib.contextmanager
+    def counting(self, what: str):
+        """Yields report(done, total), which keeps a bar, named `what`, at that; on a terminal."""
+        if not self.console.is_terminal or self.console.quiet:
+            yield lambda done, total: None
+            return
+        columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn()
+        with RichProgress(*columns, console=self.console, transient=True, refresh_per_second=4) as bar:
+            task = bar.add_task(what)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
     def start(self, total_steps: int, done: int) -> None:
         if not self.console.is_terminal or self.console.quiet:
             return
@@ -46,7 +58,12 @@ class Progress:
                 f"loss {loss:.4f}  top-1 {top1:.3f}  lr {lr:.2g}  {images_per_second:,.0f} images/s  "
                 f"waiting for data {data_wait:.0%}  {resident_megabytes():,.0f} MiB"
             )
-            self.bar.update(self.task, completed=step, description=epoch, figures=figures)
+            self.advance(step, epoch, figures)
+
+    def advance(self, done: int, description: str, figures: str = "") -> None:
+        """So many of the steps are done."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, description=description, figures=figures)
 
     def stop(self) -> None:
         if self.bar is not None:

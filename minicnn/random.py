@@ -35,6 +35,27 @@ def next_stream() -> int:
     return _streams - 1
 
 
+def state() -> dict:
+    """All that is drawn from here on depends on, as JSON knows it: for `set_state`."""
+    generator = _generator.bit_generator.state
+    return {"seed": _seed, "streams": _streams, "generator": _listed(generator)}
+
+
+def set_state(saved: dict) -> None:
+    """Draw from here on what was drawn after `state()`."""
+    global _seed, _generator, _streams
+    _seed, _streams = saved["seed"], saved["streams"]
+    _generator = np.random.Generator(np.random.Philox(_seed))
+    _generator.bit_generator.state = saved["generator"]
+
+
+def _listed(value):
+    """NumPy's arrays and integers as Python's."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
 @contextlib.contextmanager
 def streams_kept() -> Iterator[None]:
     """The numbers that are given out within the block are given out again behind it."""

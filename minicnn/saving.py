@@ -72,6 +72,7 @@ def description(network: nn.Module, splits: data.Splits, statistics: data.Channe
         "data": splits.name,
         "class_names": list(splits.class_names),
         "image_shape": list(splits.image_shape),
+        "scale": splits.image_shape[0],
         "statistics": asdict(statistics),
     }
 
@@ -89,14 +90,25 @@ def check_fits(saved: dict, network: nn.Module, splits: data.Splits, path: Path)
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network out of a training run, with what it takes to use it on images."""
+    """A network out of a training run, with what it takes to use it on images.
+
+    image_shape  (H, W, C) of what the network sees of an image
+    scales       S, the short side of the images that it was trained with, of which it may have seen crops; where it was
+                 drawn from a range, the least and the most
+    """
 
     network: nn.Module
     statistics: data.ChannelStatistics
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    scales: tuple[int, ...]
     data: str | None
     device: backend.Device
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of what the network sees."""
+        return self.network.options["image_size"]
 
 
 def load_run(run: str | Path, device="auto") -> TrainedNetwork:
@@ -112,6 +124,16 @@ def load_run(run: str | Path, device="auto") -> TrainedNetwork:
         data.ChannelStatistics(**saved["statistics"]),
         tuple(saved["class_names"]),
         tuple(saved["image_shape"]),
+        _scales(saved),
         saved["data"],
         backend.device(device),
     )
+
+
+def _scales(saved: dict) -> tuple[int, ...]:
+    """Of a checkpoint's description: what images were rescaled to in training, else the size they were read at."""
+    augment = saved.get("settings", {}).get("augment")
+    drawn = augment.get("scale") if isinstance(augment, dict) else None
+    if drawn is None:
+        return (saved.get("scale", saved["image_shape"][0]),)
+    return tuple(dict.fromkeys(drawn)) if isinstance(drawn, (tuple, list)) else (drawn,)

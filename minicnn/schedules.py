@@ -14,11 +14,12 @@ class Schedule:
 
     linear    falls in a straight line to 0
     cosine    falls along half a cosine to 0
-    step      is divided by 10 after a half and after three quarters of the steps
-    plateau   is divided by 10 when the validation error has not fallen for `patience` epochs, three times at most
-              (Krizhevsky et al. 2012, section 5)
+    step      is multiplied by `drop` after each of the `milestones`, parts of the run in (0, 1)
+    plateau   is multiplied by `drop` when the validation error has not fallen for more than `patience` epochs, three times
+              at most (Krizhevsky et al. 2012, section 5)
 
-    Over the first `warmup_steps` it rises from 0 in a straight line. Raises ValueError for another name.
+    Over the first `warmup_steps` it rises from 0 in a straight line. Raises ValueError for another name, a milestone outside
+    the run and a drop that is none.
     """
 
     name: str
@@ -26,6 +27,8 @@ class Schedule:
     total_steps: int
     warmup_steps: int = 0
     patience: int = 3
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    drop: float = 0.1
     drops: int = 0
     best_error: float = math.inf
     epochs_without_progress: int = 0
@@ -33,6 +36,11 @@ class Schedule:
     def __post_init__(self):
         if self.name not in NAMES:
             raise ValueError(f"unknown schedule {self.name!r}: choose one of {', '.join(NAMES)}")
+        for milestone in self.milestones:
+            if not 0 < milestone < 1:
+                raise ValueError(f"milestones are parts of the run, between 0 and 1, got {milestone}")
+        if not 0 < self.drop <= 1:
+            raise ValueError(f"drop, what the learning rate is multiplied by, must lie in (0, 1], got {self.drop}")
 
     def at(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""
@@ -40,8 +48,8 @@ class Schedule:
         factor = {
             "linear": 1 - progress,
             "cosine": (1 + math.cos(math.pi * progress)) / 2,
-            "step": 0.1 ** ((progress >= 0.5) + (progress >= 0.75)),
-            "plateau": 0.1**self.drops,
+            "step": self.drop ** sum(progress >= milestone for milestone in self.milestones),
+            "plateau": self.drop**self.drops,
         }[self.name]
         return self.lr * factor * min(1.0, (step + 1) / max(self.warmup_steps, 1))
 

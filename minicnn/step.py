@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from minicnn import evaluation, functional
+from minicnn import functional
 from minicnn.creation import tensor
 from minicnn.data import ImageBatch
+from minicnn.errors import DeviceError
 from minicnn.loss_scale import LossScale
 from minicnn.nn import Module
 from minicnn.ops.precision import precision
@@ -23,6 +26,34 @@ class Part(NamedTuple):
     loss: Tensor
     logits: Tensor
     labels: np.ndarray
+
+
+class HostSlice(NamedTuple):
+    """What one slice of a batch brings to the device: the arrays of its ImageBatch, labels, and the weight () of its mean
+    loss; size (height, width) of the images' windows."""
+
+    arrays: tuple[np.ndarray, ...]
+    size: tuple[int, int]
+
+    def load(self, device) -> DeviceSlice:
+        return DeviceSlice(tuple(tensor(array, device=device) for array in self.arrays), self.size)
+
+    def overwrite(self, there: DeviceSlice) -> None:
+        """In place of an earlier slice of the same shapes."""
+        for array, target in zip(self.arrays, there.tensors, strict=True):
+            target.device.write(target.data, array)
+
+
+class DeviceSlice(NamedTuple):
+    tensors: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+
+class Results(NamedTuple):
+    """parts: (loss, logits) of each slice; norm: of the gradients, () on the device, where it was asked for."""
+
+    parts: list[tuple[Tensor, Tensor]]
+    norm: Tensor | None
 
 
 class Step:
@@ -59,25 +90,46 @@ class Step:
         self.loss = getattr(network, "loss", functional.cross_entropy)  # a network may have one of its own
 
     def __call__(self, images: ImageBatch, labels: np.ndarray) -> list[Part]:
-        self.optimizer.zero_grad()
-        parts = [self.backward(images.part(share), labels[share], len(labels)) for share in self.slices(len(labels))]
-        self.update()
-        return parts
+        shares = self.slices(len(labels))
+        self.optimizer.grad_scale = 1 / self.scale
+        self.optimizer.prepare()
+        results = self.on_device([self.values(images.part(s), labels[s], len(labels)) for s in shares])
+        if self.loss_scale:
+            self.accept(results.norm)
+        return [Part(*parts, labels[share]) for share, parts in zip(shares, results.parts, strict=True)]
 
     def slices(self, count: int) -> list[slice]:
         size = self.micro_batch or count
         return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
-    def backward(self, images: ImageBatch, labels: np.ndarray, count: int) -> Part:
-        """Add to the gradients what these images, some of `count`, give."""
-        device = self.optimizer.device
-        x, target = evaluation.network_input(images, device), tensor(labels, device=device)
+    def values(self, images: ImageBatch, labels: np.ndarray, count: int) -> HostSlice:
+        """What a slice, some of `count` images, brings to the device."""
+        weight = np.array(self.scale * len(labels) / count, np.float32)
+        return HostSlice((*images[:-1], labels, weight), images.size)
+
+    def prepare(self, *arguments) -> Tensor:
+        """The network's input, of the tensors and the size of a batch."""
+        return functional.prepare_images(*arguments)
+
+    def on_device(self, slices: list[HostSlice]) -> Results:
+        return self.compute(host.load(self.optimizer.device) for host in slices)
+
+    def compute(self, slices: Iterable[DeviceSlice]) -> Results:
+        """The step, but for what the host decides: nothing of it depends on values of the host."""
+        self.optimizer.zero_grad()
+        parts = [self.backward(one) for one in slices]
+        return Results(parts, self.update())
+
+    def backward(self, one: DeviceSlice) -> tuple[Tensor, Tensor]:
+        """Add to the gradients what a slice gives; its mean loss and logits."""
+        *batch, target, weight = one.tensors
+        x = self.prepare(*batch, one.size)
         with self.numbers:
             outputs = self.network(x)
             loss = self.mean_loss(outputs, target)
-        loss.backward(np.full(loss.shape, self.scale * len(labels) / count))
+        loss.backward(weight)
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        return Part(loss.detach(), logits.detach(), labels)
+        return loss.detach(), logits.detach()
 
     def mean_loss(self, outputs, target: Tensor) -> Tensor:
         return self.loss(outputs, target, label_smoothing=self.label_smoothing)
@@ -86,13 +138,72 @@ class Step:
     def scale(self) -> float:
         return self.loss_scale.value if self.loss_scale else 1.0
 
-    def update(self) -> None:
-        optimizer = self.optimizer
+    def update(self) -> Tensor | None:
+        """Clip the gradients, and move the weights unless the host must see the norm first; that norm."""
+        norm = None
         if self.clip_norm is not None or self.loss_scale:
-            norm = clip_grad_norm(optimizer.chosen, self.scale * (self.clip_norm or math.inf))
-        if self.loss_scale:
-            optimizer.grad_scale = 1 / self.scale
-            if not self.loss_scale.accept(norm.item()):
-                optimizer.device.zero(optimizer.arena.grad)  # also the gaps, which were multiplied by what is no number
-                return
-        optimizer.step()
+            norm = clip_grad_norm(self.optimizer.chosen, self.scale * (self.clip_norm or math.inf))
+        if self.loss_scale is None:
+            self.optimizer.move()
+        return norm
+
+    def accept(self, norm: Tensor) -> None:
+        """Move the weights if the scaled gradients are finite; the loss scale follows."""
+        if self.loss_scale.accept(norm.item()):
+            self.optimizer.move()
+        else:
+            self.optimizer.device.zero(self.optimizer.arena.grad)  # also the gaps, multiplied by what is no number
+
+
+class GraphedStep(Step):
+    """The same step as one graph: the first of a batch's shape is an ordinary one, and captured, the others are replays.
+
+    Same numbers, to the bit, without the host's work between two kernels. The device gets nothing but the batch, the learning
+    rate and the loss's weight; no memory is taken after the first step. A replay's losses and logits stand in `kept`
+    places that take turns: read them before so many steps more. A loss scale is part of the graph, which is captured anew
+    when it changes.
+
+    Where the network's own code takes values from the host while it computes, there is no graph: `why_none` says why, and
+    every step is an ordinary one.
+    """
+
+    def __init__(self, *arguments, kept: int = 1, **options):
+        super().__init__(*arguments, **options)
+        self.kept, self.why_none = kept, ""
+        self.key = None  # what the graph was captured for
+
+    def on_device(self, slices: list[HostSlice]) -> Results:
+        if self.why_none:
+            return super().on_device(slices)
+        key = (self.scale, [[array.shape for array in one.arrays] for one in slices])
+        return self.replay(slices) if key == self.key else self.first(slices, key)
+
+    def first(self, slices: list[HostSlice], key) -> Results:
+        device = self.optimizer.device
+        self.key = self.graph = self.results = None  # gives back the memory of another shape's
+        graph = device.new_graph()
+        with graph.memory():
+            inputs = [one.load(device) for one in slices]
+            results = self.compute(inputs)
+            places = [[_like(tensors) for tensors in results.parts] for _ in range(self.kept)]
+        try:
+            self.results = graph.capture(lambda: self.compute(inputs))
+        except DeviceError as error:
+            self.why_none = str(error)
+            return results
+        self.key, self.graph, self.inputs, self.places = key, graph, inputs, itertools.cycle(places)
+        return results
+
+    def replay(self, slices: list[HostSlice]) -> Results:
+        for one, there in zip(slices, self.inputs, strict=True):
+            one.overwrite(there)
+        self.graph.replay()
+        place = next(self.places)
+        for results, copies in zip(self.results.parts, place, strict=True):
+            for result, copy in zip(results, copies, strict=True):
+                result.device.copy(result.data, copy.data)
+        return Results(place, self.results.norm)
+
+
+def _like(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(t.device.empty(t.shape, t.dtype), t.device) for t in tensors)

@@ -11,18 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from minicnn import checkpoint, digests, evaluation, plots, provenance, saving
+from minicnn import checkpoint, digests, evaluation, optim, plots, provenance, random, saving
 from minicnn import data as datasets
 from minicnn.errors import TrainingError
 from minicnn.loss_scale import LossScale
 from minicnn.memory_plan import MemoryUse
 from minicnn.nn import Module
 from minicnn.ops.precision import precision
-from minicnn.optim import SGD
 from minicnn.progress import Progress
 from minicnn.run_folder import RunFolder
 from minicnn.schedules import Schedule
-from minicnn.settings import AUGMENTATIONS, Settings
+from minicnn.settings import Settings
 from minicnn.step import Step
 from minicnn.totals import Totals
 
@@ -53,28 +52,23 @@ class Trainer:
         progress: Progress,
         workers: int,
         memory_use: MemoryUse,
+        statistics: datasets.ChannelStatistics | None = None,
     ):
         self.network, self.splits, self.settings = network, splits, settings
         self.device, self.folder, self.progress, self.memory_use = device, folder, progress, memory_use
         self.classes = len(splits.class_names)
-        self.statistics = datasets.ChannelStatistics.of(splits.train)
+        self.statistics = statistics or datasets.ChannelStatistics.of(splits.train)
         self.loader = datasets.Loader(
             splits.train,
             min(settings.batch_size, len(splits.train)),
-            datasets.Prepare(self.statistics, AUGMENTATIONS[settings.augment]),
+            datasets.Prepare(self.statistics, settings.augmentation),
             shuffle=True,
             drop_last=True,
             seed=settings.seed,
             prefetch=PREFETCH if workers else 0,
             workers=workers or 1,
         )
-        self.optimizer = SGD(
-            network.parameters(),
-            settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            dialect=settings.dialect,
-        )
+        self.optimizer = optim.of_settings(network, settings)
         self.step = Step(
             network,
             self.optimizer,
@@ -85,7 +79,13 @@ class Trainer:
         )
         self.steps_per_epoch = len(self.loader)
         self.schedule = Schedule(
-            settings.schedule, settings.lr, settings.epochs * self.steps_per_epoch, settings.warmup_steps
+            settings.schedule,
+            settings.lr,
+            settings.epochs * self.steps_per_epoch,
+            settings.warmup_steps,
+            settings.patience,
+            settings.milestones,
+            settings.drop,
         )
         self.history = History(folder.path)
         self.epoch, self.batch, self.best_top1 = 0, 0, -1.0
@@ -103,7 +103,7 @@ class Trainer:
                 while self.epoch < self.settings.epochs:
                     self.train_epoch(interrupted)
                     if interrupted():
-                        self.save(self.folder.last)
+                        self.save_last()
                         raise KeyboardInterrupt(
                             f"stopped after step {self.step_number}, saved in {self.folder.path}/; --resume goes on"
                         )
@@ -163,9 +163,12 @@ class Trainer:
                 images_per_second=speed,
                 data_wait=wait,
             )
-            if interrupted() and self.batch < self.steps_per_epoch:
-                self.read_losses()
-                return
+            if self.batch < self.steps_per_epoch:
+                if interrupted():
+                    self.read_losses()
+                    return
+                if self.settings.save_every and self.step_number % self.settings.save_every == 0:
+                    self.save_last()
         self.read_losses()
         self.end_epoch(seconds, (self.totals.images - already) / seconds, wait)
 
@@ -213,7 +216,7 @@ class Trainer:
         if watched > self.best_top1:
             self.best_top1 = watched
             self.save(self.folder.best)
-        self.save(self.folder.last)
+        self.save_last()
         self.draw()
         self.tell(row)
 
@@ -221,7 +224,17 @@ class Trainer:
         """In the precision of the run; as many images at a time as training takes: it needs less memory for each."""
         batch = min(evaluation.BATCH, self.settings.batch_size, self.settings.micro_batch or evaluation.BATCH)
         with precision(self.settings.precision):
-            return evaluation.score(self.network, split, self.statistics, self.device, batch=batch)
+            return evaluation.score(self.network, split, self.statistics, self.device, self.view, batch)
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Height and width of what the network sees of an image."""
+        return self.settings.augmentation.size(*self.splits.image_shape[:2])
+
+    def view(self, images: np.ndarray) -> np.ndarray:
+        """The centre of each image, as large as what the network was trained on: (N, H, W, C) -> (N, 1, h, w, C)."""
+        top, left = ((whole - part) // 2 for whole, part in zip(images.shape[1:3], self.seen, strict=True))
+        return images[:, None, top : top + self.seen[0], left : left + self.seen[1]]
 
     def tell(self, row: dict) -> None:
         validation = f"  validation loss {row['val_loss']:.4f} top-1 {row['val_top1']:.4f}" if "val_loss" in row else ""
@@ -269,6 +282,13 @@ class Trainer:
             f"{what} accuracy {score.top1:.4f} ({score.correct} of {score.count}), top-5 {score.top5:.4f}"
         )
 
+    def save_last(self) -> None:
+        """A checkpoint that --resume goes on from."""
+        self.read_losses()
+        self.folder.sync_rows()
+        self.save(self.folder.last)
+        self.folder.keep(self.step_number, self.settings.keep)
+
     def save(self, path: Path) -> None:
         state = checkpoint.with_prefix("model.", self.network.state_dict())
         state |= checkpoint.with_prefix("optimizer.", self.optimizer.state_dict())
@@ -277,26 +297,44 @@ class Trainer:
             "place": {"epoch": self.epoch, "batch": self.batch, "best_top1": self.best_top1},
             "totals": {"images": self.totals.images, "loss": self.totals.loss, "correct": self.totals.correct},
             "schedule": asdict(self.schedule),
+            "random": random.state(),
+            "image_shape": [*self.seen, self.splits.image_shape[2]],
         }
         if self.step.loss_scale is not None:
             description["loss_scale"] = asdict(self.step.loss_scale)
         checkpoint.write(path, state, description)
 
     def restore(self) -> None:
-        """Go on from last.safetensors: the steps after it are computed again, to the same bytes."""
-        state, description = checkpoint.read(self.folder.last)
+        """Go on from last.safetensors, or from the beginning where a run was killed before it had one: the steps after it
+        are computed again, to the same bytes."""
+        if not self.folder.last.exists():
+            self.folder.forget_after(0)
+            return
+        state, description = self.read_last()
         saving.check_fits(description, self.network, self.splits, self.folder.last)
         self.network.load_state_dict(checkpoint.without_prefix("model.", state))
         self.optimizer.load_state_dict(checkpoint.without_prefix("optimizer.", state))
         place = description["place"]
         self.epoch, self.batch, self.best_top1 = place["epoch"], place["batch"], place["best_top1"]
         self.totals = Totals(**description["totals"])
+        random.set_state(description["random"])
         self.schedule = Schedule(**description["schedule"])
         if self.step.loss_scale is not None:
             self.step.loss_scale = LossScale(**description.get("loss_scale", {}))
         self.schedule.total_steps = self.settings.epochs * self.steps_per_epoch
         self.folder.forget_after(self.step_number)
         self.history.epochs = self.folder.rows(self.folder.metrics)
+
+    def read_last(self) -> tuple[dict[str, np.ndarray], dict]:
+        try:
+            state, description = checkpoint.read(self.folder.last)
+        except checkpoint.CheckpointError as error:
+            older = self.folder.checkpoints()
+            advice = f"; copy the one before it, {older[-1].name}, over it and resume again" if older else ""
+            raise checkpoint.CheckpointError(f"{error}{advice}") from error
+        if "place" not in description:
+            raise checkpoint.CheckpointError(f"{self.folder.last} holds weights alone, no run that could be resumed")
+        return state, description
 
 
 def name_of(model) -> str:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from minicnn import backend, checkpoint, random
+from minicnn import backend, models, random, recipes, saving, start
 from minicnn import data as datasets
+from minicnn.checkpoint import CheckpointError
 from minicnn.errors import OpError
+from minicnn.feature_trainer import FeatureTrainer
 from minicnn.memory_plan import MemoryPlan, MemoryUse, check_fits, memory_plan
+from minicnn.names import check_known
 from minicnn.nn import Module
 from minicnn.progress import Progress
+from minicnn.recipes import Recipe
 from minicnn.run_folder import RunFolder
-from minicnn.settings import AUGMENTATIONS, Settings
+from minicnn.settings import Settings
 from minicnn.trainer import Trainer, name_of
+
+FROM_DATA = ("num_classes", "image_size", "in_channels")  # options of a network that its images decide
 
 
 def train(
-    model,
+    model=None,
     data=None,
     *,
+    recipe=None,
     device="auto",
     workers=1,
     out=None,
@@ -28,25 +37,32 @@ def train(
     data_dir=None,
     image_size=None,
     memory_limit=None,
+    statistics=None,
+    cache_features=False,
     **settings,
 ):
     """Train `model` on `data` and return its History; the files are in its run folder.
 
     model     a constructor such as minicnn.models.alexnet, called with the data's class count, image size and channels;
-              or a Module, trained as it is
+              or a Module, trained as it is; by default what the recipe names
     data      a folder of class folders, a name ("fashion-mnist-12k", the bundled one and the default; "fashion-mnist",
               "mnist", "cifar10", "cifar100" with data_dir), a data.Dataset, data.Splits, or arrays (images, labels)
+    recipe    the name of a shipped recipe, the path of a TOML file, or a recipes.Recipe. What else is passed here goes
+              before what it says (minicnn.recipes)
     device    "auto", "cuda", "cpu", "numpy", "emulated"
     workers   threads that prepare batches; 0: the training thread does. The batches are the same for any number
-    out       the run folder; default runs/<model>, or the next free name beside it
-    resume    go on where the run in `out` stopped, with its settings and its data, to the same bytes
+    out       the run folder; default runs/<recipe or model>, or the next free name beside it
+    resume    go on where the run in `out` stopped, with its recipe, to the same bytes
     quiet     print nothing but errors
     progress  what shows how far the run is; a minicnn.progress.Progress by default
     memory_limit
               bytes that the run may take of the device's memory; by default what is free
-    settings  epochs=10, batch_size=64, micro_batch=None, lr=0.02, momentum=0.9, weight_decay=5e-4, dialect="torch",
-              schedule="linear" | "cosine" | "step" | "plateau", warmup_steps=50, clip_norm=5.0, label_smoothing=0.0,
-              augment="mirror" | "none", precision="float32" | "tf32" | "bfloat16" | "float16", digest_every=50, seed=0.
+    statistics
+              data.ChannelStatistics that images are normalised by; by default those of the training images
+    cache_features
+              compute what the frozen first layers (minicnn.transfer.freeze) make of the images once and train the rest on
+              that; augment must be "none"
+    settings  the fields of minicnn.settings.Settings, which has their defaults.
               minicnn.step.Step says what micro_batch means, minicnn.precision what the precisions are; the weights are
               float32 in each, and float16 scales its loss, by a factor that is in steps.jsonl
 
@@ -59,51 +75,114 @@ def train(
     """
     unknown = settings.keys() - Settings.__dataclass_fields__.keys()
     if unknown:
-        known = ", ".join(Settings.__dataclass_fields__)
-        raise TypeError(f"train() has no setting {sorted(unknown)[0]!r}: there are {known}")
-    wanted = Path(out or Path("runs") / name_of(model))
+        check_known(sorted(unknown), Settings.__dataclass_fields__, "setting")
+    recipe = recipe if isinstance(recipe, Recipe) else recipes.load(recipe) if recipe else Recipe()
+    wanted = Path(out or Path("runs") / (recipe.name or _name_in(recipe, model)))
     if resume:
-        saved = checkpoint.read(RunFolder(wanted).last)[1]
-        data, settings = data or saved["data"], saved["settings"] | settings
-    settings, place = Settings(**settings), backend.device(device)
-    splits = datasets.open(data or datasets.DEFAULT, data_dir=data_dir, image_size=image_size)
-    random.manual_seed(settings.seed)
-    network = _network_for(model, splits)
-    plan = _plan(network, splits, settings, place, memory_limit)
+        recipe = _recipe_of(RunFolder(wanted), data)
+    recipe = recipe.changed(settings | _said_of_data(data, data_dir, image_size))
+    chosen, place = Settings(**recipe.settings), backend.device(device)
+    splits = _splits(recipe, data)
+    random.manual_seed(chosen.seed)
+    network = _network_for(model or models.find(recipe.model["name"]), recipe, splits, chosen)
+    plan = _plan(network, splits, chosen, place, memory_limit)
     before = place.start_watch()
     folder = RunFolder(wanted) if resume else RunFolder.fresh(wanted)
-    trainer = Trainer(
-        network.to(place),
-        splits,
-        settings,
-        place,
-        folder,
-        progress or Progress(quiet),
-        workers,
-        MemoryUse(plan, before),
+    progress = progress or Progress(quiet)
+    started = [] if folder.last.exists() else _start(network, recipe, progress)
+    trainer = (FeatureTrainer if cache_features else Trainer)(
+        network.to(place), splits, chosen, place, folder, progress, workers, MemoryUse(plan, before), statistics
     )
+    described = trainer.config() | ({"start": started} if started else {})
+    resolved = _resolved(recipe, network, chosen, data).toml()
     if resume:
         trainer.restore()
-        folder.record_resumption(trainer.step_number, trainer.config())
+        folder.record_resumption(trainer.step_number, described, resolved)
     else:
-        folder.write_config(trainer.config())
+        folder.write_config(described, resolved)
     return trainer.run()
 
 
-def _network_for(model, splits) -> Module:
-    """A Module as it is; a constructor called with what the data says."""
+def _recipe_of(folder: RunFolder, data) -> Recipe:
+    """What the run in the folder was made with."""
+    if not folder.recipe.is_file():
+        raise CheckpointError(f"there is no run in {folder.path} to resume: it has no {folder.recipe.name}")
+    recipe = recipes.load(folder.recipe)
+    if data is None and "source" not in recipe.data:
+        raise ValueError(f"{folder.path} was trained on images that were passed from memory: pass them again (data)")
+    return recipe
+
+
+def _name_in(recipe: Recipe, model) -> str:
+    if model is None and "name" not in recipe.model:
+        raise ValueError(f"which network? Name one, or a recipe: {', '.join(recipes.NAMES)}")
+    return recipe.model["name"] if model is None else name_of(model)
+
+
+def _said_of_data(data, data_dir, image_size) -> dict:
+    """What a recipe can record of these arguments."""
+    said = {"source": os.fspath(data) if isinstance(data, (str, os.PathLike)) else None, "data_dir": data_dir}
+    said = {"data": {key: value for key, value in (said | {"image_size": image_size}).items() if value is not None}}
+    return said if said["data"] else {}
+
+
+def _splits(recipe: Recipe, data) -> datasets.Splits:
+    """The images that were passed, else those that the recipe names."""
+    options = dict(recipe.data)
+    source = options.pop("source", None)
+    if data is None and source is None and "image_size" in options:
+        raise ValueError(
+            f"{recipe.name or 'this recipe'} is for a folder of images of your own, read at {options['image_size']} pixels: "
+            "say which one (data, --data)"
+        )
+    return datasets.open(source or datasets.DEFAULT if data is None else data, **options)
+
+
+def _network_for(model, recipe: Recipe, splits, settings: Settings) -> Module:
+    """A Module as it is; a constructor called with what the data says and, before that, what the recipe does."""
     if isinstance(model, Module):
         return model
-    h, w, c = splits.image_shape
+    *extent, channels = splits.image_shape
+    h, w = settings.augmentation.size(*extent)
     if h != w:
         raise ValueError(f"{model.__name__} takes square images, {splits.name} has {h}x{w}")
-    return model(num_classes=len(splits.class_names), image_size=h, in_channels=c)
+    said = {"num_classes": len(splits.class_names), "image_size": h, "in_channels": channels}
+    return model(**said | {name: value for name, value in recipe.model.items() if name != "name"})
+
+
+def _start(network: Module, recipe: Recipe, progress: Progress) -> list[str]:
+    """Copy what the recipe starts from; what was copied, in words."""
+    if not recipe.start:
+        return []
+    if "from" not in recipe.start:
+        raise ValueError(
+            f"{recipe.name or 'this recipe'} copies layers from another run: say which (--set start.from=RUN)"
+        )
+    run = recipe.start["from"]
+    lines = start.report(network, start.start_from(network, run, recipe.start.get("layers", "all")), run)
+    for line in lines:
+        progress.say(line)
+    return lines
+
+
+def _resolved(recipe: Recipe, network: Module, settings: Settings, data) -> Recipe:
+    """The recipe with all that was left to defaults, but for what the images say."""
+    identity, images = saving.identity(network), recipe.data
+    if data is None:
+        images = {"source": datasets.DEFAULT} | images
+    elif not isinstance(data, (str, os.PathLike)):
+        images = {key: value for key, value in images.items() if key != "source"}
+    model = {}
+    if identity is not None:
+        told = {k: v for k, v in identity["options"].items() if k not in FROM_DATA or k in recipe.model}
+        model = {"name": identity["name"], **told}
+    return replace(recipe, model=model, data=images, settings=asdict(settings))
 
 
 def _plan(network: Module, splits, settings: Settings, place, memory_limit: int | None) -> MemoryPlan | None:
     """The run's memory plan; None of a network whose own code wants to see values. ValueError for what does not fit."""
     h, w, c = splits.image_shape
-    shape = min(settings.batch_size, len(splits.train)), *AUGMENTATIONS[settings.augment].size(h, w), c
+    shape = min(settings.batch_size, len(splits.train)), *settings.augmentation.size(h, w), c
     try:
         plan = memory_plan(network, shape, device=place, micro_batch=settings.micro_batch, precision=settings.precision)
     except OpError:

@@ -66,12 +66,32 @@ def test_training_a_folder_of_images_ends_with_its_accuracy(run):
     assert (cwd / "runs/alexnet/last.safetensors").exists()
 
 
-def test_evaluate_scores_the_run(run, images):
+def test_evaluate_prints_a_row_a_protocol_and_writes_what_is_asked_for(run, images):
+    cwd, out = run
+    files = ("--report", "found.md", "--confusion", "taken.png", "--per-class")
+    protocols = ("--protocol", "center", "dense", "ten-crop")
+    done = minicnn("evaluate", "runs/alexnet", *protocols, *files, "--device", "cpu", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    title, _, _, _, *rows = done.stdout.split("\n\nruns/alexnet, center")[0].splitlines()
+    assert title == f"{images}: 6 validation images, 2 classes"
+    assert [row.split("|")[4].strip() for row in rows] == ["center", "dense", "ten-crop"]
+    accuracy = float(out.splitlines()[-1].split()[2])
+    assert float(rows[0].split("|")[7].split()[0]) == pytest.approx(100 * (1 - accuracy), abs=0.01)
+    assert (cwd / "found.md").read_text() == done.stdout
+    assert done.stdout.count("| boot ") == done.stdout.count("| trouser ") == 3
+    with Image.open(cwd / "taken.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_evaluate_as_json_of_two_checkpoints_together(run, images):
     cwd, _ = run
-    for protocol in ("center", "ten-crop"):
-        done = minicnn("evaluate", "runs/alexnet", "--data", images, "--protocol", protocol, "--device", "cpu", cwd=cwd)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("top-1 ")
+    both = ("runs/alexnet/last.safetensors", "runs/alexnet/best.safetensors")
+    done = minicnn("evaluate", *both, "--data", images, "--scales", 30, "--json", "--device", "cpu", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["runs"] for row in found["rows"]] == [[both[0]], [both[1]], list(both)]
+    assert found["rows"][2]["scales"] == [30] and found["class_names"] == ["boot", "trouser"]
+    assert sum(map(sum, found["rows"][2]["confusion"])) == found["rows"][2]["count"] == 6
 
 
 def test_predict_names_what_it_sees(run, images):
@@ -103,6 +123,7 @@ def test_resume_of_a_finished_run_reports_again(run, images):
         (["train", "alexnet", "--device", "gpu"], 2, "minicnn: unknown device 'gpu': choose one of "),
         (["train", "alexnet", "--epochs", "0"], 2, "minicnn: epochs must be at least 1, got 0"),
         (["evaluate", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
+        (["evaluate", "nowhere", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
         (["predict", "x.png", "--run", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["export", "nowhere", "x.onnx"], 1, "minicnn: there is no checkpoint nowhere"),
         (

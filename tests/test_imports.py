@@ -14,7 +14,8 @@ MAY_IMPORT = {
     "tensor": {"errors"},
     "autograd": {"tensor", "errors", "threads"},
     "host_memory": set(),
-    "backend": {"cuda", "errors", "host_memory", "threads", "_build_info"},
+    "backend": {"choices", "cuda", "errors", "host_memory", "threads", "toolchain", "_build_info"},
+    "choices": {"errors", "shapes"},
     "shapes": {"errors"},
     "arena": {"backend", "tensor"},
     "creation": {"backend", "tensor", "autograd", "errors"},
@@ -24,7 +25,9 @@ MAY_IMPORT = {
     "models": {"functional", "nn", "shapes", "errors"},
     "data": {"philox"},
     "optim": {"arena", "autograd", "errors", "ops", "tensor"},
-    "checkpoint": set(),
+    "checkpoint": {"files"},
+    "files": set(),
+    "names": set(),
 }
 
 

@@ -1,12 +1,11 @@
 """The choice of arithmetic: by the environment, and down to the kernels of each layer."""
 
-import importlib
-
 import numpy as np
 import pytest
 from checks import run
 
 from minicnn import functional, shapes
+from minicnn.ops import affine
 from minicnn.shapes import Math, Schedule
 
 
@@ -38,8 +37,7 @@ LAYERS = {
 @pytest.mark.parametrize("math", Math)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_pass_of_a_layer_computes_as_asked(layer, math, ladder_device, monkeypatch):
-    module = importlib.import_module(f"minicnn.ops.{layer}")
-    monkeypatch.setattr(module, "AUTOMATIC", Schedule(math=math))
+    monkeypatch.setattr(affine, "AUTOMATIC", Schedule(math=math))
     rounded = 1 if math is Math.tf32 else FINE
     x, weight = (np.full(shape, FINE, np.float32) for shape in LAYERS[layer])
     function = getattr(functional, layer)

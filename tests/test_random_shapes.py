@@ -21,9 +21,9 @@ from tolerances import assert_close
 
 import minicnn
 from minicnn import functional, threads
+from minicnn.ops import affine, windows
 from minicnn.ops import conv2d as conv2d_op
 from minicnn.ops import lrn as lrn_op
-from minicnn.ops import windows
 from minicnn.shapes import GemmShape, Layout, Schedule, window_count
 from minicnn.tensor import Accumulate, GradSlot, Tensor
 
@@ -345,7 +345,7 @@ def test_convolution_kernels_match_the_reference(rung, kernel_device, count):
     @given(case=convolutions(), offsets=OFFSETS, passes=PASSES, order=ORDERS, schedule=SCHEDULES)
     def check(case, offsets, passes, order, schedule):
         count("kernels")
-        with mock.patch.multiple(conv2d_op, rung=lambda: rung, AUTOMATIC=schedule):
+        with mock.patch.object(conv2d_op, "rung", lambda: rung), mock.patch.object(affine, "AUTOMATIC", schedule):
             check_kernels(SUBJECTS["conv2d"], case, kernel_device, offsets, passes, order)
 
     check()

@@ -13,6 +13,7 @@ from machines import A100, GTX_1080, H100, Driver, program
 
 import minicnn
 from minicnn import _build_info, cuda, doctor, toolchain
+from minicnn.shapes import Math, Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -297,3 +298,25 @@ def test_a_name_that_is_no_architecture():
         ValueError, match=r"^MINICNN_CUDA_ARCHITECTURES has 'sm_80': expected names such as 80, 90a or 86"
     ):
         toolchain.code_options(["sm_80"])
+
+
+TURING, HOPPER = toolchain.Gpu("RTX 2080", (7, 5)), toolchain.Gpu("H100", (9, 0))
+
+
+@pytest.mark.parametrize(
+    "math, beginning",
+    [
+        ("float32", "by float32 arithmetic"),
+        ("tf32x3", "on tensor cores, three TF32 products each, to float32's accuracy"),
+        ("tf32", "on tensor cores, rounded to TF32's 11 bits: not to float32's accuracy"),
+    ],
+)
+def test_doctor_says_what_float32_means(monkeypatch, math, beginning):
+    monkeypatch.setattr(doctor, "AUTOMATIC", Schedule(math=Math[math]))
+    assert doctor.numbers([])["float32"].startswith(beginning)
+
+
+def test_doctor_says_which_gpu_lacks_a_precision():
+    said = doctor.numbers([TURING, HOPPER])
+    assert said["bfloat16"] == said["tf32"] == "on tensor cores, compute capability 8.0 on; not on RTX 2080"
+    assert said["float16"] == "on tensor cores, compute capability 7.5 on"

@@ -65,7 +65,7 @@ def test_a_run_learns_and_leaves_its_record(splits, tmp_path):
     assert config["settings"]["epochs"] == 4
     assert config["data"] == "some garments"
     pictures = {"curves.png", "filters.png"} if plots.available() else set()
-    files = {"config.json", "steps.jsonl", "metrics.jsonl", "last.safetensors", "best.safetensors"}
+    files = {"config.json", "recipe.toml", "steps.jsonl", "metrics.jsonl", "last.safetensors", "best.safetensors"}
     assert {p.name for p in (tmp_path / "run").iterdir()} == files | pictures
 
 
@@ -292,7 +292,21 @@ def test_training_works_outside_the_main_thread(splits, tmp_path):
         ({"digest_every": 0}, "digest_every must be at least 1, got 0"),
         ({"workers": -1}, "workers is -1: expected at least 1"),
         ({"schedule": "linar"}, "unknown schedule 'linar': choose one of linear, cosine, step, plateau"),
-        ({"augment": "miror"}, "unknown augment 'miror': choose one of mirror, none"),
+        ({"augment": "miror"}, "unknown augment 'miror'; did you mean mirror?"),
+        ({"augment": {"crp": 24}}, "unknown field of augment 'crp'; did you mean crop?"),
+        ({"augment": {"crop": 0}}, "Augment: crop is 0: expected at least 1"),
+        ({"optimizer": "adma"}, "unknown optimizer 'adma'; did you mean adam?"),
+        ({"ema": 1.0}, "ema must lie between 0 and 1, got 1.0"),
+        ({"keep": 0}, "keep must be at least 1, got 0"),
+        ({"save_every": 0}, "save_every must be at least 1, got 0"),
+        ({"lr": "0.1"}, "lr must be float, got '0.1'"),
+        ({"schedule": "step", "milestones": [0.5, 30]}, "milestones are parts of the run, between 0 and 1, got 30"),
+        ({"drop": 0.0}, "drop, what the learning rate is multiplied by, must lie in (0, 1], got 0.0"),
+        ({"multipliers": {"*.bias": 2}}, "multipliers: '*.bias' must be a table of lr and decay, got 2"),
+        (
+            {"multipliers": {"6.*": {"lr": 0.0}}},
+            "multipliers: no parameter is called '6.*'; there are 0.weight, 0.bias, 5.weight, 5.bias",
+        ),
         ({"dialect": "caffe"}, "SGD: dialect must be 'torch' or 'paper', got 'caffe'"),
         ({"clip_norm": -1.0}, "clip_norm must be above 0, got -1.0"),
     ],
@@ -331,14 +345,12 @@ def test_a_network_that_looks_at_values_trains_without_a_plan(splits, tmp_path, 
 
 
 def test_an_unknown_setting_is_named(splits):
-    with pytest.raises(
-        TypeError, match=r"^train\(\) has no setting 'learning_rate': there are epochs, batch_size, micro_batch, lr, "
-    ):
-        train(small_network, splits, learning_rate=0.1)
+    with pytest.raises(ValueError, match=r"^unknown setting 'momentun'; did you mean momentum\?$"):
+        train(small_network, splits, momentun=0.1)
 
 
 def test_resuming_needs_a_run(tmp_path):
-    with pytest.raises(minicnn.CheckpointError, match=r"^there is no checkpoint .*last\.safetensors$"):
+    with pytest.raises(minicnn.CheckpointError, match=r"^there is no run in .*none to resume: it has no recipe\.toml$"):
         train(small_network, out=tmp_path / "none", resume=True)
 
 

@@ -94,6 +94,23 @@ __device__ Moments merged(const Moments& a, const Moments& b) {
   return result;
 }
 
+// What each thread of a block has, field by field: neighbours read and write neighbours, without a conflict of banks.
+template <class Partial>
+struct Storage;
+
+template <>
+struct Storage<Moments> {
+  Vec4 mean[THREADS], squares[THREADS];
+  float count[THREADS];
+
+  __device__ Moments load(unsigned thread) const { return {mean[thread], squares[thread], count[thread]}; }
+  __device__ void store(unsigned thread, const Moments& moments) {
+    mean[thread] = moments.mean;
+    squares[thread] = moments.squares;
+    count[thread] = moments.count;
+  }
+};
+
 // Sums over rows of dy and of dy * z, for four channels.
 struct Sums {
   Vec4 dy, dy_z;
@@ -108,22 +125,31 @@ __device__ Sums merged(const Sums& a, const Sums& b) {
   return result;
 }
 
-template <class Partial>
-struct Storage {
-  Partial partials[THREADS];
+template <>
+struct Storage<Sums> {
+  Vec4 dy[THREADS], dy_z[THREADS];
+
+  __device__ Sums load(unsigned thread) const { return {dy[thread], dy_z[thread]}; }
+  __device__ void store(unsigned thread, const Sums& sums) {
+    dy[thread] = sums.dy;
+    dy_z[thread] = sums.dy_z;
+  }
 };
 
 // Merges the block's lanes; lane 0 (threadIdx.y == 0) gets the result. To be called by all threads.
 template <class Partial>
 __device__ Partial merge_lanes(const Partial& own) {
-  auto& partials = shared_memory<Storage<Partial>>().partials;
+  auto& partials = shared_memory<Storage<Partial>>();
   const unsigned thread = threadIdx.y * blockDim.x + threadIdx.x;
-  partials[thread] = own;
+  Partial result = own;
+  partials.store(thread, result);
   for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
     __syncthreads();
-    if (threadIdx.y < half) partials[thread] = merged(partials[thread], partials[thread + half * blockDim.x]);
+    if (threadIdx.y >= half) continue;
+    result = merged(result, partials.load(thread + half * blockDim.x));
+    partials.store(thread, result);
   }
-  return partials[thread];
+  return result;
 }
 
 // Moments of x - origin over the thread's next `count` rows, at most ROWS_A_GROUP, from `row` on.

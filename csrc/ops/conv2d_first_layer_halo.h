@@ -96,12 +96,13 @@ class Halo {
     const int row_elements = conv.w * conv.c, first = first_w * conv.c;
     const T* const image = images_.x + int64_t(tile.image) * conv.h * row_elements;
     __syncthreads();
-    for (int row = threadIdx.x / 32; row < images_.halo_rows; row += blockDim.x / 32)
-      for (int i = threadIdx.x % 32; i < images_.pitch; i += 32) {
-        const int h = first_h + row;
-        const bool inside = conv.rows().is_inside(h) && unsigned(first + i) < unsigned(row_elements);
-        copy(elements_[row * images_.pitch + i], image + (h * row_elements + first + i), inside);
-      }
+    const int count = images_.halo_rows * images_.pitch;
+    int h = first_h, i = threadIdx.x;
+    for (int element = threadIdx.x; element < count; element += blockDim.x, i += blockDim.x) {
+      for (; i >= images_.pitch; i -= images_.pitch) ++h;
+      const bool inside = conv.rows().is_inside(h) && unsigned(first + i) < unsigned(row_elements);
+      copy(elements_[element], image + (h * row_elements + first + i), inside);
+    }
     async_copy_commit();
     async_copy_wait<0>();
     __syncthreads();

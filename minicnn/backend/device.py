@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicnn import _build_info
 from minicnn.backend.kernels import Kernels
+from minicnn.choices import Choices
 from minicnn.errors import DeviceError
 from minicnn.host_memory import SharedScratch
 
@@ -20,6 +22,7 @@ class Device:
     shared_scratch: SharedScratch | None = None  # where kernels return before the next one begins
     keeps_free_blocks = False  # whether `Pool` has its memory
     smallest_block = 0  # bytes: what is smaller comes from elsewhere and does not count
+    choices = Choices()  # of schedules
 
     def kernels_for(self, dtype) -> Kernels | None:
         """The kernels of ops in `dtype`; None where NumPy computes."""
@@ -65,6 +68,10 @@ class Device:
     def hardware(self) -> str:
         """What it is; "" where it does not say."""
         return ""
+
+    def identity(self) -> str:
+        """What measurements on it hold for: the device, its driver, and this version of the kernels."""
+        return f"{self.hardware() or self.name}, minicnn {_build_info.version}"
 
     def begin_range(self, name: str) -> None:
         """What is started until `end_range` bears this name where a profiler of the device watches."""

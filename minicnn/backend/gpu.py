@@ -9,9 +9,11 @@ import weakref
 
 import numpy as np
 
+from minicnn import choices, toolchain
 from minicnn.backend.device import Device
 from minicnn.backend.kernels import ARRAYS, Kernels, check_arrays
 from minicnn.errors import DeviceError
+from minicnn.toolchain import dotted
 
 CUPY_UNIT = 512  # bytes: CuPy's pool rounds up to it
 
@@ -67,6 +69,7 @@ class CudaDevice(Device):
         self.cupy.cuda.Device(index).use()
         self.kernels = Kernels(module, self)
         self.graph_pools = weakref.WeakSet()
+        self.choices = choices.load(self.identity())
         self.side_streams: list = []
 
     def empty(self, shape, dtype=np.float32):
@@ -131,6 +134,9 @@ class CudaDevice(Device):
 
     def hardware(self) -> str:
         return self.cupy.cuda.runtime.getDeviceProperties(self.index)["name"].decode()
+
+    def identity(self) -> str:
+        return f"{super().identity()}, driver {dotted(toolchain.driver_version())}"
 
     def begin_range(self, name: str) -> None:
         self.cupy.cuda.nvtx.RangePush(name)

@@ -12,6 +12,7 @@ from minicnn.data.cifar import read_cifar
 from minicnn.data.datasets import ArrayDataset, DataError, Dataset, Splits, split
 from minicnn.data.folder import ImageFolder, Resized, checked_folder, class_folders
 from minicnn.data.idx import find_idx, read_idx_pair
+from minicnn.data.packed import PackedImages, is_packed, read_manifest
 
 DEFAULT = "fashion-mnist-12k"
 FOLDER_IMAGE_SIZE = 224
@@ -39,6 +40,7 @@ def open(
       "cifar100"; all but the first are read from `data_dir`, in the form they are published in;
     - the path of a folder of class folders, or of one that holds nothing but such trees called train, val (valid,
       validation) and test; image files are decoded to `image_size`, 224 if that is not given (see `ImageFolder`);
+    - the path of a folder that `pack` has made of such a one;
     - a Dataset, a pair of arrays (images, labels; see `ArrayDataset`), or Splits, which are returned as they are.
 
     Without a validation set of its own, a seeded `validation_fraction` of every class of the training images is held
@@ -75,6 +77,8 @@ def _parts(data, data_dir, image_size, skip_unreadable) -> tuple[str, Dataset, D
         train, test = NAMED[data](data, data_dir)
         return data, train, None, test
     _check_name(data)
+    if is_packed(Path(data).expanduser()):
+        return _read_packed(data)
     return _read_folder(data, FOLDER_IMAGE_SIZE if image_size is None else image_size, skip_unreadable)
 
 
@@ -88,6 +92,11 @@ def _check_name(data) -> None:
     raise DataError(
         f"unknown data {text!r}: {hint}expected {', '.join(NAMED)}, or the path of a folder of class folders"
     )
+
+
+def _read_packed(path) -> tuple[str, Dataset, Dataset | None, Dataset | None]:
+    parts = read_manifest(Path(path).expanduser()).get("parts", ())
+    return str(path), *(PackedImages(path, part) if part in parts else None for part in ("train", "validation", "test"))
 
 
 def _read_folder(path, image_size: int, skip_unreadable: bool) -> tuple[str, Dataset, Dataset | None, Dataset | None]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
+from minicnn.data.pictures import picture_of
 from minicnn.philox import permutation
 
 SPLIT_STREAM = 0x73706C69  # of the Philox counter: nothing else draws from it
@@ -26,9 +29,23 @@ class Dataset:
     labels: np.ndarray
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    statistics = None  # ChannelStatistics, where they were computed when the dataset was made
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         raise NotImplementedError
+
+    def peek(self, indices: np.ndarray) -> Iterable[np.ndarray]:
+        """The same images one by one, (H, W, C), not to be written: what lies in memory is not copied."""
+        return self.read(indices)
+
+    def picture(self, index: int, side: int | None = None) -> Image.Image:
+        """One image for Pillow, in mode "RGB" or "L": as `read` gives it, or, for rescaling its short side to `side`, the
+        whole picture, where the source has more of it."""
+        return picture_of(next(iter(self.peek(np.array([index])))))
+
+    def decodes(self, resampled: bool = False) -> bool:
+        """Whether reading (`resampled`: taking pictures for rescaling) decodes files, again in every epoch."""
+        return False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,6 +95,9 @@ class ArrayDataset(Dataset):
     def read(self, indices):
         return self._images[indices]
 
+    def peek(self, indices):
+        return (self._images[i] for i in indices)
+
     @property
     def images(self):
         return self._images
@@ -90,9 +110,21 @@ class Subset(Dataset):
         self.dataset, self.indices = dataset, np.asarray(indices)
         self.labels = dataset.labels[self.indices]
         self.class_names, self.image_shape = dataset.class_names, dataset.image_shape
+        self.statistics = (
+            dataset.statistics
+        )  # of the whole: what was held out of a training set told its colours, no more
 
     def read(self, indices):
         return self.dataset.read(self.indices[indices])
+
+    def peek(self, indices):
+        return self.dataset.peek(self.indices[indices])
+
+    def picture(self, index, side=None):
+        return self.dataset.picture(self.indices[index], side)
+
+    def decodes(self, resampled=False):
+        return self.dataset.decodes(resampled)
 
 
 @dataclass(frozen=True)

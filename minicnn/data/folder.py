@@ -1,4 +1,4 @@
-"""Image files: one file to pixels, and a folder of class folders to a dataset."""
+"""A folder of class folders as a dataset, and datasets in another size."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from minicnn.data.datasets import DataError, Dataset
+from minicnn.data.images import check_format, read_image, read_picture
+from minicnn.data.pictures import picture_of, pixels, square
 
 EXTENSIONS = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MODES_8_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
-MODES_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 class ImageFolder(Dataset):
@@ -20,8 +19,8 @@ class ImageFolder(Dataset):
 
     Files are decoded when they are read, each as `read_image` has it: upright, the central square, `image_size`
     pixels a side, RGB (or grey with `channels=1`). Decoded images are kept if all of them fit in `cache_bytes`, so
-    that later epochs decode nothing. Files are found at any depth by extension; other files and hidden ones are
-    passed over.
+    that later epochs decode nothing (Augment's `scale` decodes the whole pictures, in every epoch). Files are found at
+    any depth by extension; other files and hidden ones are passed over.
 
     `class_names` takes another dataset's classes and their order: a folder that is not among them is refused, one
     that is missing is not. A damaged file raises an error that names it when it is read; with `skip_unreadable` every
@@ -40,7 +39,7 @@ class ImageFolder(Dataset):
         skip_unreadable: bool = False,
         cache_bytes: int = 1 << 30,
     ):
-        _check_format(image_size, channels)
+        check_format(image_size, channels)
         root = checked_folder(path)
         folders = class_folders(root)
         self.class_names = tuple(folders) if class_names is None else tuple(class_names)
@@ -71,6 +70,16 @@ class ImageFolder(Dataset):
             self._is_cached[i] = True  # after the pixels, so that another thread finds them whole
         return self._cache[indices]
 
+    def picture(self, index, side=None):
+        return super().picture(index) if side is None else read_picture(self.paths[index], side, self.image_shape[2])
+
+    def decodes(self, resampled=False):
+        return resampled or self._cache is None
+
+    def __getstate__(self):
+        """What a worker process is sent: it keeps no images, of which it would see but a share."""
+        return self.__dict__ | {"_cache": None}
+
     def _decode(self, index: int) -> np.ndarray:
         return read_image(self.paths[index], self.image_shape[0], self.image_shape[2])
 
@@ -96,37 +105,21 @@ class Resized(Dataset):
 
     def __init__(self, dataset: Dataset, image_size: int):
         channels = dataset.image_shape[2]
-        _check_format(image_size, channels)
+        check_format(image_size, channels)
         self.dataset, self.labels, self.class_names = dataset, dataset.labels, dataset.class_names
         self.image_shape = (image_size, image_size, channels)
 
     def read(self, indices):
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         for image, out in zip(self.dataset.read(indices), images, strict=True):
-            out[...] = _pixels(_square(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image), len(out)))
+            out[...] = pixels(square(picture_of(image), len(out)))
         return images
 
+    def picture(self, index, side=None):
+        return super().picture(index) if side is None else self.dataset.picture(index, side)
 
-def read_image(path, image_size: int, channels: int = 3) -> np.ndarray:
-    """One image file, (image_size, image_size, channels) uint8; `channels` is 3 (RGB) or 1 (grey).
-
-    Turned upright by its EXIF orientation; the central square, its side the image's short side, is cut out and resized
-    (bilinear over the whole footprint, so shrinking does not alias). Transparent parts become white; palette, CMYK and
-    16-bit grey are converted (16 bits to v / 257); of an animation the first frame. Floats, 32-bit integers and LAB are
-    refused: their range is not known. Large JPEGs are decoded at a fraction of their size, at least twice `image_size`.
-
-    Raises DataError, which names the file.
-    """
-    _check_format(image_size, channels)
-    try:
-        with Image.open(path) as image:
-            image.draft(None, (2 * image_size, 2 * image_size))
-            image = _square(_convert(ImageOps.exif_transpose(image), channels), image_size)
-    except MemoryError:
-        raise
-    except Exception as error:  # for a damaged file Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
-        raise DataError(f"cannot read image {os.fspath(path)}: {_reason(error)}") from error
-    return _pixels(image)
+    def decodes(self, resampled=False):
+        return self.dataset.decodes(resampled)
 
 
 def checked_folder(path) -> Path:
@@ -152,13 +145,6 @@ def image_files(folder: Path) -> list[str]:
     return sorted(files)
 
 
-def _check_format(image_size: int, channels: int) -> None:
-    if image_size < 1:
-        raise DataError(f"image_size is {image_size}: expected at least 1 pixel")
-    if channels not in (1, 3):
-        raise DataError(f"channels is {channels}: expected 3 (RGB) or 1 (grey)")
-
-
 def _check_classes(root: Path, folders: dict[str, Path], class_names: tuple[str, ...], are_given: bool) -> None:
     if not folders:
         loose = len(image_files(root))
@@ -179,33 +165,3 @@ def _check_classes(root: Path, folders: dict[str, Path], class_names: tuple[str,
 
 def _shortened(names: tuple[str, ...], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
-
-
-def _convert(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode in MODES_16_BIT:
-        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
-    elif image.mode not in MODES_8_BIT:
-        raise DataError(f"its pixels are of mode {image.mode!r}: convert it to 8-bit RGB or grey")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB" if channels == 3 else "L")
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    return np.atleast_3d(np.array(image))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "it is not an image of a known format"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

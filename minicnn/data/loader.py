@@ -1,28 +1,36 @@
-"""The loader: a dataset's batches, in a seeded order, prepared ahead of the training step by threads."""
+"""The loader: a dataset's batches, in a seeded order, prepared ahead of the training step by threads or processes."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 
 import numpy as np
 
 from minicnn.data.datasets import DataError, Dataset
+from minicnn.data.transforms import Transform
+from minicnn.data.workers import Workers
 from minicnn.philox import permutation
 
 ORDER_STREAM = 0x6F726472  # of the Philox counter: nothing else draws from it
+WORKER_TYPES = ("auto", "thread", "process")
 
 
 class Loader:
-    """Batches (images, labels): `transform(images, indices, epoch, seed)` of a dataset's uint8 images, and int64 (B,).
+    """Batches (images, labels): what `transform` makes of a dataset's uint8 images, and int64 (B,). `transform` is a
+    Transform, or a function called as `transform(images, indices, epoch, seed)`; without one, images are as they are.
 
     Order and augmentation are functions of (seed, epoch): the batches are the same for any `prefetch` and `workers`,
-    and an epoch can be taken up at any batch. `prefetch` batches (at least `workers`) are prepared ahead by `workers`
-    threads, NumPy and Pillow releasing the GIL where the work is; with `prefetch=0` by the caller's thread. Every
-    batch is new memory, the caller's to keep or write into.
+    and an epoch can be taken up at any batch. `prefetch` batches (at least `workers`) are prepared ahead by `workers`;
+    with 0 of either by the caller's thread. Every batch is new memory, the caller's to keep or write into.
+
+    `worker_type` says what workers are: "thread", NumPy and Pillow releasing the GIL where the work is; "process", which
+    share no GIL at all, but take half a second to start in every epoch, and the dataset must be picklable; "auto" takes
+    processes where files are decoded in every epoch (`Dataset.decodes`), else threads.
 
     `waited` is how many seconds the current epoch's consumer has waited for a batch.
 
@@ -45,17 +53,24 @@ class Loader:
         drop_last: bool = False,
         prefetch: int = 2,
         workers: int = 1,
+        worker_type: str = "auto",
     ):
-        for name, value, least in (("batch_size", batch_size, 1), ("prefetch", prefetch, 0), ("workers", workers, 1)):
+        for name, value, least in (("batch_size", batch_size, 1), ("prefetch", prefetch, 0), ("workers", workers, 0)):
             if value < least:
                 raise DataError(f"{name} is {value}: expected at least {least}")
+        if worker_type not in WORKER_TYPES:
+            raise DataError(f"worker_type is {worker_type!r}: expected one of {', '.join(WORKER_TYPES)}")
         if drop_last and batch_size > len(dataset):
             raise DataError(
                 f"batch_size is {batch_size} but there are {len(dataset)} images: with drop_last no batch is left"
             )
-        self.dataset, self.batch_size, self.transform = dataset, batch_size, transform
+        self.dataset, self.batch_size = dataset, batch_size
+        self.transform = transform if isinstance(transform, Transform) else Applied(transform)
         self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
         self.prefetch, self.workers = prefetch, workers
+        if worker_type == "auto":
+            worker_type = "process" if dataset.decodes(self.transform.resamples) else "thread"
+        self.worker_type = worker_type
         self.waited = 0.0
 
     def __len__(self) -> int:
@@ -69,8 +84,8 @@ class Loader:
         return permutation(self.seed, epoch, count, ORDER_STREAM) if self.shuffle else np.arange(count)
 
     def iterate(self, epoch: int = 0, start_batch: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The epoch's batches from `start_batch` on. Threads live no longer than the iterator: break, close() or an
-        exception end them, after the batch at hand. What a thread raises is raised here, at that batch's turn.
+        """The epoch's batches from `start_batch` on. Workers live no longer than the iterator: break, close() or an
+        exception end them. What a worker raises is raised here, at that batch's turn; where a process dies, WorkerError.
         """
         if not 0 <= start_batch <= len(self):
             raise DataError(f"start_batch is {start_batch}: expected 0 to {len(self)}, the batches in an epoch")
@@ -78,29 +93,55 @@ class Loader:
         order = self.order(epoch)
         starts = range(start_batch * self.batch_size, len(self) * self.batch_size, self.batch_size)
         batches = (order[start : start + self.batch_size] for start in starts)
-        return self._prefetched(batches, epoch) if self.prefetch else self._in_turn(batches, epoch)
+        if not (self.prefetch and self.workers):
+            return (self._timed(partial(self._load, indices, epoch)) for indices in batches)
+        return self._prefetched(
+            self._by_threads if self.worker_type == "thread" else self._by_processes, batches, epoch
+        )
+
+    @property
+    def _ahead(self) -> int:
+        return max(self.prefetch, self.workers)
 
     def _load(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        images, labels = self.dataset[indices]
-        return (images if self.transform is None else self.transform(images, indices, epoch, self.seed)), labels
+        return self._finish(self.transform.read(self.dataset, indices, epoch, self.seed), indices, epoch)
 
-    def _in_turn(self, batches, epoch):
-        for indices in batches:
-            yield self._timed(partial(self._load, indices, epoch))
+    def _finish(self, images: np.ndarray, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.transform(images, indices, epoch, self.seed), self.dataset.labels[indices]
 
-    def _prefetched(self, batches, epoch):
-        ahead = max(self.prefetch, self.workers)
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="minicnn-loader")
-        pending: deque[Future] = deque()
-        try:
+    def _prefetched(self, by_workers, batches, epoch):
+        pending: deque[Callable] = deque()
+        with by_workers() as submit:
             for indices in batches:
-                pending.append(pool.submit(self._load, indices, epoch))
-                if len(pending) > ahead:
-                    yield self._timed(pending.popleft().result)
+                pending.append(submit(indices, epoch))
+                if len(pending) > self._ahead:
+                    yield self._timed(pending.popleft())
             while pending:
-                yield self._timed(pending.popleft().result)
+                yield self._timed(pending.popleft())
+
+    @contextmanager
+    def _by_threads(self):
+        """Yields submit(indices, epoch), which returns a function that waits for the batch."""
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="minicnn-loader")
+        try:
+            yield lambda indices, epoch: pool.submit(self._load, indices, epoch).result
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def _by_processes(self):
+        """The same. In the processes images are read; the rest, which is little, is done by whoever waits."""
+        shape = min(self.batch_size, len(self.dataset)), *self.transform.batch_shape(self.dataset)
+        workers = Workers(self.workers, self.dataset, self.transform, self.seed, shape, self._ahead + 1)
+
+        def submit(indices, epoch):
+            images = workers.submit(indices, epoch)
+            return lambda: self._finish(images(), indices, epoch)
+
+        try:
+            yield submit
+        finally:
+            workers.close()
 
     def _timed(self, get):
         start = perf_counter()
@@ -108,3 +149,16 @@ class Loader:
             return get()
         finally:
             self.waited += perf_counter() - start
+
+
+class Applied(Transform):
+    """A function (images, indices, epoch, seed) as a Transform. A worker process reads the images without it."""
+
+    def __init__(self, function: Callable | None):
+        self.function = function
+
+    def __call__(self, images, indices, epoch, seed):
+        return images if self.function is None else self.function(images, indices, epoch, seed)
+
+    def __getstate__(self):
+        return {}

@@ -1,9 +1,9 @@
 """What becomes of a uint8 batch on its way to a network: crop, mirror, normalise, colour. Here it is drawn; the device
-does it, in one pass over the images (minicnn/ops/prepare_images.py).
+does it, in one pass over the images (minicnn/ops/prepare_images.py). What needs more of a picture than its pixels, to
+rescale or to turn it, is done where it is decoded.
 
-A transform is called as `transform(batch, indices, epoch, seed)`: images (B, H, W, C) uint8 and their sample numbers
-(B,). What is random depends on (seed, epoch, sample number) alone: a sample is augmented the same in any batch, at
-any place in it, by any number of threads. No transform writes into the batch that it is given.
+What is random depends on (seed, epoch, sample number) alone: a sample is augmented the same in any batch, at any place
+in it, by any number of threads or processes. No transform writes into the batch that it is given.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from minicnn.data.datasets import DataError, Dataset
+from minicnn.data.pictures import View, copy_window, cut_view, pixels
 from minicnn.philox import random_words
 
 GEOMETRY_STREAM = 0x67656F6D  # of the Philox counter, apart from each other and from the loader's
+APPEARANCE_STREAM = 0x61707065
 COLOUR_STREAM = 0x636F6C30
 
 
@@ -31,23 +33,22 @@ class ChannelStatistics:
     mean: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
 
+    def __post_init__(self):
+        object.__setattr__(self, "mean", tuple(self.mean))  # JSON has lists
+        object.__setattr__(self, "covariance", tuple(map(tuple, self.covariance)))
+
     @classmethod
     def of(cls, dataset: Dataset, chunk: int = 64) -> ChannelStatistics:
-        """Exact: sums of integers below 2^53 have no rounding in float64, and each result is rounded once.
+        """Those that the dataset brings with it, as packed images do, else its own: exact, see ChannelSums.
 
-        Reads every image; of a large folder pass a `Subset`.
+        Reads every image then; of a large folder pass a `Subset`.
         """
-        channels = dataset.image_shape[2]
-        count, total, products = 0, np.zeros(channels, np.int64), np.zeros((channels, channels), np.int64)
+        if dataset.statistics is not None:
+            return dataset.statistics
+        sums = ChannelSums.none(dataset.image_shape[2])
         for start in range(0, len(dataset), chunk):
-            pixels = dataset.read(np.arange(start, min(start + chunk, len(dataset)))).reshape(-1, channels)
-            pixels = pixels.astype(np.float64)
-            count += len(pixels)
-            total += pixels.sum(0).astype(np.int64)
-            products += (pixels.T @ pixels).astype(np.int64)
-        total, products = total.astype(object), products.astype(object)  # Python's integers: no overflow, exact
-        covariance = (count * products - np.outer(total, total)) / (255 * count) ** 2
-        return cls(tuple((total / (255 * count)).tolist()), tuple(map(tuple, covariance.tolist())))
+            sums += ChannelSums.of(dataset.read(np.arange(start, min(start + chunk, len(dataset)))))
+        return sums.statistics()
 
     @cached_property
     def std(self) -> np.ndarray:
@@ -58,6 +59,38 @@ class ChannelStatistics:
     def principal_components(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (C,), ascending, and eigenvectors, the columns of (C, C), of the covariance."""
         return np.linalg.eigh(np.array(self.covariance))
+
+
+@dataclass(frozen=True)
+class ChannelSums:
+    """Of the pixels of some images: how many they are, their sum (C) and the sum of their outer products (C, C), as
+    integers; of more images the sum of theirs.
+    """
+
+    count: int
+    total: list[int]
+    products: list[list[int]]
+
+    @classmethod
+    def none(cls, channels: int) -> ChannelSums:
+        return cls(0, [0] * channels, [[0] * channels] * channels)
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> ChannelSums:
+        """Of (B, H, W, C) uint8; sums of integers below 2^53 have no rounding in float64."""
+        pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
+        total, products = (sums.astype(np.int64).tolist() for sums in (pixels.sum(0), pixels.T @ pixels))
+        return cls(len(pixels), total, products)
+
+    def __add__(self, other: ChannelSums) -> ChannelSums:
+        sums = (np.add(getattr(self, name), getattr(other, name)).tolist() for name in ("total", "products"))
+        return ChannelSums(self.count + other.count, *sums)
+
+    def statistics(self) -> ChannelStatistics:
+        """Exact, but for one rounding of each result."""
+        total, products = np.array(self.total, object), np.array(self.products, object)  # Python's integers
+        covariance = (self.count * products - np.outer(total, total)) / (255 * self.count) ** 2
+        return ChannelStatistics((total / (255 * self.count)).tolist(), covariance.tolist())
 
 
 class ImageBatch(NamedTuple):
@@ -79,15 +112,67 @@ class ImageBatch(NamedTuple):
         return self._replace(images=self.images[share], windows=self.windows[share], offset=self.offset[share])
 
 
+class Transform:
+    """What a Loader does with a batch, in two steps: `read` takes the images from the dataset, in worker processes where
+    there are some; the call on what was read makes the batch, in the process that trains.
+    """
+
+    resamples = False  # whether `read` takes pictures for rescaling: it decides who reads, see Loader
+
+    def batch_shape(self, dataset: Dataset) -> tuple[int, int, int]:
+        """(H, W, C) of the images that `read` gives."""
+        return dataset.image_shape
+
+    def read(self, dataset: Dataset, indices: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """The images at `indices` (B,), (B, H, W, C) uint8."""
+        return dataset.read(indices)
+
+    def __call__(self, images: np.ndarray, indices: np.ndarray, epoch: int, seed: int):
+        return images
+
+
+class Crop(Transform):
+    """What Augment and CenterCrop share. As a Loader's transform it gives uint8 batches (B, *size, C), cropped and
+    mirrored already; within Prepare that is left to the device, where it can be.
+    """
+
+    crop: int | None
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Of the windows that are cut out of images of height x width."""
+        return (height, width) if self.crop is None else (self.crop, self.crop)
+
+    def windows(self, height: int, width: int, indices, epoch: int, seed: int) -> np.ndarray:
+        """Top, left and whether mirrored, (B, 3) int64, for samples `indices` of height x width pixels."""
+        raise NotImplementedError
+
+    def batch_shape(self, dataset):
+        height, width, channels = dataset.image_shape
+        return *self.size(height, width), channels
+
+    def read(self, dataset, indices, epoch, seed):
+        height, width, _ = dataset.image_shape
+        batch = np.empty((len(indices), *self.batch_shape(dataset)), np.uint8)
+        windows = self.windows(height, width, indices, epoch, seed).tolist()
+        for image, window, out in zip(dataset.peek(indices), windows, batch, strict=True):
+            copy_window(image, window, out)
+        return batch
+
+
 @dataclass(frozen=True)
-class Augment:
+class Augment(Crop):
     """What is done to training images at random.
 
-    - `padding`: black pixels put on every side first;
+    - `scale`: the short side, in pixels, that the whole picture is first rescaled to, or a pair, from the least to the
+      most of which it is drawn, each as likely: 256, 384 and (256, 512) are VGG's (Simonyan and Zisserman 2014,
+      section 3.1). None: images are taken in the size that the dataset has them in;
+    - `rotation`: the greatest angle, in degrees, by which they are turned either way; corners become black;
+    - `padding`: black pixels put on every side then;
     - `crop`: the side of a square window cut out at a random place; None is the image's own size, so that with padding
       the image moves, and without it stays;
     - `mirror`: left and right are swapped with probability 1/2;
-    - `colour`: the standard deviation of the PCA colour shift's alpha, 0.1 in the paper, 0 for none.
+    - `brightness`, `contrast`, `saturation`: how far each factor of Pillow's ImageEnhance lies from 1 at most;
+    - `colour`: the standard deviation of the PCA colour shift's alpha, 0.1 in the paper, 0 for none (within Prepare).
 
     A crop of 224 out of 256 and the mirror, colour 0.1, are AlexNet's (Krizhevsky et al. 2012, section 4.1).
     """
@@ -96,23 +181,77 @@ class Augment:
     crop: int | None = None
     padding: int = 0
     colour: float = 0.0
+    scale: int | tuple[int, int] | None = None
+    rotation: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
 
     def __post_init__(self):
-        for name, least in (("crop", 1), ("padding", 0), ("colour", 0)):
+        for name, least in (("crop", 1), ("padding", 0), ("colour", 0), ("rotation", 0)):
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise DataError(f"Augment: {name} is {value}: expected at least {least}")
+        for name in ("brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise DataError(f"Augment: {name} is {value}: expected 0 to 1")
+        if self.scale is not None:
+            self._check_scale()
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """Of the windows that are cut out of images of height x width."""
-        return (height, width) if self.crop is None else (self.crop, self.crop)
+    def _check_scale(self) -> None:
+        if isinstance(self.scale, list):
+            object.__setattr__(self, "scale", tuple(self.scale))  # as JSON and TOML have it
+        if isinstance(self.scale, tuple) and len(self.scale) != 2:
+            raise DataError(f"Augment: scale is {self.scale}: expected a short side or a pair, its least and its most")
+        least, most = self._sides
+        if not 1 <= least <= most:
+            raise DataError(f"Augment: scale is {self.scale}: expected at least 1, and the lesser side first")
+        if self.crop is None:
+            raise DataError("Augment: scale needs a crop: rescaled pictures differ in their long sides")
+        if self.crop > least + 2 * self.padding:
+            raise DataError(f"Augment: a crop of {self.crop} does not fit into a short side of {least}")
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        return self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
+
+    @property
+    def resamples(self) -> bool:
+        """Whether it needs pictures, and so is done where they are decoded."""
+        return bool(self.scale or self.rotation or self.brightness or self.contrast or self.saturation)
 
     def windows(self, height: int, width: int, indices, epoch: int, seed: int) -> np.ndarray:
-        """Top, left and whether mirrored, (B, 3) int64, for samples `indices` of height x width pixels."""
         coin, row, column, _ = random_words(seed, epoch, indices, GEOMETRY_STREAM)
         spare = _spare(height + 2 * self.padding, width + 2 * self.padding, *self.size(height, width))
         top, left = (below(word, rest + 1) - self.padding for word, rest in zip((row, column), spare, strict=True))
         return np.stack([top, left, (coin & np.uint64(1)).astype(np.int64) * self.mirror], 1)
+
+    def views(self, indices, epoch: int, seed: int) -> list[View]:
+        """What is drawn for samples `indices` whose pictures may be of any extents; where the extents of all are the
+        same, the same windows as `windows` has."""
+        coin, row, column, word = random_words(seed, epoch, indices, GEOMETRY_STREAM)
+        mirrored = (coin & np.uint64(1)).astype(bool) & self.mirror
+        sides = [None] * len(row)
+        if self.scale is not None:
+            least, most = self._sides
+            sides = (least + below(word, most - least + 1)).tolist()
+        spreads = (self.rotation, self.brightness, self.contrast, self.saturation)
+        words = random_words(seed, epoch, indices, APPEARANCE_STREAM)
+        angle, *factors = (spread * ((word + 0.5) / 2**31 - 1) for spread, word in zip(spreads, words, strict=True))
+        drawn = (row, column, mirrored, angle, *(1 + factor for factor in factors))
+        return list(map(View, sides, *(values.tolist() for values in drawn)))
+
+    def read(self, dataset, indices, epoch, seed):
+        if not self.resamples:
+            return super().read(dataset, indices, epoch, seed)
+        if self.scale is None:
+            self.windows(*dataset.image_shape[:2], indices, epoch, seed)  # refuses a crop that does not fit
+        batch = np.empty((len(indices), *self.batch_shape(dataset)), np.uint8)
+        for index, view, out in zip(indices, self.views(indices, epoch, seed), batch, strict=True):
+            picture = dataset.picture(index, view.side)
+            out[...] = pixels(cut_view(picture, view, out.shape[:2], self.padding))
+        return batch
 
     def for_evaluation(self) -> CenterCrop:
         """The centre of the same size, with nothing random."""
@@ -120,28 +259,35 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class CenterCrop:
+class CenterCrop(Crop):
     """The central square of side `crop`; None leaves the image whole. An odd spare pixel is dropped at the right and the
     bottom."""
 
     crop: int | None = None
     colour: ClassVar[float] = 0.0
-    size = Augment.size
 
     def windows(self, height: int, width: int, indices, epoch: int, seed: int) -> np.ndarray:
         top, left = (spare // 2 for spare in _spare(height, width, *self.size(height, width)))
         return np.tile([top, left, 0], (len(indices), 1))
 
 
-class Prepare:
+class Prepare(Transform):
     """The transform of a training loop: uint8 images (B, H, W, C) to an ImageBatch, whose windows `augment` has drawn, and
     whose scale and offset make (pixel / 255 + shift - mean) / std, the shift being the PCA colour's if there is one.
 
-    A constant channel (std 0) is only centred. For evaluation pass `augment.for_evaluation()`.
+    Where `augment` resamples, the images are read as it shows them, and their windows are the whole images. A constant
+    channel (std 0) is only centred. For evaluation pass `augment.for_evaluation()`.
     """
 
     def __init__(self, statistics: ChannelStatistics, augment: Augment | CenterCrop = CenterCrop()):
         self.statistics, self.augment = statistics, augment
+        self.resamples = augment.resamples
+
+    def batch_shape(self, dataset):
+        return self.augment.batch_shape(dataset) if self.resamples else dataset.image_shape
+
+    def read(self, dataset, indices, epoch, seed):
+        return self.augment.read(dataset, indices, epoch, seed) if self.resamples else dataset.read(indices)
 
     def __call__(self, images: np.ndarray, indices, epoch: int, seed: int) -> ImageBatch:
         count, height, width, channels = images.shape
@@ -154,12 +300,13 @@ class Prepare:
         if self.augment.colour:
             shift = colour_shift(self.statistics, indices, epoch, seed, self.augment.colour)
         offset = np.broadcast_to((shift - np.array(self.statistics.mean)) / std, (count, channels))
+        left_to_do = CenterCrop() if self.resamples else self.augment
         return ImageBatch(
             images,
-            self.augment.windows(height, width, indices, epoch, seed),
+            left_to_do.windows(height, width, indices, epoch, seed),
             (1 / (255 * std)).astype(np.float32),
             offset.astype(np.float32),
-            self.augment.size(height, width),
+            left_to_do.size(height, width),
         )
 
 
@@ -199,6 +346,19 @@ def ten_crops(batch: np.ndarray, size: int) -> np.ndarray:
     corners = ((bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right))
     five = np.stack([batch[:, top : top + size, left : left + size] for top, left in corners], 1)
     return np.concatenate([five, five[:, :, :, ::-1]], 1)
+
+
+def grid_crops(batch: np.ndarray, size: int, grid: int = 5) -> np.ndarray:
+    """The views of a dense grid of crops, (B, H, W, C) to (B, 2 * grid**2, size, size, C), a copy.
+
+    `grid` places down and as many across, evenly from edge to edge; row by row, then the mirror images in the same order.
+    With 5 the 50 views a scale of Simonyan and Zisserman 2014, section 4.3, after Szegedy et al. 2014. Where nothing is
+    spare the places coincide.
+    """
+    spare = _spare(*batch.shape[1:3], size, size)
+    tops, lefts = (np.rint(np.linspace(0, rest, grid)).astype(int) for rest in spare)
+    crops = np.stack([batch[:, top : top + size, left : left + size] for top in tops for left in lefts], 1)
+    return np.concatenate([crops, crops[:, :, :, ::-1]], 1)
 
 
 def _spare(height: int, width: int, crop_height: int, crop_width: int) -> tuple[int, int]:

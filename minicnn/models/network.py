@@ -111,6 +111,10 @@ class Network(nn.Module):
         """All layers of this class, in order."""
         return [module for _, module in self.named_modules() if isinstance(module, kind)]
 
+    def chain(self) -> list[nn.Module]:
+        """The layers one after another, where that is all that forward does. ValueError where it is not."""
+        raise ValueError(f"{self.name} is no chain of layers: it branches")
+
     def output_layers(self) -> list[nn.Module]:
         """The layers with weights whose outputs are logits."""
         return (self.layers(nn.Conv2d) + self.layers(nn.Linear))[-1:]
@@ -134,6 +138,9 @@ class Stack(Network):
 
     def forward(self, x):
         return self.classifier(self.flatten(self.features(x)))
+
+    def chain(self):
+        return [*self.features, self.flatten, *self.classifier]
 
 
 class Form(NamedTuple):

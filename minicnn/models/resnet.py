@@ -86,6 +86,9 @@ class ResNet(Network):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.flatten(self.avgpool(x)))
 
+    def chain(self):
+        return [layer for _, layer in self.children()]
+
     def output_layers(self):
         return [self.fc]
 

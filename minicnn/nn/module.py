@@ -36,6 +36,7 @@ class Module:
     """
 
     training = True
+    frozen = False  # where its own parameters do not learn: it stays as in evaluation
 
     def __init__(self):
         self._hooks: list[Callable] = []
@@ -86,6 +87,10 @@ class Module:
     def parameters(self) -> list[Parameter]:
         return [p for _, p in self.named_parameters()]
 
+    def own_parameters(self) -> list[Parameter]:
+        """Without those of the modules inside."""
+        return [value for value in vars(self).values() if isinstance(value, Parameter)]
+
     def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
         return self._named_tensors(Buffer)
 
@@ -95,7 +100,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         for _, module in self.named_modules():
-            module.training = mode
+            module.training = mode and not module.frozen
         return self
 
     def eval(self) -> Module:

@@ -9,7 +9,7 @@ import numpy as np
 from minicnn.autograd import Op
 from minicnn.errors import OpError
 from minicnn.ops.precision import numbers_of
-from minicnn.shapes import Activation
+from minicnn.shapes import AUTOMATIC, Activation
 from minicnn.tensor import Accumulate
 from minicnn.threads import elementwise, in_shares
 
@@ -30,6 +30,17 @@ class Affine(Op):
 
     def launch(self, direction: str, *arguments) -> None:
         raise NotImplementedError
+
+    def launch_scheduled(self, kernel: str, extents: tuple, *arguments, fits=lambda schedule: True) -> None:
+        """`kernel`, of the active precision, with these arguments, its workspace, extents and the device's schedule; `fits`
+        says which ones it takes."""
+
+        def launch(schedule):
+            workspace = self.workspace(kernel, *extents, schedule)
+            getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, workspace, *extents, schedule)
+
+        flat = extents[0] if isinstance(extents[0], tuple) else extents
+        self.device.choices.run(kernel + self.numbers.suffix, flat, self.numbers.scheduled(AUTOMATIC), launch, fits)
 
     def check_bias(self, bias, outputs: int) -> None:
         if bias is not None and bias.shape != (outputs,):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from minicnn.ops.affine import Affine, add_bias
-from minicnn.shapes import AUTOMATIC, ConvShape
+from minicnn.shapes import ConvShape
 from minicnn.threads import in_shares, share_count
 
 PATCH_BYTES = 8 << 20  # a chunk of im2col: a last-level cache holds it; with less, BLAS packs the filters too often
@@ -107,8 +107,7 @@ class Conv2d(Affine):
         """conv2d_forward, conv2d_im2col_backward_input, ...: each with the workspace that it asks for."""
         has_rung = rung() == "im2col" and hasattr(self.kernels, "conv2d_im2col_forward") and not self.numbers.suffix
         kernel = f"conv2d_im2col_{direction}" if has_rung else f"conv2d_{direction}"
-        extents = self.shape, self.numbers.scheduled(AUTOMATIC)
-        getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, self.workspace(kernel, *extents), *extents)
+        self.launch_scheduled(kernel, (self.shape,), *arguments)
 
 
 def as_matrix(activations):

@@ -45,9 +45,11 @@ class Conv2dMaxPool2d(conv2d.Conv2d):
 
     def product(self, bias, y) -> None:
         self.index = self.empty(y.shape, np.uint8) if self.number >= 0 else None
-        extents = self.shape, self.numbers.scheduled(AUTOMATIC)
-        workspace = self.workspace("conv2d_maxpool2d_forward", *extents)
-        self.kernels.conv2d_maxpool2d_forward(self.x, self.weight, bias, y, self.index, workspace, *extents)
+        arrays = self.x, self.weight, bias, y, self.index
+        self.launch_scheduled("conv2d_maxpool2d_forward", (self.shape,), *arrays, fits=self.fits_schedule)
+
+    def fits_schedule(self, schedule) -> bool:
+        return bool(self.kernels.conv2d_maxpool2d_fits(self.shape, self.pool, schedule))
 
     def backward_kernel(self, dy):
         of_conv2d = self.empty(self.shape.out)

@@ -102,11 +102,9 @@ class Linear(Affine):
 
     def launch(self, direction, *arguments):
         """linear_forward, linear_backward_input, ...: each with the workspace that it asks for."""
-        schedule = self.numbers.scheduled(AUTOMATIC)
         (n, c), k = self.x.shape, self.weight.shape[0]
         if self.numbers.suffix:  # of 16 bits: the convolution of images of one pixel
             shape = ConvShape.of(self.name, (n, 1, 1, c), (k, 1, 1, c), 1, 0, 1, 1)
-            kernel, extents = f"conv2d_{direction}", (shape, schedule)
+            self.launch_scheduled(f"conv2d_{direction}", (shape,), *arguments)
         else:
-            kernel, extents = f"linear_{direction}", (n, c, k, schedule)
-        getattr(self.kernels, kernel + self.numbers.suffix)(*arguments, self.workspace(kernel, *extents), *extents)
+            self.launch_scheduled(f"linear_{direction}", (n, c, k), *arguments)

@@ -1,163 +1,11 @@
-"""Image files of every kind, written by Pillow, and folders of class folders."""
+"""Folders of class folders, and datasets in another size."""
 
 import numpy as np
 import pytest
+from image_files import corners, quadrants, truncated, write_folder
 from PIL import Image
 
-from minicnn.data import ArrayDataset, DataError, ImageFolder, Resized, read_image
-
-RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-
-
-def quadrants(size=8):
-    """Red and green above, blue and white below."""
-    pixels = np.zeros((size, size, 3), np.uint8)
-    half = size // 2
-    pixels[:half, :half], pixels[:half, half:], pixels[half:, :half], pixels[half:, half:] = RED, GREEN, BLUE, WHITE
-    return Image.fromarray(pixels)
-
-
-def corners(pixels):
-    return [tuple(int(v) for v in pixels[row, column]) for row in (0, -1) for column in (0, -1)]
-
-
-def write_folder(root, classes, count=3, size=8):
-    """Class c, image i: filled with (10 c, i, 0)."""
-    for c, name in enumerate(classes):
-        (root / name).mkdir(parents=True)
-        for i in range(count):
-            Image.new("RGB", (size, size), (10 * c, i, 0)).save(root / name / f"{i}.png")
-    return root
-
-
-@pytest.mark.parametrize("extension", ["png", "bmp", "tif", "ppm", "gif"])
-def test_lossless_formats_keep_every_pixel(tmp_path, extension):
-    quadrants().save(tmp_path / f"image.{extension}")
-    assert np.array_equal(read_image(tmp_path / f"image.{extension}", 8), np.asarray(quadrants()))
-
-
-@pytest.mark.parametrize("extension", ["jpg", "webp"])
-def test_lossy_formats_come_close(tmp_path, extension):
-    path = tmp_path / f"image.{extension}"
-    quadrants(64).save(path, quality=95)
-    difference = read_image(path, 64).astype(int) - np.asarray(quadrants(64))
-    assert np.abs(difference)[4:28, 4:28].max() <= 12  # inside a quadrant: the chroma is subsampled at its edges
-
-
-def test_a_large_jpeg_decoded_at_a_fraction_shows_the_same(tmp_path):
-    path = tmp_path / "large.jpg"
-    quadrants(1024).save(path, quality=95)
-    pixels = read_image(path, 32)
-    assert pixels.shape == (32, 32, 3)
-    assert np.abs(pixels.astype(int) - np.asarray(quadrants(32)))[2:14, 2:14].max() <= 12
-
-
-@pytest.mark.parametrize(("width", "height"), [(24, 8), (8, 24)])
-def test_the_central_square_is_taken(tmp_path, width, height):
-    image = Image.new("RGB", (width, height), BLUE)
-    image.paste(quadrants(8), ((width - 8) // 2, (height - 8) // 2))
-    image.save(tmp_path / "wide.png")
-    assert np.array_equal(read_image(tmp_path / "wide.png", 8), np.asarray(quadrants(8)))
-
-
-def test_shrinking_averages_over_the_whole_footprint(tmp_path):
-    checks = np.indices((64, 64)).sum(0) % 2 * 255
-    Image.fromarray(checks.astype(np.uint8)).save(tmp_path / "checks.png")
-    inner = read_image(tmp_path / "checks.png", 8)[1:-1, 1:-1].astype(int)
-    assert np.abs(inner - 127).max() <= 2
-
-
-@pytest.mark.parametrize(
-    ("orientation", "expected"),
-    [
-        (1, [RED, GREEN, BLUE, WHITE]),
-        (2, [GREEN, RED, WHITE, BLUE]),
-        (3, [WHITE, BLUE, GREEN, RED]),
-        (6, [BLUE, RED, WHITE, GREEN]),  # the camera was turned: show it a quarter clockwise
-        (8, [GREEN, WHITE, RED, BLUE]),
-    ],
-)
-def test_exif_orientation_is_applied(tmp_path, orientation, expected):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    quadrants().save(tmp_path / "turned.png", exif=exif)
-    assert corners(read_image(tmp_path / "turned.png", 8)) == expected
-
-
-def test_grey_palette_and_one_bit_become_rgb(tmp_path):
-    Image.new("L", (4, 4), 77).save(tmp_path / "grey.png")
-    Image.new("1", (4, 4), 1).save(tmp_path / "bit.png")
-    palette = Image.new("P", (4, 4), 1)
-    palette.putpalette([0, 0, 0, 9, 8, 7])
-    palette.save(tmp_path / "palette.png")
-    for name, colour in (("grey", (77, 77, 77)), ("bit", WHITE), ("palette", (9, 8, 7))):
-        assert corners(read_image(tmp_path / f"{name}.png", 4)) == [colour] * 4
-
-
-def test_cmyk_becomes_rgb(tmp_path):
-    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "ink.jpg", quality=100)
-    pixel = read_image(tmp_path / "ink.jpg", 8)[4, 4].astype(int)
-    assert pixel[0] >= 250 and max(pixel[1:]) <= 5
-
-
-def test_transparency_shows_white(tmp_path):
-    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    Image.new("RGBA", (4, 4), (255, 0, 0, 255)).save(tmp_path / "solid.png")
-    Image.new("LA", (4, 4), (0, 0)).save(tmp_path / "grey.png")
-    palette = Image.new("P", (4, 4), 0)
-    palette.putpalette([1, 2, 3])
-    palette.save(tmp_path / "palette.png", transparency=0)
-    for name, colour in (("clear", WHITE), ("solid", RED), ("grey", WHITE), ("palette", WHITE)):
-        assert corners(read_image(tmp_path / f"{name}.png", 4)) == [colour] * 4
-
-
-@pytest.mark.parametrize("extension", ["png", "tif"])
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path, extension):
-    values = np.array([[0, 257], [128 * 257, 65535]], np.uint16)
-    Image.fromarray(values).save(tmp_path / f"deep.{extension}")
-    assert read_image(tmp_path / f"deep.{extension}", 2, channels=1)[..., 0].tolist() == [[0, 1], [128, 255]]
-
-
-def test_grey_on_request(tmp_path):
-    quadrants().save(tmp_path / "colour.png")
-    grey = read_image(tmp_path / "colour.png", 8, channels=1)
-    assert grey.shape == (8, 8, 1) and grey[0, 0, 0] == 76  # 0.299 * 255
-
-
-def test_one_pixel_and_a_sliver(tmp_path):
-    Image.new("RGB", (1, 1), RED).save(tmp_path / "one.png")
-    Image.new("RGB", (1, 9000), RED).save(tmp_path / "sliver.png")
-    for name in ("one.png", "sliver.png"):
-        assert corners(read_image(tmp_path / name, 16)) == [RED] * 4
-
-
-def truncated(path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return path
-
-
-@pytest.mark.parametrize("extension", ["jpg", "png", "bmp", "webp"])
-def test_truncated_files_are_named(tmp_path, extension):
-    path = truncated(tmp_path / f"half.{extension}")
-    with pytest.raises(DataError) as error:
-        read_image(path, 8)
-    assert str(error.value).startswith(f"cannot read image {path}: ")
-
-
-def test_files_that_are_no_images(tmp_path):
-    (tmp_path / "text.jpg").write_text("not an image")
-    (tmp_path / "empty.png").write_bytes(b"")
-    Image.new("F", (4, 4)).save(tmp_path / "float.tif")
-    for name, reason in (
-        ("text.jpg", "it is not an image of a known format"),
-        ("empty.png", "it is not an image of a known format"),
-        ("float.tif", "its pixels are of mode 'F': convert it to 8-bit RGB or grey"),
-        ("absent.png", "No such file or directory"),
-    ):
-        with pytest.raises(DataError) as error:
-            read_image(tmp_path / name, 8)
-        assert str(error.value) == f"cannot read image {tmp_path / name}: {reason}"
+from minicnn.data import ArrayDataset, DataError, ImageFolder, Resized
 
 
 def test_folder_of_class_folders(tmp_path):
@@ -266,22 +114,10 @@ def test_folders_that_are_refused(tmp_path):
         assert str(error.value) == message
 
 
-def test_formats_that_are_refused(tmp_path):
+def test_an_image_size_that_is_refused(tmp_path):
     with pytest.raises(DataError) as error:
         ImageFolder(tmp_path, 0)
     assert str(error.value) == "image_size is 0: expected at least 1 pixel"
-    with pytest.raises(DataError) as error:
-        read_image(tmp_path, 8, channels=4)
-    assert str(error.value) == "channels is 4: expected 3 (RGB) or 1 (grey)"
-
-
-def test_running_out_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
-    def exhausted(path):
-        raise MemoryError
-
-    monkeypatch.setattr(Image, "open", exhausted)
-    with pytest.raises(MemoryError):
-        read_image(tmp_path / "fine.png", 8)
 
 
 def test_resized_takes_the_central_square():

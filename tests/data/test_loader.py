@@ -1,4 +1,4 @@
-"""The loader: order, resuming, threads that prepare ahead and go away, and what they raise."""
+"""The loader: order, resuming, threads that prepare ahead and go away, and what they raise. Processes: test_workers.py."""
 
 import signal
 import threading
@@ -64,7 +64,7 @@ def test_an_epoch_is_a_permutation_by_seed_and_epoch(dataset):
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
-@pytest.mark.parametrize(("prefetch", "workers"), [(1, 1), (2, 1), (3, 4), (50, 2)])
+@pytest.mark.parametrize(("prefetch", "workers"), [(1, 1), (2, 0), (2, 1), (3, 4), (50, 2)])
 def test_the_batches_do_not_depend_on_the_threads(dataset, prefetch, workers):
     prepare = Prepare(ChannelStatistics.of(dataset), Augment(mirror=True, padding=2, colour=0.1))
     alone = Loader(dataset, 4, prepare, shuffle=True, seed=3, prefetch=0)
@@ -230,7 +230,8 @@ def test_arguments_that_are_refused(dataset):
     for arguments, message in (
         ({"batch_size": 0}, "batch_size is 0: expected at least 1"),
         ({"batch_size": 1, "prefetch": -1}, "prefetch is -1: expected at least 0"),
-        ({"batch_size": 1, "workers": 0}, "workers is 0: expected at least 1"),
+        ({"batch_size": 1, "workers": -1}, "workers is -1: expected at least 0"),
+        ({"batch_size": 1, "worker_type": "fibre"}, "worker_type is 'fibre': expected one of auto, thread, process"),
         (
             {"batch_size": 24, "drop_last": True},
             "batch_size is 24 but there are 23 images: with drop_last no batch is left",

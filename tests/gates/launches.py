@@ -86,11 +86,12 @@ def windows(device) -> None:
 
 def convolutions(device) -> None:
     """Every tile and both rungs; the reduction is cut once."""
+    from minicnn.ops import affine
     from minicnn.ops import conv2d as op_file
 
     x, weight = numbers(device, 1, 6, 6, 16), numbers(device, 72, 3, 3, 16)
     for schedule in (Schedule(64, 2), Schedule(128, 1), Schedule(64, 1, Math.tf32), Schedule(128, 2, Math.tf32x3)):
-        with mock.patch.object(op_file, "AUTOMATIC", schedule):
+        with mock.patch.object(affine, "AUTOMATIC", schedule):
             both_ways(lambda *t: F.conv2d(*t, padding=1), x, weight)
     with mock.patch.object(op_file, "rung", lambda: "im2col"):
         both_ways(lambda *t: F.conv2d(*t, padding=1), x, weight)
@@ -120,25 +121,25 @@ def halves_of_convolutions(device) -> None:
 
 def first_layers(device) -> None:
     """Windows that begin on 16 bytes, and such that do not, in every format."""
-    from minicnn.ops import conv2d as op_file
+    from minicnn.ops import affine
 
     alexnet = (1, 39, 43, 3), (16, 11, 11, 3), {"stride": 4, "padding": 2}
     vgg = (1, 8, 16, 3), (16, 3, 3, 3), {"stride": 1, "padding": 1}
     for x, w, options in (alexnet, vgg):
         for how in Math:
-            with mock.patch.object(op_file, "AUTOMATIC", Schedule(math=how)):
+            with mock.patch.object(affine, "AUTOMATIC", Schedule(math=how)):
                 both_ways(lambda *t, options=options: F.conv2d(*t, **options), numbers(device, *x), numbers(device, *w))
         halves_of_convolution(device, x, w, options, tile=0)
 
 
 def convolutions_and_pooling(device) -> None:
     """By squares, in one pass, at every tile; first layers too."""
-    from minicnn.ops import conv2d_maxpool2d as op_file
+    from minicnn.ops import affine, conv2d_maxpool2d
 
     schedules = [Schedule(tile, splits, how) for tile, splits in ((64, 1), (128, 1), (0, 0)) for how in Math]
     for channels, asked in [(3 if schedule.tile == 0 else 16, schedule) for schedule in schedules]:
         x, weight = numbers(device, 1, 12, 11, channels), numbers(device, 72, 3, 3, channels)
-        with mock.patch.object(op_file, "AUTOMATIC", asked):
+        with mock.patch.object(affine, "AUTOMATIC", asked), mock.patch.object(conv2d_maxpool2d, "AUTOMATIC", asked):
             both_ways(lambda *t: F.conv2d_relu_max_pool2d(*t, None, 1, 1, 1, 1, 2), x, weight)
 
 

@@ -8,23 +8,24 @@ from tolerances import assert_close
 import minicnn
 from minicnn import functional
 from minicnn.functional import conv2d, linear, relu
-from minicnn.ops import DropoutKey, DropoutMask
+from minicnn.ops import DropoutKey, DropoutMask, affine
 from minicnn.ops import conv2d as conv2d_file
+from minicnn.shapes import AUTOMATIC
 
-# name: (rung, schedule of the convolutions)
+# name: (rung, schedule)
 KERNELS = {
-    "chosen": ("implicit", conv2d_file.AUTOMATIC),
+    "chosen": ("implicit", AUTOMATIC),
     "tiles_of_64_in_3_parts": ("implicit", (64, 3)),
     "tiles_of_128": ("implicit", (128, 1)),
     "tiles_of_128_in_2_parts": ("implicit", (128, 2)),
-    "im2col": ("im2col", conv2d_file.AUTOMATIC),
+    "im2col": ("im2col", AUTOMATIC),
 }
 
 
 @pytest.fixture(params=KERNELS.values(), ids=KERNELS.keys())
 def each_kernel(request, monkeypatch):
     monkeypatch.setattr(conv2d_file, "rung", lambda: request.param[0])
-    monkeypatch.setattr(conv2d_file, "AUTOMATIC", request.param[1])
+    monkeypatch.setattr(affine, "AUTOMATIC", request.param[1])
 
 
 # name: shapes of x and of the weight of a first and a second convolution, of the second linear layer, and the

@@ -10,7 +10,9 @@ from tolerances import assert_close
 
 import minicnn
 from minicnn.functional import conv2d
+from minicnn.ops import affine
 from minicnn.ops import conv2d as op_file
+from minicnn.shapes import AUTOMATIC
 
 # name: (x, weight, options); each says what it exercises
 CASES = {
@@ -116,7 +118,7 @@ def test_kernels_are_exact_on_integers(case, rung, kernel_device, rng, monkeypat
 
 @pytest.mark.parametrize("schedule", [(64, 1), (64, 3), (128, 1), (128, 2)], ids=str)
 def test_every_tile_and_cut_of_the_implicit_kernels_is_exact(schedule, kernel_device, rng, monkeypatch):
-    monkeypatch.setattr(op_file, "AUTOMATIC", schedule)
+    monkeypatch.setattr(affine, "AUTOMATIC", schedule)
     for name in ("two_groups", "stride", "past_a_tile_of_128"):
         function, inputs = given(CASES[name], rng, integers=True)
         dy = rng.integers(-3, 4, function(*(leaf(v, "numpy") for v in inputs)).shape)
@@ -126,7 +128,7 @@ def test_every_tile_and_cut_of_the_implicit_kernels_is_exact(schedule, kernel_de
 @pytest.mark.parametrize("chunks", [2, 3])
 def test_every_chunking_of_im2col_is_exact(chunks, kernel_device, rng, monkeypatch):
     monkeypatch.setattr(op_file, "rung", lambda: "im2col")
-    monkeypatch.setattr(op_file, "AUTOMATIC", (0, chunks))
+    monkeypatch.setattr(affine, "AUTOMATIC", (0, chunks))
     x, weight, options = CASES["two_groups"]
     function, inputs = given(((5, *x[1:]), weight, options), rng, integers=True)
     dy = rng.integers(-3, 4, function(*(leaf(v, "numpy") for v in inputs)).shape)
@@ -162,7 +164,7 @@ def test_a_long_reduction_is_cut_into_parts_of_at_least_256(direction, x, weight
     parts = max(1, reduction // 256)
     kernels = ladder_device.kernels
     bias_alone = kernels.reduction_workspace(1, reduction, shape.k) if direction == "backward_weight" else 0
-    workspace = getattr(kernels, f"conv2d_{direction}_workspace")(shape, op_file.AUTOMATIC)
+    workspace = getattr(kernels, f"conv2d_{direction}_workspace")(shape, AUTOMATIC)
     assert workspace == max(parts * results if parts > 1 else 0, bias_alone)
 
 
@@ -196,10 +198,10 @@ def test_gradient_of_the_kernels(rung, kernel_device, rng, monkeypatch):
 
 
 @RUNG
-@pytest.mark.parametrize("schedule", [op_file.AUTOMATIC, (64, 2)], ids=str)
+@pytest.mark.parametrize("schedule", [AUTOMATIC, (64, 2)], ids=str)
 def test_gradients_accumulate(schedule, rung, device, rng, monkeypatch):
     monkeypatch.setattr(op_file, "rung", lambda: rung)
-    monkeypatch.setattr(op_file, "AUTOMATIC", schedule)
+    monkeypatch.setattr(affine, "AUTOMATIC", schedule)
     check_accumulates(*given(CASES["two_groups"], rng), device)
 
 

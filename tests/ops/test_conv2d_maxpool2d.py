@@ -16,7 +16,7 @@ from checks import (
 
 import minicnn
 from minicnn import functional as F
-from minicnn.ops import Conv2dMaxPool2d
+from minicnn.ops import Conv2dMaxPool2d, affine
 from minicnn.ops import conv2d as conv2d_file
 from minicnn.ops import conv2d_maxpool2d as op_file
 from minicnn.shapes import Math, Schedule
@@ -46,7 +46,7 @@ def _no_cut(monkeypatch):
 
 def schedule(monkeypatch, asked):
     monkeypatch.setattr(op_file, "AUTOMATIC", asked)
-    monkeypatch.setattr(conv2d_file, "AUTOMATIC", asked)
+    monkeypatch.setattr(affine, "AUTOMATIC", asked)
 
 
 def in_one_pass(options, window=SQUARES):
