@@ -22,7 +22,7 @@ from minicnn.progress import Progress
 from minicnn.run_folder import RunFolder
 from minicnn.schedules import Schedule
 from minicnn.settings import Settings
-from minicnn.step import Step
+from minicnn.step import GraphedStep, Step
 from minicnn.totals import Totals
 
 PREFETCH = 2  # batches that are prepared ahead
@@ -53,6 +53,7 @@ class Trainer:
         workers: int,
         memory_use: MemoryUse,
         statistics: datasets.ChannelStatistics | None = None,
+        graph: bool = False,
     ):
         self.network, self.splits, self.settings = network, splits, settings
         self.device, self.folder, self.progress, self.memory_use = device, folder, progress, memory_use
@@ -65,18 +66,11 @@ class Trainer:
             shuffle=True,
             drop_last=True,
             seed=settings.seed,
-            prefetch=PREFETCH if workers else 0,
-            workers=workers or 1,
+            prefetch=PREFETCH,
+            workers=workers,
         )
         self.optimizer = optim.of_settings(network, settings)
-        self.step = Step(
-            network,
-            self.optimizer,
-            settings.label_smoothing,
-            settings.clip_norm,
-            settings.micro_batch,
-            settings.precision,
-        )
+        self.step = step_of(settings, network, self.optimizer, graph)
         self.steps_per_epoch = len(self.loader)
         self.schedule = Schedule(
             settings.schedule,
@@ -170,6 +164,8 @@ class Trainer:
                 if self.settings.save_every and self.step_number % self.settings.save_every == 0:
                     self.save_last()
         self.read_losses()
+        if getattr(self.step, "why_none", "") and self.epoch == 0:
+            self.progress.say(f"no graph, kernels are queued one by one: {self.step.why_none}")
         self.end_epoch(seconds, (self.totals.images - already) / seconds, wait)
 
     def train_step(self, images: datasets.ImageBatch, labels: np.ndarray) -> None:
@@ -335,6 +331,13 @@ class Trainer:
         if "place" not in description:
             raise checkpoint.CheckpointError(f"{self.folder.last} holds weights alone, no run that could be resumed")
         return state, description
+
+
+def step_of(settings: Settings, network: Module, optimizer, graph: bool) -> Step:
+    options = settings.label_smoothing, settings.clip_norm, settings.micro_batch, settings.precision
+    if graph:
+        return GraphedStep(network, optimizer, *options, kept=READ_EVERY)
+    return Step(network, optimizer, *options)
 
 
 def name_of(model) -> str:

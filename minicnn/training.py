@@ -39,6 +39,7 @@ def train(
     memory_limit=None,
     statistics=None,
     cache_features=False,
+    graph=None,
     **settings,
 ):
     """Train `model` on `data` and return its History; the files are in its run folder.
@@ -62,6 +63,8 @@ def train(
     cache_features
               compute what the frozen first layers (minicnn.transfer.freeze) make of the images once and train the rest on
               that; augment must be "none"
+    graph     make the training step as one graph (minicnn.step.GraphedStep), with the same numbers; by default on "cuda".
+              "emulated" can too; where the network's own code forbids it, a line says so
     settings  the fields of minicnn.settings.Settings, which has their defaults.
               minicnn.step.Step says what micro_batch means, minicnn.precision what the precisions are; the weights are
               float32 in each, and float16 scales its loss, by a factor that is in steps.jsonl
@@ -82,6 +85,9 @@ def train(
         recipe = _recipe_of(RunFolder(wanted), data)
     recipe = recipe.changed(settings | _said_of_data(data, data_dir, image_size))
     chosen, place = Settings(**recipe.settings), backend.device(device)
+    graph = place.prefers_graphs if graph is None else graph
+    if graph:
+        place.new_graph()  # refuses where there are none, before anything is written
     splits = _splits(recipe, data)
     random.manual_seed(chosen.seed)
     network = _network_for(model or models.find(recipe.model["name"]), recipe, splits, chosen)
@@ -91,7 +97,16 @@ def train(
     progress = progress or Progress(quiet)
     started = [] if folder.last.exists() else _start(network, recipe, progress)
     trainer = (FeatureTrainer if cache_features else Trainer)(
-        network.to(place), splits, chosen, place, folder, progress, workers, MemoryUse(plan, before), statistics
+        network.to(place),
+        splits,
+        chosen,
+        place,
+        folder,
+        progress,
+        workers,
+        MemoryUse(plan, before),
+        statistics,
+        graph,
     )
     described = trainer.config() | ({"start": started} if started else {})
     resolved = _resolved(recipe, network, chosen, data).toml()

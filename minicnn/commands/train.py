@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from minicnn import models, recipes, training
@@ -28,10 +29,16 @@ def add(parser) -> None:
     )
     options.add_data(parser, None)
     parser.add_argument("--image-size", type=int, default=None, metavar="PIXELS", help="for a folder of images (224)")
-    parser.add_argument("--workers", type=int, default=1, help="threads that prepare batches; they change no bytes (1)")
+    parser.add_argument("--workers", type=int, default=1, help="that prepare batches; they change no bytes (1)")
     parser.add_argument("--out", default=None, metavar="DIR", help="the run folder (runs/RECIPE or runs/MODEL)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="make each step as one CUDA graph; the same numbers (on cuda)",
+    )
     parser.add_argument("--memory-limit", type=float, default=None, metavar="GIB", help="of the device (what is free)")
     for name, setting in _as_options().items():
         kind = KINDS[setting.type.split(" | ")[0]]
@@ -57,6 +64,7 @@ def run(arguments) -> int:
             workers=arguments.workers,
             out=arguments.out,
             resume=arguments.resume,
+            graph=arguments.graph,
             quiet=arguments.quiet,
             data_dir=arguments.data_dir,
             image_size=arguments.image_size,
