@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from minicnn import data, models
+from minicnn import data, models, plots
 from minicnn.progress import Progress
 from minicnn.settings import Settings
 
@@ -66,6 +66,25 @@ def add_network(parser, batch_size: int) -> None:
         parser.add_argument(f"--{option}", type=int, default=None, help="(as published)")
     parser.add_argument("--batch-size", type=int, default=batch_size, help=f"({batch_size})")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def add_image_of_run(parser) -> None:
+    parser.add_argument("image", metavar="IMAGE", help="an image file, or a number among the run's own test images")
+    parser.add_argument(
+        "--run", required=True, dest="run_folder", metavar="RUN", help="a run folder, or a checkpoint file"
+    )
+    parser.add_argument("--data-dir", default=None, metavar="DIR", help="where the files of a named data set lie")
+    parser.add_argument("--device", default="auto", help=DEVICES)
+
+
+def add_picture(parser, name: str) -> None:
+    parser.add_argument("--out", default=name, metavar="FILE", help=f"the picture ({name})")
+
+
+def check_pictures() -> None:
+    """ValueError where nothing can be drawn."""
+    if not plots.available():
+        raise ValueError("pictures need matplotlib: pip install minicnn[plots]")
 
 
 def network_and_input(arguments, **options):
