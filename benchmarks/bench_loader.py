@@ -121,17 +121,21 @@ def bare_decoder(photos: Photos, rounds: int) -> float:
     return float(np.median(speeds))
 
 
+def loaders(photos: Photos, count: int) -> dict[str, Callable[[], Iterable]]:
+    """Ours and PyTorch's, over the same samples in the same order, with `count` workers: functions that start an epoch."""
+    augment = Augment(crop=CROP, mirror=True, scale=SIZE)
+    ours = Loader(photos, BATCH, augment, shuffle=True, workers=count)
+    samples, order = Samples(photos, augment), ours.order(0).tolist()
+    theirs = torch.utils.data.DataLoader(samples, BATCH, sampler=order, num_workers=count, persistent_workers=count > 0)
+    return {"ours": ours.iterate, "torch": theirs.__iter__}
+
+
 def jpeg_rows(folder: Path, rounds: int, workers: list[int], decoder: str) -> list[dict]:
-    photos, augment = Photos(folder / "photos", decoder), Augment(crop=CROP, mirror=True, scale=SIZE)
+    photos = Photos(folder / "photos", decoder)
+    check(*(next(iter(batches())) for batches in loaders(photos, 0).values()))
     rows = []
     for count in workers:
-        ours = Loader(photos, BATCH, augment, shuffle=True, workers=count)
-        order = ours.order(0).tolist()
-        theirs = torch.utils.data.DataLoader(
-            Samples(photos, augment), BATCH, sampler=order, num_workers=count, persistent_workers=count > 0
-        )
-        contenders = {"ours": ours.iterate, "torch": theirs.__iter__}
-        check(*(next(iter(batches())) for batches in contenders.values()))
+        contenders = loaders(photos, count)
         bare, figures = bare_decoder(photos, rounds), median_epochs(contenders, rounds)
         mine, rival = figures["ours"], figures["torch"]
         cores = min(max(count, 1), thread_count())
