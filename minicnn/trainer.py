@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from minicnn.progress import Progress
 from minicnn.run_folder import RunFolder
 from minicnn.schedules import Schedule
 from minicnn.settings import Settings
-from minicnn.step import Step
+from minicnn.step import GraphedStep, Step
 from minicnn.totals import Totals
 
 PREFETCH = 2  # batches that are prepared ahead
@@ -53,6 +53,7 @@ class Trainer:
         workers: int,
         memory_use: MemoryUse,
         statistics: datasets.ChannelStatistics | None = None,
+        graph: bool = False,
     ):
         self.network, self.splits, self.settings = network, splits, settings
         self.device, self.folder, self.progress, self.memory_use = device, folder, progress, memory_use
@@ -65,18 +66,12 @@ class Trainer:
             shuffle=True,
             drop_last=True,
             seed=settings.seed,
-            prefetch=PREFETCH if workers else 0,
-            workers=workers or 1,
+            prefetch=PREFETCH,
+            workers=workers,
         )
         self.optimizer = optim.of_settings(network, settings)
-        self.step = Step(
-            network,
-            self.optimizer,
-            settings.label_smoothing,
-            settings.clip_norm,
-            settings.micro_batch,
-            settings.precision,
-        )
+        self.average = optim.Average(self.optimizer.arena, settings.ema) if settings.ema else None
+        self.step = step_of(settings, network, self.optimizer, graph)
         self.steps_per_epoch = len(self.loader)
         self.schedule = Schedule(
             settings.schedule,
@@ -170,12 +165,16 @@ class Trainer:
                 if self.settings.save_every and self.step_number % self.settings.save_every == 0:
                     self.save_last()
         self.read_losses()
+        if getattr(self.step, "why_none", "") and self.epoch == 0:
+            self.progress.say(f"no graph, kernels are queued one by one: {self.step.why_none}")
         self.end_epoch(seconds, (self.totals.images - already) / seconds, wait)
 
     def train_step(self, images: datasets.ImageBatch, labels: np.ndarray) -> None:
         self.optimizer.lr = self.schedule.at(self.step_number)
         parts = self.step(images, labels)
         self.batch += 1
+        if self.average:
+            self.average.update(self.step_number)
         self.totals.add(self.row(), parts)
         if self.device.computes_on_host or self.step_number % READ_EVERY == 0:
             self.read_losses()
@@ -223,8 +222,12 @@ class Trainer:
     def score(self, split) -> evaluation.Score:
         """In the precision of the run; as many images at a time as training takes: it needs less memory for each."""
         batch = min(evaluation.BATCH, self.settings.batch_size, self.settings.micro_batch or evaluation.BATCH)
-        with precision(self.settings.precision):
+        with precision(self.settings.precision), self.averaged():
             return evaluation.score(self.network, split, self.statistics, self.device, self.view, batch)
+
+    def averaged(self):
+        """Within it the network has the weights that the run is judged by and leaves: their average, if there is one."""
+        return self.average.in_place() if self.average else nullcontext()
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -290,7 +293,11 @@ class Trainer:
         self.folder.keep(self.step_number, self.settings.keep)
 
     def save(self, path: Path) -> None:
-        state = checkpoint.with_prefix("model.", self.network.state_dict())
+        """model.* is what the run is to be used with; trained.*, beside an average of the weights, what it goes on with."""
+        with self.averaged():
+            state = checkpoint.with_prefix("model.", self.network.state_dict())
+        if self.average:
+            state |= checkpoint.with_prefix("trained.", self.network.state_dict())
         state |= checkpoint.with_prefix("optimizer.", self.optimizer.state_dict())
         description = saving.description(self.network, self.splits, self.statistics) | {
             "settings": asdict(self.settings),
@@ -313,6 +320,9 @@ class Trainer:
         state, description = self.read_last()
         saving.check_fits(description, self.network, self.splits, self.folder.last)
         self.network.load_state_dict(checkpoint.without_prefix("model.", state))
+        if self.average:
+            self.average.restart()
+            self.network.load_state_dict(checkpoint.without_prefix("trained.", state))
         self.optimizer.load_state_dict(checkpoint.without_prefix("optimizer.", state))
         place = description["place"]
         self.epoch, self.batch, self.best_top1 = place["epoch"], place["batch"], place["best_top1"]
@@ -335,6 +345,13 @@ class Trainer:
         if "place" not in description:
             raise checkpoint.CheckpointError(f"{self.folder.last} holds weights alone, no run that could be resumed")
         return state, description
+
+
+def step_of(settings: Settings, network: Module, optimizer, graph: bool) -> Step:
+    options = settings.label_smoothing, settings.clip_norm, settings.micro_batch, settings.precision
+    if graph:
+        return GraphedStep(network, optimizer, *options, kept=READ_EVERY)
+    return Step(network, optimizer, *options)
 
 
 def name_of(model) -> str:

@@ -11,6 +11,7 @@ from minicnn import data as datasets
 from minicnn.checkpoint import CheckpointError
 from minicnn.errors import OpError
 from minicnn.feature_trainer import FeatureTrainer
+from minicnn.init_report import init_report
 from minicnn.memory_plan import MemoryPlan, MemoryUse, check_fits, memory_plan
 from minicnn.names import check_known
 from minicnn.nn import Module
@@ -39,6 +40,7 @@ def train(
     memory_limit=None,
     statistics=None,
     cache_features=False,
+    graph=None,
     **settings,
 ):
     """Train `model` on `data` and return its History; the files are in its run folder.
@@ -63,6 +65,8 @@ def train(
     cache_features
               compute what the frozen first layers (minicnn.transfer.freeze) make of the images once and train the rest on
               that; augment must be "none"
+    graph     make the training step as one graph (minicnn.step.GraphedStep), with the same numbers; by default on "cuda".
+              "emulated" can too; where the network's own code forbids it, a line says so
     settings  the fields of minicnn.settings.Settings, which has their defaults.
               minicnn.step.Step says what micro_batch means, minicnn.precision what the precisions are; the weights are
               float32 in each, and float16 scales its loss, by a factor that is in steps.jsonl
@@ -83,6 +87,9 @@ def train(
         recipe = _recipe_of(RunFolder(wanted), data)
     recipe = recipe.changed(settings | _said_of_data(data, data_dir, image_size))
     chosen, place = Settings(**recipe.settings), backend.device(device)
+    graph = place.prefers_graphs if graph is None else graph
+    if graph:
+        place.new_graph()  # refuses where there are none, before anything is written
     splits = _splits(recipe, data)
     random.manual_seed(chosen.seed)
     network = _network_for(model or models.find(recipe.model["name"]), recipe, splits, chosen)
@@ -92,8 +99,19 @@ def train(
     progress = progress or Progress(quiet)
     started = [] if folder.last.exists() else _start(network, recipe, progress)
     trainer = (FeatureTrainer if cache_features else Trainer)(
-        network.to(place), splits, chosen, place, folder, progress, workers, MemoryUse(plan, before), statistics
+        network.to(place),
+        splits,
+        chosen,
+        place,
+        folder,
+        progress,
+        workers,
+        MemoryUse(plan, before),
+        statistics,
+        graph,
     )
+    if not resume and _is_from_a_paper(network):
+        progress.say(f"initial values: {init_report(network, (*trainer.seen, splits.image_shape[2])).verdict}")
     described = trainer.config() | ({"start": started} if started else {})
     resolved = _resolved(recipe, network, chosen, data).toml()
     if resume:
@@ -166,6 +184,11 @@ def _start(network: Module, recipe: Recipe, progress: Progress) -> list[str]:
     return lines
 
 
+def _is_from_a_paper(network: Module) -> bool:
+    """Whether it starts with published initial values, some of which no deep network learns from."""
+    return str((saving.identity(network) or {"options": {}})["options"].get("initialize")).startswith("paper")
+
+
 def _resolved(recipe: Recipe, network: Module, settings: Settings, data) -> Recipe:
     """The recipe with all that was left to defaults, but for what the images say."""
     identity, images = saving.identity(network), recipe.data
@@ -190,5 +213,8 @@ def _plan(network: Module, splits, settings: Settings, place, memory_limit: int 
         raise
     except Exception:  # whatever it is, the first step will raise it if it is a mistake
         return None
-    check_fits(plan, network, shape, place.room() if memory_limit is None else memory_limit)
-    return plan
+    room = place.room() if memory_limit is None else memory_limit
+    beside = 2 * sum(p.size * p.dtype.itemsize for p in network.parameters()) if settings.ema else 0  # of optim.Average
+    check_fits(plan, network, shape, None if room is None else room - beside)
+    grown = {name: getattr(plan, name) + beside for name in ("arena_bytes", "peak_bytes", "held_bytes")}
+    return plan._replace(**grown)

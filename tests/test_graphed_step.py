@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import nn
+from minicnn import compare_runs, nn
 from minicnn.data import ImageBatch
+from minicnn.errors import DeviceError
 from minicnn.loss_scale import LossScale
 from minicnn.optim import SGD
 from minicnn.step import GraphedStep, Step
@@ -164,3 +165,40 @@ def test_without_a_graph_the_numbers_are_the_same(ladder_device):
     graphed = trained(GraphedStep, ladder_device, 4, network(HostValue()))
     assert graphed[2].why_none.startswith("a graph cannot be captured of ")
     assert_same(graphed, trained(Step, ladder_device, 4, network(HostValue())))
+
+
+def small(num_classes, image_size, in_channels):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 4, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(144, num_classes)
+    )
+
+
+def test_training_with_graphs_gives_the_same_bytes(ladder_device, tmp_path, rng):
+    labels = np.arange(128) % 2
+    images = (rng.integers(0, 100, (128, 8, 8, 1)) + 100 * labels[:, None, None, None]).astype(np.uint8)
+    settings = {"epochs": 1, "batch_size": 2, "digest_every": 1, "quiet": True, "warmup_steps": 5, "lr": 0.05}
+    train, validation = minicnn.data.split(minicnn.data.ArrayDataset(images, labels), 0.25)
+    splits = minicnn.data.Splits("light and dark", train, validation)
+    for name, graph in (("graph", True), ("plain", False)):
+        minicnn.train(small, splits, device=ladder_device, out=tmp_path / name, graph=graph, **settings)
+    comparison = compare_runs.compare(tmp_path / "graph", tmp_path / "plain")
+    assert comparison.equal, str(comparison)
+    assert len((tmp_path / "graph" / "steps.jsonl").read_text().splitlines()) == 48, "more than twice what is kept"
+
+
+def test_training_says_why_there_is_no_graph(ladder_device, tmp_path, rng, capsys):
+    def network(num_classes, image_size, in_channels):
+        return nn.Sequential(small(3, image_size, in_channels), HostValue())
+
+    images, labels = rng.integers(0, 256, (48, 8, 8, 1), np.uint8), np.arange(48) % 3
+    with pytest.raises(minicnn.errors.TrainingError):  # noise is not learned
+        minicnn.train(
+            network, (images, labels), device=ladder_device, out=tmp_path, epochs=1, batch_size=16, graph=True
+        )
+    assert "no graph, kernels are queued one by one: a graph cannot be captured of " in capsys.readouterr().out
+
+
+def test_a_graph_is_refused_where_there_are_none(tmp_path):
+    with pytest.raises(DeviceError, match=r"^device 'cpu' has no graphs"):
+        minicnn.train(small, device="cpu", out=tmp_path / "run", graph=True)
+    assert not (tmp_path / "run").exists()

@@ -290,7 +290,7 @@ def test_training_works_outside_the_main_thread(splits, tmp_path):
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"micro_batch": 0}, "micro_batch must be at least 1, got 0"),
         ({"digest_every": 0}, "digest_every must be at least 1, got 0"),
-        ({"workers": -1}, "workers is -1: expected at least 1"),
+        ({"workers": -1}, "workers is -1: expected at least 0"),
         ({"schedule": "linar"}, "unknown schedule 'linar': choose one of linear, cosine, step, plateau"),
         ({"augment": "miror"}, "unknown augment 'miror'; did you mean mirror?"),
         ({"augment": {"crp": 24}}, "unknown field of augment 'crp'; did you mean crop?"),

@@ -23,6 +23,7 @@ class Device:
     keeps_free_blocks = False  # whether `Pool` has its memory
     smallest_block = 0  # bytes: what is smaller comes from elsewhere and does not count
     choices = Choices()  # of schedules
+    prefers_graphs = False
 
     def kernels_for(self, dtype) -> Kernels | None:
         """The kernels of ops in `dtype`; None where NumPy computes."""

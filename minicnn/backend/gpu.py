@@ -63,6 +63,8 @@ class CudaGraph:
 class CudaDevice(Device):
     """One GPU; arrays, streams and copies are CuPy's, the kernels ours."""
 
+    prefers_graphs = os.environ.get("MINICNN_SYNC") != "1"  # which waits for each kernel: not possible in a graph
+
     def __init__(self, index: int, module):
         self.name, self.index = f"cuda:{index}", index
         self.cupy = importlib.import_module("cupy")
