@@ -132,7 +132,7 @@ class Loader:
     @contextmanager
     def _by_processes(self):
         """The same. In the processes images are read; the rest, which is little, is done by whoever waits."""
-        workers, self._idle = self._idle or self._start_processes(), None
+        workers, self._idle = self._idle or self._timed(self._start_processes), None
 
         def submit(indices, epoch):
             images = workers.submit(indices, epoch)
