@@ -12,7 +12,11 @@ from minicnn.commands import (
     compare_runs,
     evaluate,
     experiment,
+    explain,
     export,
+    features,
+    filters,
+    finetune,
     init_report,
     options,
     pack,
@@ -29,6 +33,7 @@ from minicnn.errors import DeviceError, OpError, TrainingError
 
 COMMANDS = {
     "train": train,
+    "finetune": finetune,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
@@ -39,6 +44,9 @@ COMMANDS = {
     "profile": profile,
     "tune": tune,
     "compare-runs": compare_runs,
+    "filters": filters,
+    "features": features,
+    "explain": explain,
     "experiment": experiment,
     "bench": bench,
 }

@@ -52,7 +52,8 @@ def train(
     recipe    the name of a shipped recipe, the path of a TOML file, or a recipes.Recipe. What else is passed here goes
               before what it says (minicnn.recipes)
     device    "auto", "cuda", "cpu", "numpy", "emulated"
-    workers   threads that prepare batches; 0: the training thread does. The batches are the same for any number
+    workers   threads, or where files are decoded processes, that prepare batches; 0: the training thread does. The batches
+              are the same for any number
     out       the run folder; default runs/<recipe or model>, or the next free name beside it
     resume    go on where the run in `out` stopped, with its recipe, to the same bytes
     quiet     print nothing but errors

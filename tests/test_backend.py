@@ -4,13 +4,15 @@ import ctypes
 import gc
 import heapq
 import threading
+import types
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 import minicnn
 from minicnn import backend, functional, models, nn, optim
-from minicnn.backend import HostDevice
+from minicnn.backend import HostDevice, gpu
 from minicnn.errors import DeviceError
 from minicnn.functional import relu
 from minicnn.host_memory import Block, Pool
@@ -353,3 +355,51 @@ def test_a_device_that_is_not_there_says_why(monkeypatch):
         DeviceError, match=r"^device 'cuda' cannot be used: no NVIDIA driver; device='cpu' trains here$"
     ):
         backend.device("cuda")
+
+
+class RecordedStream:
+    """A stream that writes down what is queued on it; `current` is the one that CuPy would name."""
+
+    log: ClassVar[list] = []
+    current: ClassVar[list] = []
+
+    def __init__(self, name="side", non_blocking=True):
+        self.name = f"{name}{sum(1 for entry in self.log if entry[0] == 'made')}" if name == "side" else name
+        self.log.append(("made", self.name))
+
+    def record(self):
+        return f"all of {self.name} so far"
+
+    def wait_event(self, event):
+        self.log.append((self.name, event))
+
+    def __enter__(self):
+        self.current.append(self)
+
+    def __exit__(self, *_):
+        self.current.pop()
+
+
+def test_side_by_side_is_between_what_was_queued_before_and_what_follows(monkeypatch):
+    """By streams that only write down: a GPU shows whether CuPy's are like them (tests/models/test_two_towers.py)."""
+    monkeypatch.setattr(RecordedStream, "log", [])
+    monkeypatch.setattr(RecordedStream, "current", [RecordedStream("queue")])
+    cuda = types.SimpleNamespace(Stream=RecordedStream, get_current_stream=lambda: RecordedStream.current[-1])
+    place = object.__new__(gpu.CudaDevice)
+    place.cupy, place.side_streams = types.SimpleNamespace(cuda=cuda), []
+
+    def work(name):
+        return lambda: RecordedStream.log.append((RecordedStream.current[-1].name, name)) or name
+
+    for _ in range(2):
+        assert place.side_by_side([work("left"), work("right")]) == ["left", "right"]
+    once = [
+        ("side1", "all of queue so far"),
+        ("side1", "left"),
+        ("queue", "all of side1 so far"),
+        ("side2", "all of queue so far"),
+        ("side2", "right"),
+        ("queue", "all of side2 so far"),
+    ]
+    made = [("made", "queue"), ("made", "side1"), ("made", "side2")]
+    assert RecordedStream.log == made + 2 * once

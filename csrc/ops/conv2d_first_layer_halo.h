@@ -89,13 +89,13 @@ class Halo {
 
   __device__ const FoldedImages<T>& images() const { return images_; }
 
-  // All threads of the block take part, and all have done with the halo before when it changes.
+  // All threads of the block take part. They have met at a barrier since the last of them read the halo before: that
+  // which each slice of an operand ends with.
   __device__ void bring(const PixelTile& tile) const {
     const ConvShape& conv = images_.conv;
     const int first_h = conv.rows().input_at(tile.row, 0), first_w = conv.columns().input_at(tile.column, 0);
     const int row_elements = conv.w * conv.c, first = first_w * conv.c;
     const T* const image = images_.x + int64_t(tile.image) * conv.h * row_elements;
-    __syncthreads();
     const int count = images_.halo_rows * images_.pitch;
     int h = first_h, i = threadIdx.x;
     for (int element = threadIdx.x; element < count; element += blockDim.x, i += blockDim.x) {

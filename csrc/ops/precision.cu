@@ -30,7 +30,6 @@ template <class T>
 __global__ void __launch_bounds__(THREADS)
     widen_kernel(const T* x, const float* mask, float* y, Accumulate accumulate, int64_t count) {
   const int64_t begin = vec4_begin();
-  if (begin >= count) return;
   const int owned = int(min(count - begin, int64_t(4)));
   write_quad(load_vec4(x, begin, count), y + begin, mask == nullptr ? nullptr : mask + begin, accumulate, owned);
 }

@@ -9,7 +9,7 @@ struct Segment {
   float lr_multiplier, decay_multiplier;
 };
 
-// The segment that element `begin` lies in; stop is 0 where it lies in none.
+// The last segment that starts at element `begin` or before it; stop is 0 where there is none.
 // bounds (segments, 2): start and stop of each, ascending; multipliers (segments, 2).
 __device__ inline Segment find_segment(const int64_t* bounds, const float* multipliers, int segments, int64_t begin) {
   int low = 0, high = segments;  // segments before `low` start at or before `begin`, those from `high` on after it
@@ -20,7 +20,7 @@ __device__ inline Segment find_segment(const int64_t* bounds, const float* multi
     else
       high = middle;
   }
-  if (low == 0 || bounds[2 * low - 1] <= begin) return {};
+  if (low == 0) return {};
   return {bounds[2 * low - 1], multipliers[2 * low - 2], multipliers[2 * low - 1]};
 }
 

@@ -23,10 +23,10 @@ class ToDevice(Op):
         return x.shape
 
     def forward(self, _out_shape, x):
-        return self.target.array(self.source.to_numpy(x))
+        return self.target.array(self.source.on_host(x))
 
     def backward(self, dy):
-        moved, slot = self.source.array(self.target.to_numpy(dy)), self.slots[0]
+        moved, slot = self.source.array(self.target.on_host(dy)), self.slots[0]
         if not slot.adopt(moved):
             array, accumulate = slot.open()
             if accumulate is Accumulate.add:

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from minicnn.shapes import Math
 from minicnn.tensor import Accumulate
 
 LAYOUTS = {"nn": 0, "nt": 1, "tn": 2}
 RUNGS = ["gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized", "gemm"]
-SIZES = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (31, 33, 17), (64, 64, 8), (65, 63, 9), (130, 66, 20)]
+SIZES = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (31, 33, 17), (64, 64, 8), (65, 63, 9), (130, 66, 20), (31, 130, 9)]
 FEW = [(31, 33, 17), (64, 64, 8), (130, 131, 9), (132, 260, 8)]
 
 
@@ -62,6 +63,23 @@ def test_every_tile_and_cut_is_exact(schedule, layout, kernel_device, rng):
         shape = (m, n, 3 * k, a.shape[1], b.shape[1], n)
         got = launch(kernel_device, "gemm", layout, a, b, None, product, shape, Accumulate.add, schedule=schedule)
         np.testing.assert_array_equal(got, 2 * product)
+
+
+@pytest.mark.parametrize("m, n", [(0, 5), (5, 0), (0, 0)])
+@pytest.mark.parametrize("math", Math, ids=lambda math: math.name)
+def test_a_product_of_nothing(math, m, n, ladder_device):
+    a, b, c = (np.zeros(shape, np.float32) for shape in ((m, 3), (3, n), (m, n)))
+    got = launch(
+        ladder_device, "gemm", "nn", a, b, None, c, (m, n, 3, 3, n, n), Accumulate.overwrite, schedule=(0, 0, math)
+    )
+    assert got.shape == (m, n)
+
+
+def test_float32_keeps_all_of_24_bits(kernel_device):
+    """Which two numbers of TF32 would not: 8390657 is 2^23 + 2^11 + 1."""
+    a, one, c = np.array([[8390657.0]], np.float32), np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    got = launch(kernel_device, "gemm", "nn", a, one, None, c, (1,) * 6, Accumulate.overwrite, schedule=(0, 0))
+    assert got[0, 0] == 8390657
 
 
 def test_a_product_and_its_transpose_are_cut_alike(ladder_device):

@@ -29,41 +29,42 @@ def out(network, x, place="cpu"):
         return network.eval()(minicnn.tensor(x, device=place)).numpy()
 
 
+def normalised_by(network, alpha, k):
+    for _, layer in network.named_modules():
+        if isinstance(layer, nn.LocalResponseNorm):
+            layer.alpha, layer.k = alpha, k
+    return network
+
+
 def of_integers(network, rng):
-    """Small integers as weights, and a normalisation that divides by 1: every sum is exact, in any order."""
-    for layer in network.layers(nn.LocalResponseNorm):
-        layer.alpha, layer.k = 0.0, 1.0
+    """Small integers as weights."""
     for p in network.parameters():
         p.copy_(rng.integers(-1, 2, p.shape) * (rng.random(p.shape) < 0.05))
     return network
 
 
 def test_on_integers_the_bits_are_those_of_groups(alexnet, rng):
+    """With a normalisation that divides by 1, every sum is exact in any order."""
     x = images(rng, integers=True)
     whole = of_integers(alexnet, rng)
     towers = TwoTowers(whole)
-    for tower in (towers.tower0, towers.tower1):
-        for _, layer in tower.named_modules():
-            if isinstance(layer, nn.LocalResponseNorm):
-                layer.alpha, layer.k = 0.0, 1.0
-    expected = out(whole, x)
+    expected = out(normalised_by(whole, 0.0, 1.0), x)
     assert len(np.unique(expected)) > 5
-    np.testing.assert_array_equal(out(towers, x), expected)
+    np.testing.assert_array_equal(out(normalised_by(towers, 0.0, 1.0), x), expected)
 
 
 def test_on_real_images_they_agree(alexnet, rng):
-    x = images(rng)
-    expected = out(alexnet, x)
-    assert_close(out(TwoTowers(alexnet), x), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    x, towers = images(rng), normalised_by(TwoTowers(alexnet), 1.0, 1.0)
+    expected = out(normalised_by(alexnet, 1.0, 1.0), x)
+    assert_close(out(towers, x), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
 def test_they_differ_from_towers_whose_normalisation_meets(alexnet, rng):
     x = images(rng)
     across = models.alexnet(10, 28, 1, norm_groups=1)
     across.load_state_dict(alexnet.state_dict())
-    for layer in across.layers(nn.LocalResponseNorm) + alexnet.layers(nn.LocalResponseNorm):
-        layer.alpha = 1.0
-    assert np.abs(out(across, x) - out(alexnet, x)).max() > 1e-3 * np.abs(out(alexnet, x)).max()
+    apart = out(normalised_by(alexnet, 1.0, 1.0), x)
+    assert np.abs(out(normalised_by(across, 1.0, 1.0), x) - apart).max() > 1e-3 * np.abs(apart).max()
 
 
 def gradients(network, x, target):

@@ -37,12 +37,6 @@ EQUIVALENT = (
         "begin <= count",
         "load_vec4() gives zeros from the end on, which add 0",
     ),
-    Equivalent(
-        "csrc/ops/sgd.cu",
-        "low == 0 || bounds[2 * low - 1] <= begin",
-        "low == 0",
-        "of a segment that ends before `begin` the kernel refuses the stop as it does 0",
-    ),
     Equivalent("csrc/ops/batch_norm.cu", "rows == 0", "false", NO_ROWS),
     Equivalent(
         "csrc/ops/batch_norm.cu",
@@ -64,6 +58,26 @@ EQUIVALENT = (
         "norm.channels / width",
         "norm.channels * width",
         "more threads side by side than a pixel has runs, up to a block: those past its channels own nothing",
+    ),
+    Equivalent("csrc/gemm/schedule.cu", "m * ceil_div(n, 4)", "m * ceil_div(n, 4) + 1", BLOCKS_WITHOUT_WORK),
+    Equivalent(
+        "csrc/ops/conv2d_maxpool2d.h",
+        "i < Sums::ROWS",
+        "i + 1 < Sums::ROWS",
+        "i counts in fours up to 8",
+    ),
+    Equivalent(
+        "csrc/ops/conv2d_tensor_core_cursors.h",
+        "COPIES == Copies::chunks || patches_.in_chunks",
+        "COPIES == Copies::chunks && patches_.in_chunks",
+        "what lies in whole chunks is brought element by element: the same numbers, later",
+    ),
+    Equivalent(
+        "csrc/gemm/tensor_core_tile.h",
+        "__syncwarp()",
+        "void(0)",
+        "it moves no data and orders none: the compiler keeps loads behind it, for which it has no registers",
+        "or the compiler brings loads forward",
     ),
     Equivalent(
         "csrc/ops/maxpool2d.cu",

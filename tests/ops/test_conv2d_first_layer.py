@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from checks import check_accumulates, check_gradient_of_kernels, check_kernels
 from convolutions import Convolution, check_passes_exact, inputs_of, integers
-from number_formats import FORMATS, TF32, TF32X3, Format
+from number_formats import FORMATS, TF32X3, Format
 
 from minicnn import backend
 from minicnn.functional import conv2d
@@ -133,6 +133,23 @@ def test_kernels_match_the_reference(case, ladder_device, rng):
     check_kernels(lambda *t: conv2d(*t, **options), inputs, ladder_device, rng, atol=2e-5)
 
 
+def test_without_a_bias(ladder_device, rng):
+    x, weight, options = CASES["vgg"]
+    inputs = [rng.standard_normal(s) for s in (x, weight)]
+    check_kernels(lambda *t: conv2d(*t, **options), inputs, ladder_device, rng, atol=2e-5)
+
+
+def test_a_long_reduction_is_cut_by_its_pixels(ladder_device):
+    """Parts of the weight's gradient, whose partial results are the workspace: the more the more images there are."""
+    shapes = [shape_of(((n, 224, 224, 3), (64, 11, 11, 3), {"stride": 4, "padding": 2})) for n in (1, 4, 128)]
+    elements = 64 * 11 * 36
+    one, four, many = (
+        ladder_device.kernels.conv2d_backward_weight_workspace(shape, Schedule(*AUTOMATIC)) // elements
+        for shape in shapes
+    )
+    assert 10 < one < four <= many
+
+
 @pytest.mark.parametrize("name", ["alexnet", "vgg"])
 def test_gradients_accumulate(name, ladder_device, rng):
     x, weight, options = CASES[name]
@@ -146,7 +163,7 @@ def test_gradient_of_the_kernels(ladder_device, rng):
     check_gradient_of_kernels(lambda *t: conv2d(*t, **options), inputs, ladder_device, eps=1.0, rtol=1e-4)
 
 
-@pytest.mark.parametrize("format", [FLOAT32, TF32], ids=lambda format: format.name)
+@formats
 def test_every_order_and_asynchrony_gives_the_same_bits(format, rng):
     device = backend.device("emulated")
     before = device.module.configuration()

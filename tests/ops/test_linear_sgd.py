@@ -20,6 +20,8 @@ CASES = {
     "past_a_tile_of_quads": (12, 68, 132),
     "long_reduction": (700, 8, 4),
     "empty_batch": (0, 5, 3),
+    "no_inputs": (5, 0, 3),
+    "no_outputs": (5, 3, 0),
 }
 CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 SCHEDULES = pytest.mark.parametrize(
