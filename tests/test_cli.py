@@ -122,6 +122,21 @@ def test_resume_of_a_finished_run_reports_again(run, images):
         (["train", "alexnet", "--data", "./nothing"], 2, "minicnn: "),
         (["train", "alexnet", "--device", "gpu"], 2, "minicnn: unknown device 'gpu': choose one of "),
         (["train", "alexnet", "--epochs", "0"], 2, "minicnn: epochs must be at least 1, got 0"),
+        (["train"], 2, "minicnn: which network? Name one, or a recipe: alexnet-owt, "),
+        (
+            ["train", "--recipe", "alexnet-papr"],
+            2,
+            "minicnn: unknown recipe 'alexnet-papr'; did you mean alexnet-paper",
+        ),
+        (["train", "--recipe", "alexnet-paper"], 2, "minicnn: alexnet-paper is for a folder of images of your own"),
+        (["train", "lenet", "--set", "epoch=3"], 2, "minicnn: unknown key 'epoch'; did you mean epochs?"),
+        (["train", "lenet", "--set", "epochs"], 2, "minicnn: --set takes key=value, got 'epochs'"),
+        (
+            ["train", "--out", "nowhere", "--resume"],
+            1,
+            "minicnn: there is no run in nowhere to resume: it has no recipe.toml",
+        ),
+        (["init-report", "alexnt"], 2, "minicnn: unknown model 'alexnt'; did you mean alexnet"),
         (["evaluate", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["evaluate", "nowhere", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
         (["predict", "x.png", "--run", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
@@ -172,6 +187,31 @@ def test_summary_prints_the_published_count(tmp_path):
     done = minicnn("summary", "alexnet_owt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "61,100,840" in done.stdout
+
+
+def test_a_recipe_trains_and_options_go_before_it(images, tmp_path):
+    """--lr before --set before the recipe; a run goes on with nothing but its folder's name."""
+    (tmp_path / "mine.toml").write_text(
+        'lr = 0.3\nbatch_size = 9\nepochs = 2\nwarmup_steps = 3\n[model]\nname = "lenet"\npooling = "max"\n'
+    )
+    options = ("--data", images, "--image-size", 28, "--set", "lr=0.2", "clip_norm=false", "--lr", 0.05)
+    done = minicnn("train", "--recipe", "mine.toml", *options, "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    resolved = (tmp_path / "runs/mine/recipe.toml").read_text()
+    for line in ("lr = 0.05", "clip_norm = false", 'pooling = "max"', "epochs = 2"):
+        assert line in resolved.splitlines()
+    again = minicnn("train", "--out", "runs/mine", "--resume", "--device", "cpu", cwd=tmp_path)
+    assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1], again.stderr
+
+
+def test_init_report_warns_and_is_json(tmp_path):
+    small = ("--image-size", 28, "--in-channels", 1, "--num-classes", 10)
+    done = minicnn(
+        "init-report", "vgg_d", "--initialize", "paper-0.01", *small, "--json", "--png", "x.png", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["warning"].startswith("the signal vanishes")
+    assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
 def test_plan_foresees_what_a_network_takes(tmp_path):
