@@ -94,6 +94,18 @@ def test_evaluate_as_json_of_two_checkpoints_together(run, images):
     assert sum(map(sum, found["rows"][2]["confusion"])) == found["rows"][2]["count"] == 6
 
 
+def test_finetune_trains_a_run_on_with_frozen_layers(run, images):
+    cwd, _ = run
+    frozen = ("--freeze", "features.*", "--cache-features")
+    short = ("--epochs", 2, "--batch-size", 9, "--out", "runs/on", "--device", "cpu")
+    done = minicnn("finetune", "runs/alexnet", "--data", images, *frozen, *short, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert "features: 60 of 1152, " in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("validation accuracy ")
+    done = minicnn("evaluate", "runs/alexnet", "runs/on", "--data", images, "--device", "cpu", cwd=cwd)
+    assert "these 2 together" in done.stdout, done.stderr
+
+
 def test_predict_names_what_it_sees(run, images):
     cwd, _ = run
     done = minicnn("predict", images / "boot/3.png", images / "trouser/3.png", "--run", "runs/alexnet", cwd=cwd)
@@ -124,6 +136,8 @@ def test_resume_of_a_finished_run_reports_again(run, images):
         (["train", "alexnet", "--epochs", "0"], 2, "minicnn: epochs must be at least 1, got 0"),
         (["evaluate", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["evaluate", "nowhere", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
+        (["finetune", "nowhere", "--data", "x"], 1, "minicnn: there is no checkpoint nowhere"),
+        (["finetune", "nowhere"], 2, "minicnn: finetune: say which images to learn, a folder or a name (--data)"),
         (["predict", "x.png", "--run", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["export", "nowhere", "x.onnx"], 1, "minicnn: there is no checkpoint nowhere"),
         (
