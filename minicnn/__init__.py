@@ -24,6 +24,7 @@ if importlib.util.find_spec("minicnn._build_info"):  # which every installation 
     from minicnn.tensor import Tensor
     from minicnn.torchvision import load_torchvision, save_torchvision
     from minicnn.training import train
+    from minicnn.transfer import finetune
 else:  # a bare checkout: `python3 -m minicnn` passes here on its way to install it (bootstrap.py)
 
     def __getattr__(name):
@@ -46,6 +47,7 @@ __all__ = [
     "data",
     "evaluate",
     "export_onnx",
+    "finetune",
     "from_dlpack",
     "functional",
     "gradcheck",

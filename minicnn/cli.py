@@ -16,6 +16,8 @@ from minicnn.commands import (
     export,
     features,
     filters,
+    finetune,
+    init_report,
     options,
     pack,
     plan,
@@ -31,11 +33,13 @@ from minicnn.errors import DeviceError, OpError, TrainingError
 
 COMMANDS = {
     "train": train,
+    "finetune": finetune,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
     "pack": pack,
     "summary": summary,
+    "init-report": init_report,
     "plan": plan,
     "profile": profile,
     "tune": tune,

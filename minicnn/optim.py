@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
 from fnmatch import fnmatchcase
@@ -142,6 +143,51 @@ class SGD:
                 f"SGD: saved velocity has {velocity.shape[0]} elements, this model's arena {self.velocity.shape[0]}"
             )
         self.device.write(self.velocity, velocity)
+
+
+class Average:
+    """An exponential moving average of all weights of a model: after step t, a <- a + (1 - d) * (w - a), with
+    d = min(decay, (1 + t) / (10 + t)), so that it leaves the initial values behind. Make it after the optimizer.
+
+    A launch a step, of SGD's kernel: a step of size 1 - d against the gradient of |a - w|^2 / 2, which is a - w.
+
+    Source: Polyak and Juditsky 1992; the decay that starts low is TensorFlow's (tf.train.ExponentialMovingAverage).
+    """
+
+    def __init__(self, arena: Arena, decay: float):
+        self.arena, self.decay, self.device = arena, decay, arena.device
+        self.values, self.velocity = (self.device.empty(arena.data.shape, arena.data.dtype) for _ in range(2))
+        self.device.zero(self.velocity)
+        self.device.copy(arena.data, self.values)
+        self.segments = Segments([Segment(start, stop) for _, start, stop in arena.segments], self.device)
+        self.hyper = self.device.array(np.zeros(2, arena.data.dtype))
+
+    def update(self, step: int) -> None:
+        """Take in the weights after step 1, 2, ..."""
+        rate = 1 - min(self.decay, (1 + step) / (10 + step))
+        self.device.write(self.hyper, np.array([rate, -1.0], self.arena.data.dtype))
+        arrays = (self.values, self.arena.data, self.velocity)
+        sgd_step(self.device, *arrays, self.segments, self.hyper, 0.0, 1.0, SgdRule.torch)
+
+    def restart(self) -> None:
+        """The average is what the weights are now."""
+        self.device.copy(self.arena.data, self.values)
+
+    @contextlib.contextmanager
+    def in_place(self):
+        """Within it the model computes with the average; afterwards with its weights again."""
+        weights = self.device.empty(self.arena.data.shape, self.arena.data.dtype)
+        self.device.copy(self.arena.data, weights)
+        try:
+            self._put(self.values)
+            yield
+        finally:
+            self._put(weights)
+
+    def _put(self, values) -> None:
+        self.device.copy(values, self.arena.data)
+        for parameter in self.arena.parameters:
+            parameter.version += 1
 
 
 def of_settings(network, settings) -> SGD:

@@ -199,3 +199,24 @@ def confusion(counts: np.ndarray, class_names, path: str | Path, title: str) -> 
     bar.outline.set_visible(False)
     figure.suptitle(title, color=INK)
     figure.savefig(path, format="png")
+
+
+def initial_values(report, path: str | Path) -> None:
+    """Signal and gradient behind each layer of an init_report.InitReport, predicted and measured, on logarithmic axes."""
+    figure = _figure(11, 4.4)
+    names = [f"{row.path} {row.layer}" for row in report.rows]
+    for axes, what in zip(figure.subplots(1, 2), ("signal", "gradient"), strict=True):
+        for how, style in (
+            ("predicted", {"color": INK, "linestyle": "--"}),
+            ("measured", {"color": LEARNED, "marker": "o"}),
+        ):
+            values = [getattr(row, f"{how}_{what}") for row in report.rows]
+            axes.plot(names, [np.nan if value is None else value for value in values], markersize=3, label=how, **style)
+        axes.set_yscale("log")
+        axes.set_title(f"{what}, {'the images' if what == 'signal' else 'that of the logits'} being 1", color=INK)
+        axes.tick_params(axis="x", labelrotation=90, labelsize=6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+    figure.suptitle(f"{report.title}: {report.verdict.partition('. ')[0]}", color=INK, fontsize=9)
+    figure.savefig(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,7 @@ class Trainer:
             workers=workers,
         )
         self.optimizer = optim.of_settings(network, settings)
+        self.average = optim.Average(self.optimizer.arena, settings.ema) if settings.ema else None
         self.step = step_of(settings, network, self.optimizer, graph)
         self.steps_per_epoch = len(self.loader)
         self.schedule = Schedule(
@@ -172,6 +173,8 @@ class Trainer:
         self.optimizer.lr = self.schedule.at(self.step_number)
         parts = self.step(images, labels)
         self.batch += 1
+        if self.average:
+            self.average.update(self.step_number)
         self.totals.add(self.row(), parts)
         if self.device.computes_on_host or self.step_number % READ_EVERY == 0:
             self.read_losses()
@@ -219,8 +222,12 @@ class Trainer:
     def score(self, split) -> evaluation.Score:
         """In the precision of the run; as many images at a time as training takes: it needs less memory for each."""
         batch = min(evaluation.BATCH, self.settings.batch_size, self.settings.micro_batch or evaluation.BATCH)
-        with precision(self.settings.precision):
+        with precision(self.settings.precision), self.averaged():
             return evaluation.score(self.network, split, self.statistics, self.device, self.view, batch)
+
+    def averaged(self):
+        """Within it the network has the weights that the run is judged by and leaves: their average, if there is one."""
+        return self.average.in_place() if self.average else nullcontext()
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -286,7 +293,11 @@ class Trainer:
         self.folder.keep(self.step_number, self.settings.keep)
 
     def save(self, path: Path) -> None:
-        state = checkpoint.with_prefix("model.", self.network.state_dict())
+        """model.* is what the run is to be used with; trained.*, beside an average of the weights, what it goes on with."""
+        with self.averaged():
+            state = checkpoint.with_prefix("model.", self.network.state_dict())
+        if self.average:
+            state |= checkpoint.with_prefix("trained.", self.network.state_dict())
         state |= checkpoint.with_prefix("optimizer.", self.optimizer.state_dict())
         description = saving.description(self.network, self.splits, self.statistics) | {
             "settings": asdict(self.settings),
@@ -309,6 +320,9 @@ class Trainer:
         state, description = self.read_last()
         saving.check_fits(description, self.network, self.splits, self.folder.last)
         self.network.load_state_dict(checkpoint.without_prefix("model.", state))
+        if self.average:
+            self.average.restart()
+            self.network.load_state_dict(checkpoint.without_prefix("trained.", state))
         self.optimizer.load_state_dict(checkpoint.without_prefix("optimizer.", state))
         place = description["place"]
         self.epoch, self.batch, self.best_top1 = place["epoch"], place["batch"], place["best_top1"]

@@ -11,6 +11,7 @@ from minicnn import data as datasets
 from minicnn.checkpoint import CheckpointError
 from minicnn.errors import OpError
 from minicnn.feature_trainer import FeatureTrainer
+from minicnn.init_report import init_report
 from minicnn.memory_plan import MemoryPlan, MemoryUse, check_fits, memory_plan
 from minicnn.names import check_known
 from minicnn.nn import Module
@@ -51,7 +52,8 @@ def train(
     recipe    the name of a shipped recipe, the path of a TOML file, or a recipes.Recipe. What else is passed here goes
               before what it says (minicnn.recipes)
     device    "auto", "cuda", "cpu", "numpy", "emulated"
-    workers   threads that prepare batches; 0: the training thread does. The batches are the same for any number
+    workers   threads, or where files are decoded processes, that prepare batches; 0: the training thread does. The batches
+              are the same for any number
     out       the run folder; default runs/<recipe or model>, or the next free name beside it
     resume    go on where the run in `out` stopped, with its recipe, to the same bytes
     quiet     print nothing but errors
@@ -108,6 +110,8 @@ def train(
         statistics,
         graph,
     )
+    if not resume and _is_from_a_paper(network):
+        progress.say(f"initial values: {init_report(network, (*trainer.seen, splits.image_shape[2])).verdict}")
     described = trainer.config() | ({"start": started} if started else {})
     resolved = _resolved(recipe, network, chosen, data).toml()
     if resume:
@@ -180,6 +184,11 @@ def _start(network: Module, recipe: Recipe, progress: Progress) -> list[str]:
     return lines
 
 
+def _is_from_a_paper(network: Module) -> bool:
+    """Whether it starts with published initial values, some of which no deep network learns from."""
+    return str((saving.identity(network) or {"options": {}})["options"].get("initialize")).startswith("paper")
+
+
 def _resolved(recipe: Recipe, network: Module, settings: Settings, data) -> Recipe:
     """The recipe with all that was left to defaults, but for what the images say."""
     identity, images = saving.identity(network), recipe.data
@@ -204,5 +213,8 @@ def _plan(network: Module, splits, settings: Settings, place, memory_limit: int 
         raise
     except Exception:  # whatever it is, the first step will raise it if it is a mistake
         return None
-    check_fits(plan, network, shape, place.room() if memory_limit is None else memory_limit)
-    return plan
+    room = place.room() if memory_limit is None else memory_limit
+    beside = 2 * sum(p.size * p.dtype.itemsize for p in network.parameters()) if settings.ema else 0  # of optim.Average
+    check_fits(plan, network, shape, None if room is None else room - beside)
+    grown = {name: getattr(plan, name) + beside for name in ("arena_bytes", "peak_bytes", "held_bytes")}
+    return plan._replace(**grown)

@@ -69,7 +69,7 @@ def finetune(
     run,
     data,
     *,
-    freeze_layers=(),
+    frozen=(),
     cache_features: bool = False,
     lr: float = FINETUNE_LR,
     out=None,
@@ -82,27 +82,32 @@ def finetune(
     run             a run folder or a checkpoint; weights from elsewhere become one by load_torchvision and save(network,
                     path, statistics=..., class_names=...)
     data            as for train(); images are read at the size, and normalised by the statistics, of the run
-    freeze_layers   patterns of the parameters that stay as they are: see freeze
+    frozen   patterns of the parameters that stay as they are: see freeze
     cache_features  compute what lies before the first layer that learns once and keep it: images are then not augmented
     out             the run folder; default <run>-finetuned
     options         everything else that train() takes
 
     Raises what train() and freeze() do; CheckpointError for a run that does not say what it was trained on.
     """
-    saved = saving.load_run(run, "cpu")
+    saved, path = saving.load_run(run, "cpu"), Path(run)
     splits = datasets.open(data, data_dir=data_dir, image_size=saved.size)
-    if splits.image_shape != (saved.size, saved.size, saved.image_shape[2]):
-        raise ValueError(
-            f"{run} knows images of {'x'.join(map(str, saved.image_shape))}, {splits.name} has "
-            f"{'x'.join(map(str, splits.image_shape))}"
-        )
+    if splits.image_shape != saved.image_shape:
+        known, given = ("x".join(map(str, shape)) for shape in (saved.image_shape, splits.image_shape))
+        raise ValueError(f"{run} knows images of {known}, {splits.name} has {given}")
     random.manual_seed(seed)
     network = new_head(saved.network, len(splits.class_names))
-    if freeze_layers:
-        freeze(network, *freeze_layers)
+    freeze(network, *frozen)
     if cache_features:
-        options.setdefault("augment", "none")
-    path = Path(run)
-    folder = out or path.with_name(f"{path.stem if path.is_file() else path.name}-finetuned")
-    options |= {"lr": lr, "seed": seed, "statistics": saved.statistics, "cache_features": cache_features}
-    return train(network, splits, out=folder, **options)
+        options = {"augment": "none"} | options
+    return train(
+        network,
+        data,
+        image_size=saved.size,
+        data_dir=data_dir,
+        out=out or path.with_name(f"{path.stem if path.is_file() else path.name}-finetuned"),
+        statistics=saved.statistics,
+        cache_features=cache_features,
+        lr=lr,
+        seed=seed,
+        **options,
+    )

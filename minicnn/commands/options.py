@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 from minicnn import data, models, plots
 from minicnn.progress import Progress
+from minicnn.settings import Settings
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 DEVICES = "auto, cuda, cuda:<index>, cpu, numpy or emulated"
+KINDS = {"int": int, "float": float, "str": str}
+SETTINGS = {  # that an option can say; the others are tables and lists
+    name: setting for name, setting in Settings.__dataclass_fields__.items() if setting.type.split(" | ")[0] in KINDS
+}
 
 
 def add_data(parser, default: str | None) -> None:
@@ -20,6 +26,38 @@ def add_data(parser, default: str | None) -> None:
     )
     parser.add_argument("--data-dir", default=None, metavar="DIR", help="where the files of a named data set lie")
     parser.add_argument("--device", default="auto", help=DEVICES)
+
+
+def add_training(parser, **defaults) -> None:
+    """How a run trains. defaults: of settings, where they differ from Settings'."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="threads, or where files are decoded processes, that prepare batches; they change no bytes (1)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="make each step as one CUDA graph; the same numbers (on cuda)",
+    )
+    parser.add_argument("--memory-limit", type=float, default=None, metavar="GIB", help="of the device (what is free)")
+    for name, setting in SETTINGS.items():
+        kind, default = KINDS[setting.type.split(" | ")[0]], defaults.get(name, setting.default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"({default})")
+
+
+def training(arguments) -> dict:
+    """What add_training's options and --device say, as keywords of train()."""
+    chosen = {name: getattr(arguments, name) for name in SETTINGS}
+    return {
+        **{name: getattr(arguments, name) for name in ("device", "workers", "resume", "graph", "quiet")},
+        "memory_limit": None if arguments.memory_limit is None else int(arguments.memory_limit * 2**30),
+        **{name: value for name, value in chosen.items() if value is not None},
+    }
 
 
 def add_network(parser, batch_size: int) -> None:
