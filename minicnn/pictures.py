@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minicnn.explain import Explanation, Features
-from minicnn.plots import INK, _figure
+from minicnn.plots import INK, new_figure
 
 TILES = 12  # maps of a layer that are shown
 TILE, GAP = 56, 4  # dots of a map's side, and between two maps
@@ -22,7 +22,7 @@ def show(axes, image: np.ndarray, **keywords) -> None:
 def features(seen: Features, path: str | Path) -> None:
     """The image, and a row a layer: its strongest maps, strongest first, from no activation (dark) to the layer's largest."""
     rows = len(seen.maps)
-    canvas = _figure(12, 0.9 * rows + 0.6)
+    canvas = new_figure(12, 0.9 * rows + 0.6)
     left, right = canvas.subfigures(1, 2, width_ratios=(1, 6))
     picture = left.subplots()
     show(picture, seen.image)
@@ -51,7 +51,7 @@ def row_of(maps: np.ndarray) -> np.ndarray:
 
 def explanation(found: Explanation, path: str | Path) -> None:
     """The image, what hiding a pixel costs, and how steeply the class's logit follows it, side by side."""
-    canvas = _figure(10.5, 4.5)
+    canvas = new_figure(10.5, 4.5)
     image, occlusion, saliency = canvas.subplots(1, 3)
     show(image, found.image)
     image.set_title(", ".join(f"{name} {probability:.2f}" for name, probability in found.ranking[:2]), color=INK)
