@@ -37,7 +37,9 @@ def add(parser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=evaluation.BATCH, help=f"views at a time ({evaluation.BATCH}); less memory"
     )
-    parser.add_argument("--per-class", action="store_true", help="also recall and precision of each class, by the last row")
+    parser.add_argument(
+        "--per-class", action="store_true", help="also recall and precision of each class, by the last row"
+    )
     parser.add_argument("--confusion", metavar="FILE.png", help="draw which class was taken for which, by the last row")
     parser.add_argument("--report", metavar="FILE.md", help="write what is printed to a file too")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
