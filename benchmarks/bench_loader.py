@@ -6,8 +6,8 @@
 Packed: 256-pixel images to cropped, mirrored uint8 batches of 224. Floor: what is read and written of each image, at the
 speed at which as many threads copy memory. JPEG: 500 x 375 pixels, quality 90, short side rescaled to 256, cropped and
 mirrored. Both loaders call the same function for a sample and run in turn; speeds are medians over the rounds, of an
-epoch but for its first batches, whose wait is the start of the workers and told apart. The bare decoder makes an array
-of a file's bytes in one thread, and nothing else.
+epoch but for its first batches. Both keep their workers; the wait for the first batch of the first epoch, in which they
+start, is told apart. The bare decoder makes an array of a file's bytes in one thread, and nothing else.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def median_epochs(contenders: dict[str, Callable[[], Iterable]], rounds: int) ->
     for name, taken in samples.items():
         starts, speeds = zip(*taken, strict=True)
         low, middle, high = np.percentile(speeds, (25, 50, 75)).tolist()
-        figures[name] = {"images_per_second": middle, "low": low, "high": high, "start_s": float(np.median(starts))}
+        figures[name] = {"images_per_second": middle, "low": low, "high": high, "start_s": starts[0]}
     return figures
 
 
@@ -121,15 +121,21 @@ def bare_decoder(photos: Photos, rounds: int) -> float:
     return float(np.median(speeds))
 
 
+def loaders(photos: Photos, count: int) -> dict[str, Callable[[], Iterable]]:
+    """Ours and PyTorch's, over the same samples in the same order, with `count` workers: functions that start an epoch."""
+    augment = Augment(crop=CROP, mirror=True, scale=SIZE)
+    ours = Loader(photos, BATCH, augment, shuffle=True, workers=count)
+    samples, order = Samples(photos, augment), ours.order(0).tolist()
+    theirs = torch.utils.data.DataLoader(samples, BATCH, sampler=order, num_workers=count, persistent_workers=count > 0)
+    return {"ours": ours.iterate, "torch": theirs.__iter__}
+
+
 def jpeg_rows(folder: Path, rounds: int, workers: list[int], decoder: str) -> list[dict]:
-    photos, augment = Photos(folder / "photos", decoder), Augment(crop=CROP, mirror=True, scale=SIZE)
+    photos = Photos(folder / "photos", decoder)
+    check(*(next(iter(batches())) for batches in loaders(photos, 0).values()))
     rows = []
     for count in workers:
-        ours = Loader(photos, BATCH, augment, shuffle=True, workers=count)
-        order = ours.order(0).tolist()
-        theirs = torch.utils.data.DataLoader(Samples(photos, augment), BATCH, sampler=order, num_workers=count)
-        contenders = {"ours": ours.iterate, "torch": theirs.__iter__}
-        check(*(next(iter(epoch())) for epoch in contenders.values()))
+        contenders = loaders(photos, count)
         bare, figures = bare_decoder(photos, rounds), median_epochs(contenders, rounds)
         mine, rival = figures["ours"], figures["torch"]
         cores = min(max(count, 1), thread_count())

@@ -72,13 +72,13 @@ def test_evaluate_prints_a_row_a_protocol_and_writes_what_is_asked_for(run, imag
     protocols = ("--protocol", "center", "dense", "ten-crop")
     done = minicnn("evaluate", "runs/alexnet", *protocols, *files, "--device", "cpu", cwd=cwd)
     assert done.returncode == 0, done.stderr
-    title, _, _, _, *rows = done.stdout.split("\n\nruns/alexnet, center")[0].splitlines()
+    title, _, _, _, *rows = done.stdout.split("\n\nruns/alexnet, ten-crop")[0].splitlines()
     assert title == f"{images}: 6 validation images, 2 classes"
     assert [row.split("|")[4].strip() for row in rows] == ["center", "dense", "ten-crop"]
     accuracy = float(out.splitlines()[-1].split()[2])
     assert float(rows[0].split("|")[7].split()[0]) == pytest.approx(100 * (1 - accuracy), abs=0.01)
     assert (cwd / "found.md").read_text() == done.stdout
-    assert done.stdout.count("| boot ") == done.stdout.count("| trouser ") == 3
+    assert done.stdout.count("| boot ") == done.stdout.count("| trouser ") == 1
     with Image.open(cwd / "taken.png") as picture:
         assert picture.format == "PNG"
 
@@ -92,6 +92,18 @@ def test_evaluate_as_json_of_two_checkpoints_together(run, images):
     assert [row["runs"] for row in found["rows"]] == [[both[0]], [both[1]], list(both)]
     assert found["rows"][2]["scales"] == [30] and found["class_names"] == ["boot", "trouser"]
     assert sum(map(sum, found["rows"][2]["confusion"])) == found["rows"][2]["count"] == 6
+
+
+def test_finetune_trains_a_run_on_with_frozen_layers(run, images):
+    cwd, _ = run
+    frozen = ("--freeze", "features.*", "--cache-features")
+    short = ("--epochs", 2, "--batch-size", 9, "--out", "runs/on", "--device", "cpu")
+    done = minicnn("finetune", "runs/alexnet", "--data", images, *frozen, *short, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert "features: 60 of 1152, " in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("validation accuracy ")
+    done = minicnn("evaluate", "runs/alexnet", "runs/on", "--data", images, "--device", "cpu", cwd=cwd)
+    assert "these 2 together" in done.stdout, done.stderr
 
 
 def test_predict_names_what_it_sees(run, images):
@@ -139,6 +151,8 @@ def test_resume_of_a_finished_run_reports_again(run, images):
         (["init-report", "alexnt"], 2, "minicnn: unknown model 'alexnt'; did you mean alexnet"),
         (["evaluate", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["evaluate", "nowhere", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
+        (["finetune", "nowhere", "--data", "x"], 1, "minicnn: there is no checkpoint nowhere"),
+        (["finetune", "nowhere"], 2, "minicnn: finetune: say which images to learn, a folder or a name (--data)"),
         (["predict", "x.png", "--run", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["export", "nowhere", "x.onnx"], 1, "minicnn: there is no checkpoint nowhere"),
         (

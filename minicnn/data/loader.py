@@ -29,8 +29,8 @@ class Loader:
     with 0 of either by the caller's thread. Every batch is new memory, the caller's to keep or write into.
 
     `worker_type` says what workers are: "thread", NumPy and Pillow releasing the GIL where the work is; "process", which
-    share no GIL at all, but take half a second to start in every epoch, and the dataset must be picklable; "auto" takes
-    processes where files are decoded in every epoch (`Dataset.decodes`), else threads.
+    share no GIL at all, but the dataset must be picklable; "auto" takes processes where files are decoded in every epoch
+    (`Dataset.decodes`), else threads.
 
     `waited` is how many seconds the current epoch's consumer has waited for a batch.
 
@@ -70,7 +70,7 @@ class Loader:
         self.prefetch, self.workers = prefetch, workers
         if worker_type == "auto":
             worker_type = "process" if dataset.decodes(self.transform.resamples) else "thread"
-        self.worker_type = worker_type
+        self.worker_type, self._idle = worker_type, None
         self.waited = 0.0
 
     def __len__(self) -> int:
@@ -85,7 +85,8 @@ class Loader:
 
     def iterate(self, epoch: int = 0, start_batch: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The epoch's batches from `start_batch` on. Workers live no longer than the iterator: break, close() or an
-        exception end them. What a worker raises is raised here, at that batch's turn; where a process dies, WorkerError.
+        exception end them; only processes whose epoch was taken to its end stay for the next one, and end with the loader.
+        What a worker raises is raised here, at that batch's turn; where a process dies, WorkerError.
         """
         if not 0 <= start_batch <= len(self):
             raise DataError(f"start_batch is {start_batch}: expected 0 to {len(self)}, the batches in an epoch")
@@ -131,8 +132,7 @@ class Loader:
     @contextmanager
     def _by_processes(self):
         """The same. In the processes images are read; the rest, which is little, is done by whoever waits."""
-        shape = min(self.batch_size, len(self.dataset)), *self.transform.batch_shape(self.dataset)
-        workers = Workers(self.workers, self.dataset, self.transform, self.seed, shape, self._ahead + 1)
+        workers, self._idle = self._idle or self._timed(self._start_processes), None
 
         def submit(indices, epoch):
             images = workers.submit(indices, epoch)
@@ -140,8 +140,14 @@ class Loader:
 
         try:
             yield submit
-        finally:
+        except BaseException:
             workers.close()
+            raise
+        self._idle = workers  # they take another half a second to start: kept for the next epoch
+
+    def _start_processes(self) -> Workers:
+        shape = min(self.batch_size, len(self.dataset)), *self.transform.batch_shape(self.dataset)
+        return Workers(self.workers, self.dataset, self.transform, self.seed, shape, self._ahead + 1)
 
     def _timed(self, get):
         start = perf_counter()

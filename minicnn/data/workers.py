@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 
@@ -41,7 +42,8 @@ class WorkerTraceback(Exception):
 class Workers:
     """`count` processes that read batches of `shape` (B, H, W, C) uint8, at most `ahead` of them at a time.
 
-    Every batch is parted among all workers: it is there as soon as it can be, whichever of its images are slow.
+    Every batch is parted among all workers: it is there as soon as it can be, whichever of its images are slow. The
+    processes are ended by close(), or else together with this object.
     """
 
     def __init__(self, count: int, dataset, transform, seed: int, shape: tuple[int, ...], ahead: int):
@@ -57,13 +59,10 @@ class Workers:
             self.slots = _slots(descriptor, (ahead, *shape))
             self.workers: list[Worker] = []
             self.submitted = 0
-            try:
-                self.workers += (Worker(descriptor) for _ in range(count))
-                for worker in self.workers:
-                    worker.send_bytes(setup)
-            except BaseException:
-                self.close()
-                raise
+            self.close = weakref.finalize(self, _end_all, self.workers)
+            self.workers += (Worker(descriptor) for _ in range(count))
+            for worker in self.workers:
+                worker.send_bytes(setup)
         finally:
             os.close(descriptor)
 
@@ -84,14 +83,6 @@ class Workers:
             return self.slots[number, : len(indices)].copy()  # for a GPU, a copy into pinned memory belongs here
 
         return images
-
-    def close(self) -> None:
-        """At once, whatever they are doing: they hold nothing that anyone will miss."""
-        for worker in self.workers:
-            worker.process.kill()
-        for worker in self.workers:
-            worker.process.wait()
-            worker.connection.close()
 
 
 class Worker:
@@ -131,6 +122,15 @@ class Worker:
             f"the worker process {self.process.pid}, which decodes images, {how}"
             + (f" ({advice})" if code == -signal.SIGKILL else "")
         )
+
+
+def _end_all(workers: list[Worker]) -> None:
+    """At once, whatever they are doing: they hold nothing that anyone will miss."""
+    for worker in workers:
+        worker.process.kill()
+    for worker in workers:
+        worker.process.wait()
+        worker.connection.close()
 
 
 def serve(connection_descriptor: int, memory_descriptor: int) -> None:

@@ -82,7 +82,7 @@ def test_the_batches_do_not_depend_on_the_processes(photos, count, started):
         for one, other in zip(expected, found, strict=True):
             assert np.array_equal(one[1], other[1]) and one[0].size == other[0].size == (24, 24)
             assert all(np.array_equal(a, b) for a, b in zip(one[0][:4], other[0][:4], strict=True))
-    assert len(started) == 2 * count
+    assert len(started) == count  # the second time the same ones
 
 
 def test_more_workers_than_images_in_a_batch(started):
@@ -137,16 +137,17 @@ def test_a_worker_that_dies_is_told(what, how, started):
     assert str(error.value) == f"the worker process {started[0].pid}, which decodes images, {how}"
 
 
-def test_a_worker_that_is_killed_while_it_has_nothing_to_do(started):
-    batches = loader(Numbered()).iterate()
-    next(batches)
-    started[1].kill()
-    started[1].wait()
+def test_a_worker_that_is_killed_between_two_epochs(started):
+    numbered = loader(Numbered(), 1)
+    list(numbered.iterate())
+    started[0].kill()
+    started[0].wait()
     with pytest.raises(WorkerError, match="was killed by SIGKILL"):
-        list(batches)
+        list(numbered.iterate())
+    assert len(images_of(numbered.iterate())) == 5 and len(started) == 2  # and starts anew
 
 
-def test_processes_end_with_the_epoch_and_with_its_consumer(started):
+def test_processes_end_with_their_consumer(started):
     batches = loader(Numbered()).iterate()
     assert not started
     next(batches)
@@ -155,12 +156,22 @@ def test_processes_end_with_the_epoch_and_with_its_consumer(started):
     assert all(process.returncode is not None for process in started)
 
     def train():
-        for _ in loader(Numbered()).iterate():
+        for _ in loader(Numbered(), 1).iterate():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train()
-    assert len(started) == 4 and all(process.returncode is not None for process in started)
+    assert len(started) == 3 and all(process.returncode is not None for process in started)
+
+
+def test_processes_stay_for_the_next_epoch_and_end_with_the_loader(started):
+    numbered = loader(Numbered(), 1)
+    first, second = (images_of(numbered.iterate(epoch)) for epoch in (0, 1))
+    assert first == second and len(started) == 1 and started[0].poll() is None
+    at_once = [numbered.iterate(), numbered.iterate()]
+    assert [next(batches)[0].tolist() for batches in at_once] == [first[0]] * 2 and len(started) == 2
+    del at_once, numbered
+    assert all(process.returncode is not None for process in started)
 
 
 def test_a_worker_in_the_middle_of_an_image_is_not_waited_for(started):
