@@ -296,6 +296,7 @@ void bind_index_maps(py::module_ m) {
 }
 
 void bind_kernels(py::module_& m) {
+  bind(m, "adam_step", adam_step);
   bind(m, "adaptive_avgpool2d_backward", adaptive_avgpool2d_backward);
   bind(m, "adaptive_avgpool2d_forward", adaptive_avgpool2d_forward);
   bind(m, "add_forward", add_forward);

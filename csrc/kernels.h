@@ -218,6 +218,12 @@ void sgd_step(float* weights, const float* grads, float* velocity, const int64_t
               int segments, const float* hyper, float momentum, float weight_decay, SgdRule rule, int64_t count,
               Stream stream);
 
+// Adam: weights, grads, mean, square (count) float32; bounds and multipliers as for SGD; hyper (3) float32: lr over the
+// mean's correction, scale of grads, 1 over the root of the square's correction (csrc/ops/adam.cu has the formulas).
+void adam_step(float* weights, const float* grads, float* mean, float* square, const int64_t* bounds,
+               const float* multipliers, int segments, const float* hyper, float mean_rate, float square_rate,
+               float eps, float weight_decay, int64_t count, Stream stream);
+
 // The weight's gradient of a fully connected layer, and the step with it in its place: dy (n, k), x (n, c), weight,
 // velocity (k, c), hyper (2) float32. weight_decay is the weight's own.
 void linear_backward_weight_sgd(const float* dy, const float* x, float* weight, float* velocity, const float* hyper,

@@ -72,6 +72,7 @@ def score(network: nn.Module, dataset, statistics, device, views=one_view, batch
     return Score.of(np.concatenate(parts), dataset.labels)
 
 
+@functools.lru_cache(maxsize=1)  # runs on the same images, one after another, have the same one
 def linear_classifier(splits, split, epochs: int = 10) -> float:
     """Top-1 accuracy on `split` of a linear classifier trained on the same training images: the yardstick of a network.
 

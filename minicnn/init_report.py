@@ -79,7 +79,10 @@ class InitReport(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        first = f"first loss {self.first_loss:.5g}, of a guess ln({self.classes}) = {math.log(self.classes):.5g}"
+        foreseen = "" if self.predicted_first_loss is None else f" (predicted {self.predicted_first_loss:.3g})"
+        first = (
+            f"first loss {self.first_loss:.5g}{foreseen}, of a guess ln({self.classes}) = {math.log(self.classes):.5g}"
+        )
         return f"{first}: {self.warning or 'signal and gradient pass'}"
 
     def as_dict(self) -> dict:

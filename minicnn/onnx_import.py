@@ -14,6 +14,7 @@ import numpy as np
 
 from minicnn import nn
 from minicnn.autograd import no_grad
+from minicnn.checkpoint import CheckpointError
 from minicnn.creation import tensor
 from minicnn.errors import OpError
 from minicnn.onnx_operators import CHAINS, OPERATORS, Layout, Node, OnnxImportError, Value
@@ -35,8 +36,6 @@ def load_onnx(path: str | Path, input_shape: tuple[int, ...] | None = None) -> n
     """
     import onnx
     from google.protobuf.message import DecodeError
-
-    from minicnn.checkpoint import CheckpointError
 
     try:
         model = onnx.load(path)

@@ -11,40 +11,27 @@ import numpy as np
 
 from minicnn.arena import Arena, Parameter
 from minicnn.autograd import ops_behind
+from minicnn.ops.adam import AdamRule, adam_step
 from minicnn.ops.clip_grad_norm import clip_norm
-from minicnn.ops.sgd import Segment, Segments, SgdRule, WeightStep, sgd_step
+from minicnn.ops.segments import Segment, Segments
+from minicnn.ops.sgd import SgdRule, WeightStep, sgd_step
 from minicnn.tensor import Tensor
 
 
-class SGD:
-    """Stochastic gradient descent with momentum and weight decay. Make it after `model.to(device)`.
+class Optimizer:
+    """What steps over an arena have in common: which parameters, in which segments, and what a step reads on the device.
 
-    dialect "torch":  v <- momentum*v + g,     w <- w - lr*v          (nesterov: w <- w - lr*(g + momentum*v))
-    dialect "paper":  v <- momentum*v - lr*g,  w <- w + v             (Krizhevsky et al. 2012, section 5)
-
-    with g = gradient + weight_decay*w. The two agree until lr changes. `lr` may be set between steps.
-
-    parameters   of one model (they are packed into one arena); those left out, and those that need no gradient, stay as
-                 they are
-    multipliers  {parameter: (lr multiplier, weight decay multiplier)} for those that differ from (1, 1); lr 0 freezes
-
-    Raises ValueError for a negative hyperparameter, an unknown dialect, or nesterov without torch's momentum.
+    A subclass names its `state`, arrays as long as the arena, and defines `hyper_values` and `launch`.
     """
 
-    def __init__(
-        self, parameters, lr: float, momentum=0.0, weight_decay=0.0, nesterov=False, dialect="torch", multipliers=None
-    ):
-        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+    state: tuple[str, ...] = ()
+
+    def __init__(self, parameters, lr: float, multipliers: dict | None = None, **nonnegative):
+        for name, value in {"lr": lr, **nonnegative}.items():
             if not value >= 0:
-                raise ValueError(f"SGD: {name} must not be negative, got {value}")
-        if dialect not in ("torch", "paper"):
-            raise ValueError(f"SGD: dialect must be 'torch' or 'paper', got {dialect!r}")
-        if nesterov and (dialect != "torch" or momentum == 0):
-            raise ValueError("SGD: nesterov needs dialect='torch' and a momentum above 0")
+                raise ValueError(f"{self.name}: {name} must not be negative, got {value}")
         chosen, multipliers = [p for p in parameters if p.requires_grad], multipliers or {}
         self.lr, self.grad_scale = lr, 1.0
-        self.momentum, self.weight_decay = momentum, weight_decay
-        self.rule = SgdRule.nesterov if nesterov else SgdRule[dialect]
         self.arena = Arena.of(chosen)
         self.chosen = set(chosen)
         self.device = device = self.arena.device
@@ -54,9 +41,22 @@ class SGD:
             if p in self.chosen
         }
         self.runs = {}  # by what is stepped elsewhere: spans of neighbours and their segments, on the device
-        self.velocity = device.empty(self.arena.data.shape, self.arena.data.dtype)
-        device.zero(self.velocity)
-        self.hyper = device.array(np.array([lr, 1.0], self.arena.data.dtype))
+        for name in self.state:
+            setattr(self, name, device.empty(self.arena.data.shape, self.arena.data.dtype))
+            device.zero(getattr(self, name))
+        self.hyper = device.array(np.ones(len(self.hyper_values()), self.arena.data.dtype))
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def hyper_values(self) -> tuple[float, ...]:
+        """What the next step reads on the device, beside arrays."""
+        raise NotImplementedError
+
+    def launch(self, weights, grads, span: slice, segments: Segments) -> None:
+        """Move `weights`, the span of the arena, against `grads`."""
+        raise NotImplementedError
 
     def zero_grad(self) -> None:
         for parameter in self.chosen:
@@ -66,6 +66,89 @@ class SGD:
         """Move every parameter against its gathered gradient, in place; gradients stay readable."""
         self.prepare()
         self.move()
+
+    def prepare(self) -> None:
+        """What a step needs of the host, `lr` and `grad_scale` among it, written to the device."""
+        arena = self.arena
+        if arena.device is not self.device or any(parameter.arena is not arena for parameter in self.chosen):
+            raise RuntimeError(
+                f"{self.name}: the model has moved since the optimizer was made; make it after model.to(device)"
+            )
+        self.device.write(self.hyper, np.array(self.hyper_values(), arena.data.dtype))
+
+    def move(self, but: frozenset[Parameter] = frozenset()) -> None:
+        """The rest of `step()`, which takes nothing from the host: one launch a run of neighbours, which are all, but for
+        those in `but`: these have been moved."""
+        grads = self.arena.gather_gradients(but)
+        for span, segments in self._runs(but):
+            self.launch(self.arena.data[span], grads[span], span, segments)
+        for parameter in self.chosen:
+            parameter.version += 1
+
+    def _runs(self, but: frozenset[Parameter]) -> list[tuple[slice, Segments]]:
+        if but not in self.runs:
+            self.runs[but] = []
+            for is_moved_here, run in itertools.groupby(self.segment_of.items(), lambda item: item[0] not in but):
+                if is_moved_here:
+                    segments = [segment for _, segment in run]
+                    first = segments[0].start
+                    table = [s._replace(start=s.start - first, stop=s.stop - first) for s in segments]
+                    self.runs[but].append((slice(first, segments[-1].stop), Segments(table, self.device)))
+        return self.runs[but]
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The arrays of the state, flat as in the arena."""
+        return {name: self.device.to_numpy(getattr(self, name)) for name in self.state}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        missing = [name for name in self.state if name not in state]
+        if missing:
+            raise ValueError(f"{self.name}: the saved state is another optimizer's: it has no {missing[0]}")
+        for name in self.state:
+            if state[name].shape != getattr(self, name).shape:
+                raise ValueError(
+                    f"{self.name}: saved {name} has {state[name].shape[0]} elements, this model's arena "
+                    f"{getattr(self, name).shape[0]}"
+                )
+        for name in self.state:
+            self.device.write(getattr(self, name), state[name])
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum and weight decay. Make it after `model.to(device)`.
+
+    dialect "torch":  v <- momentum*v + g,     w <- w - lr*v          (nesterov: w <- w - lr*(g + momentum*v))
+    dialect "paper":  v <- momentum*v - lr*g,  w <- w + v             (Krizhevsky et al. 2012, section 5)
+
+    with g = gradient + weight_decay*w. The two agree until lr changes. `lr` may be set between steps.
+
+    parameters   of one model (they are packed into one arena); those left out or frozen stay as they are
+    multipliers  {parameter: (lr multiplier, weight decay multiplier)} for those that differ from (1, 1); lr 0 freezes
+
+    Raises ValueError for a negative hyperparameter, an unknown dialect, or nesterov without torch's momentum.
+    """
+
+    state = ("velocity",)
+
+    def __init__(
+        self, parameters, lr: float, momentum=0.0, weight_decay=0.0, nesterov=False, dialect="torch", multipliers=None
+    ):
+        if dialect not in ("torch", "paper"):
+            raise ValueError(f"SGD: dialect must be 'torch' or 'paper', got {dialect!r}")
+        if nesterov and (dialect != "torch" or momentum == 0):
+            raise ValueError("SGD: nesterov needs dialect='torch' and a momentum above 0")
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.rule = SgdRule.nesterov if nesterov else SgdRule[dialect]
+        super().__init__(parameters, lr, multipliers, momentum=momentum, weight_decay=weight_decay)
+
+    def hyper_values(self) -> tuple[float, ...]:
+        return self.lr, self.grad_scale
+
+    def launch(self, weights, grads, span: slice, segments: Segments) -> None:
+        velocity = self.velocity[span]
+        sgd_step(
+            self.device, weights, grads, velocity, segments, self.hyper, self.momentum, self.weight_decay, self.rule
+        )
 
     def backward_and_step(self, loss: Tensor, grad=None) -> None:
         """`loss.backward(grad)`, then `step()`; the same numbers but for rounding, with less traffic to memory.
@@ -86,13 +169,6 @@ class SGD:
                 parameter.slot.step = None
         self.move(fused)
 
-    def prepare(self) -> None:
-        """What a step needs of the host: `lr` and `grad_scale`, written to the device."""
-        arena = self.arena
-        if arena.device is not self.device or any(parameter.arena is not arena for parameter in self.chosen):
-            raise RuntimeError("SGD: the model has moved since the optimizer was made; make it after model.to(device)")
-        self.device.write(self.hyper, np.array([self.lr, self.grad_scale], arena.data.dtype))
-
     def _stepped_within(self, loss: Tensor) -> frozenset[Parameter]:
         """The parameters that backward from `loss` can move."""
         ops = ops_behind(loss.op) if loss.op is not None else []
@@ -110,39 +186,44 @@ class SGD:
         decay = self.weight_decay * decay_multiplier
         return WeightStep(velocity, self.hyper, lr_multiplier, self.momentum, decay, int(self.rule))
 
-    def move(self, but: frozenset[Parameter] = frozenset()) -> None:
-        """The rest of `step()`, which takes nothing from the host: one launch a run of neighbours, which are all, but for
-        those in `but`: these have been moved."""
-        arena = self.arena
-        grads = arena.gather_gradients(but)
-        for span, segments in self._runs(but):
-            arrays = (arena.data[span], grads[span], self.velocity[span])
-            sgd_step(self.device, *arrays, segments, self.hyper, self.momentum, self.weight_decay, self.rule)
-        for parameter in self.chosen:
-            parameter.version += 1
 
-    def _runs(self, but: frozenset[Parameter]) -> list[tuple[slice, Segments]]:
-        if but not in self.runs:
-            self.runs[but] = []
-            for is_moved_here, run in itertools.groupby(self.segment_of.items(), lambda item: item[0] not in but):
-                if is_moved_here:
-                    segments = [segment for _, segment in run]
-                    first = segments[0].start
-                    table = [s._replace(start=s.start - first, stop=s.stop - first) for s in segments]
-                    self.runs[but].append((slice(first, segments[-1].stop), Segments(table, self.device)))
-        return self.runs[but]
+class Adam(Optimizer):
+    """Adam with weight decay in the gradient, as PyTorch's. Make it after `model.to(device)`.
+
+        g = gradient + weight_decay*w,  m <- beta1*m + (1 - beta1)*g,  v <- beta2*v + (1 - beta2)*g^2,
+        w <- w - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)    at step t = 1, 2, ...
+
+    parameters, multipliers  as of SGD. A step that is left out, for gradients that are not finite, counts as one in t
+
+    Raises ValueError for a negative hyperparameter and betas outside [0, 1). Source: Kingma and Ba 2015, algorithm 1.
+    """
+
+    state = ("mean", "square")
+
+    def __init__(self, parameters, lr: float, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, multipliers=None):
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"Adam: betas must be two numbers in [0, 1), got {betas}")
+        self.rule, self.steps = AdamRule(*betas, eps, weight_decay), 0
+        super().__init__(parameters, lr, multipliers, eps=eps, weight_decay=weight_decay)
+
+    def hyper_values(self) -> tuple[float, ...]:
+        return self.rule.hyper(self.lr, self.grad_scale, self.steps + 1)
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.steps += 1
+
+    def launch(self, weights, grads, span: slice, segments: Segments) -> None:
+        moments = self.mean[span], self.square[span]
+        adam_step(self.device, weights, grads, *moments, segments, self.hyper, self.rule)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """The velocity, flat as in the arena."""
-        return {"velocity": self.device.to_numpy(self.velocity)}
+        """The moments, flat as in the arena, and how many steps they hold."""
+        return super().state_dict() | {"steps": np.array([self.steps])}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        velocity = state["velocity"]
-        if velocity.shape != self.velocity.shape:
-            raise ValueError(
-                f"SGD: saved velocity has {velocity.shape[0]} elements, this model's arena {self.velocity.shape[0]}"
-            )
-        self.device.write(self.velocity, velocity)
+        super().load_state_dict(state)
+        self.steps = int(state["steps"][0])
 
 
 class Average:
@@ -190,16 +271,16 @@ class Average:
             parameter.version += 1
 
 
-def of_settings(network, settings) -> SGD:
+def of_settings(network, settings) -> Optimizer:
     """The optimizer of a network's parameters that minicnn.settings.Settings describe."""
-    return SGD(
-        network.parameters(),
-        settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        dialect=settings.dialect,
-        multipliers=multipliers_of(network, settings.multipliers),
-    )
+    common = {
+        "lr": settings.lr,
+        "weight_decay": settings.weight_decay,
+        "multipliers": multipliers_of(network, settings.multipliers),
+    }
+    if settings.optimizer == "adam":
+        return Adam(network.parameters(), betas=settings.betas, eps=settings.eps, **common)
+    return SGD(network.parameters(), momentum=settings.momentum, dialect=settings.dialect, **common)
 
 
 def multipliers_of(network, table: dict[str, dict[str, float]]) -> dict[Parameter, tuple[float, float]]:

@@ -14,7 +14,7 @@ def available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def _figure(width: float, height: float):
+def new_figure(width: float, height: float):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -25,7 +25,7 @@ def _figure(width: float, height: float):
 
 def curves(metrics: list[dict], path: str | Path, title: str) -> None:
     """Loss, top-1 error and learning rate over the epochs: `metrics` as in metrics.jsonl."""
-    figure = _figure(10, 3.2)
+    figure = new_figure(10, 3.2)
     loss, error, rate = figure.subplots(1, 3)
     epochs = [row["epoch"] for row in metrics]
     panels = ((loss, "loss", "loss", lambda v: v), (error, "top-1 error (%)", "top1", lambda v: 100 * (1 - v)))
@@ -65,7 +65,7 @@ def filters(weight: np.ndarray, path: str | Path, title: str) -> None:
     for i, picture in enumerate(pictures):
         top, left = i // columns * (r + 1) + 1, i % columns * (s + 1) + 1
         mosaic[top : top + r, left : left + s] = picture
-    figure = _figure(8, 8 * rows / columns * (r + 1) / (s + 1) + 0.5)
+    figure = new_figure(8, 8 * rows / columns * (r + 1) / (s + 1) + 0.5)
     axes = figure.subplots()
     axes.imshow(mosaic.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
@@ -79,7 +79,7 @@ def variants(
     """Variants of one network, each trained some times: training error over the steps, median and range, and a dot a run
     of what is measured. errors: variant -> a curve a run, from step `first` on; values: variant -> a value a run, infinite
     ones are left out."""
-    figure = _figure(10, 1.9 + 0.3 * max(6, len(errors)))
+    figure = new_figure(10, 1.9 + 0.3 * max(6, len(errors)))
     curves, dots = figure.subplots(1, 2)
     for i, (name, runs) in enumerate(errors.items()):
         colour, length = f"C{i}", min(map(len, runs))
@@ -108,7 +108,7 @@ def variants(
 
 def ladder(rungs: dict[str, float], rivals: dict[str, float], path: str | Path, title: str, unit: str) -> None:
     """A bar for each rung's rate, in `unit`, with how many times the rung below it is; a line for each rival's."""
-    figure = _figure(8, 0.5 * len(rungs) + 1.6)
+    figure = new_figure(8, 0.5 * len(rungs) + 1.6)
     axes = figure.subplots()
     names, rates = list(rungs), list(rungs.values())
     axes.barh(names, rates, color=LEARNED, height=0.6)
@@ -132,7 +132,7 @@ def ladder(rungs: dict[str, float], rivals: dict[str, float], path: str | Path, 
 
 def where_time_goes(parts: dict[str, tuple[float, float, float | None]], path: str | Path, title: str) -> None:
     """A bar for each part of a step: seconds (forward, backward), stacked, and a line at its floor, which may be None."""
-    figure = _figure(9, 0.22 * len(parts) + 1.6)
+    figure = new_figure(9, 0.22 * len(parts) + 1.6)
     axes = figure.subplots()
     names = list(parts)
     forward, backward = ([1e3 * times[i] for times in parts.values()] for i in (0, 1))
@@ -172,7 +172,7 @@ def confusion(counts: np.ndarray, class_names, path: str | Path, title: str) -> 
     classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.62 * classes, 5, 15))
-    figure = _figure(side + 2, side + 1)
+    figure = new_figure(side + 2, side + 1)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
     every = -(-classes // 120)  # names stand on every so many lines: more than 120 cannot be read
@@ -203,7 +203,7 @@ def confusion(counts: np.ndarray, class_names, path: str | Path, title: str) -> 
 
 def initial_values(report, path: str | Path) -> None:
     """Signal and gradient behind each layer of an init_report.InitReport, predicted and measured, on logarithmic axes."""
-    figure = _figure(11, 4.4)
+    figure = new_figure(11, 4.4)
     names = [f"{row.path} {row.layer}" for row in report.rows]
     for axes, what in zip(figure.subplots(1, 2), ("signal", "gradient"), strict=True):
         for how, style in (

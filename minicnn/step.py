@@ -16,7 +16,7 @@ from minicnn.errors import DeviceError
 from minicnn.loss_scale import LossScale
 from minicnn.nn import Module
 from minicnn.ops.precision import precision
-from minicnn.optim import SGD, clip_grad_norm
+from minicnn.optim import Optimizer, clip_grad_norm
 from minicnn.tensor import Tensor
 
 
@@ -76,7 +76,7 @@ class Step:
     def __init__(
         self,
         network: Module,
-        optimizer: SGD,
+        optimizer: Optimizer,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
         micro_batch: int | None = None,

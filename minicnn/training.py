@@ -214,7 +214,10 @@ def _plan(network: Module, splits, settings: Settings, place, memory_limit: int 
     except Exception:  # whatever it is, the first step will raise it if it is a mistake
         return None
     room = place.room() if memory_limit is None else memory_limit
-    beside = 2 * sum(p.size * p.dtype.itemsize for p in network.parameters()) if settings.ema else 0  # of optim.Average
+    arenas = 2 * bool(settings.ema) + (
+        settings.optimizer == "adam"
+    )  # beside those of SGD: optim.Average's, Adam's second
+    beside = arenas * sum(p.size * p.dtype.itemsize for p in network.parameters())
     check_fits(plan, network, shape, None if room is None else room - beside)
     grown = {name: getattr(plan, name) + beside for name in ("arena_bytes", "peak_bytes", "held_bytes")}
     return plan._replace(**grown)

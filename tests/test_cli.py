@@ -72,13 +72,13 @@ def test_evaluate_prints_a_row_a_protocol_and_writes_what_is_asked_for(run, imag
     protocols = ("--protocol", "center", "dense", "ten-crop")
     done = minicnn("evaluate", "runs/alexnet", *protocols, *files, "--device", "cpu", cwd=cwd)
     assert done.returncode == 0, done.stderr
-    title, _, _, _, *rows = done.stdout.split("\n\nruns/alexnet, center")[0].splitlines()
+    title, _, _, _, *rows = done.stdout.split("\n\nruns/alexnet, ten-crop")[0].splitlines()
     assert title == f"{images}: 6 validation images, 2 classes"
     assert [row.split("|")[4].strip() for row in rows] == ["center", "dense", "ten-crop"]
     accuracy = float(out.splitlines()[-1].split()[2])
     assert float(rows[0].split("|")[7].split()[0]) == pytest.approx(100 * (1 - accuracy), abs=0.01)
     assert (cwd / "found.md").read_text() == done.stdout
-    assert done.stdout.count("| boot ") == done.stdout.count("| trouser ") == 3
+    assert done.stdout.count("| boot ") == done.stdout.count("| trouser ") == 1
     with Image.open(cwd / "taken.png") as picture:
         assert picture.format == "PNG"
 
@@ -92,6 +92,18 @@ def test_evaluate_as_json_of_two_checkpoints_together(run, images):
     assert [row["runs"] for row in found["rows"]] == [[both[0]], [both[1]], list(both)]
     assert found["rows"][2]["scales"] == [30] and found["class_names"] == ["boot", "trouser"]
     assert sum(map(sum, found["rows"][2]["confusion"])) == found["rows"][2]["count"] == 6
+
+
+def test_finetune_trains_a_run_on_with_frozen_layers(run, images):
+    cwd, _ = run
+    frozen = ("--freeze", "features.*", "--cache-features")
+    short = ("--epochs", 2, "--batch-size", 9, "--out", "runs/on", "--device", "cpu")
+    done = minicnn("finetune", "runs/alexnet", "--data", images, *frozen, *short, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert "features: 60 of 1152, " in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("validation accuracy ")
+    done = minicnn("evaluate", "runs/alexnet", "runs/on", "--data", images, "--device", "cpu", cwd=cwd)
+    assert "these 2 together" in done.stdout, done.stderr
 
 
 def test_predict_names_what_it_sees(run, images):
@@ -122,8 +134,25 @@ def test_resume_of_a_finished_run_reports_again(run, images):
         (["train", "alexnet", "--data", "./nothing"], 2, "minicnn: "),
         (["train", "alexnet", "--device", "gpu"], 2, "minicnn: unknown device 'gpu': choose one of "),
         (["train", "alexnet", "--epochs", "0"], 2, "minicnn: epochs must be at least 1, got 0"),
+        (["train"], 2, "minicnn: which network? Name one, or a recipe: alexnet-owt, "),
+        (
+            ["train", "--recipe", "alexnet-papr"],
+            2,
+            "minicnn: unknown recipe 'alexnet-papr'; did you mean alexnet-paper",
+        ),
+        (["train", "--recipe", "alexnet-paper"], 2, "minicnn: alexnet-paper is for a folder of images of your own"),
+        (["train", "lenet", "--set", "epoch=3"], 2, "minicnn: unknown key 'epoch'; did you mean epochs?"),
+        (["train", "lenet", "--set", "epochs"], 2, "minicnn: --set takes key=value, got 'epochs'"),
+        (
+            ["train", "--out", "nowhere", "--resume"],
+            1,
+            "minicnn: there is no run in nowhere to resume: it has no recipe.toml",
+        ),
+        (["init-report", "alexnt"], 2, "minicnn: unknown model 'alexnt'; did you mean alexnet"),
         (["evaluate", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["evaluate", "nowhere", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
+        (["finetune", "nowhere", "--data", "x"], 1, "minicnn: there is no checkpoint nowhere"),
+        (["finetune", "nowhere"], 2, "minicnn: finetune: say which images to learn, a folder or a name (--data)"),
         (["predict", "x.png", "--run", "nowhere"], 1, "minicnn: there is no checkpoint nowhere"),
         (["export", "nowhere", "x.onnx"], 1, "minicnn: there is no checkpoint nowhere"),
         (
@@ -172,6 +201,31 @@ def test_summary_prints_the_published_count(tmp_path):
     done = minicnn("summary", "alexnet_owt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "61,100,840" in done.stdout
+
+
+def test_a_recipe_trains_and_options_go_before_it(images, tmp_path):
+    """--lr before --set before the recipe; a run goes on with nothing but its folder's name."""
+    (tmp_path / "mine.toml").write_text(
+        'lr = 0.3\nbatch_size = 9\nepochs = 2\nwarmup_steps = 3\n[model]\nname = "lenet"\npooling = "max"\n'
+    )
+    options = ("--data", images, "--image-size", 28, "--set", "lr=0.2", "clip_norm=false", "--lr", 0.05)
+    done = minicnn("train", "--recipe", "mine.toml", *options, "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    resolved = (tmp_path / "runs/mine/recipe.toml").read_text()
+    for line in ("lr = 0.05", "clip_norm = false", 'pooling = "max"', "epochs = 2"):
+        assert line in resolved.splitlines()
+    again = minicnn("train", "--out", "runs/mine", "--resume", "--device", "cpu", cwd=tmp_path)
+    assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1], again.stderr
+
+
+def test_init_report_warns_and_is_json(tmp_path):
+    small = ("--image-size", 28, "--in-channels", 1, "--num-classes", 10)
+    done = minicnn(
+        "init-report", "vgg_d", "--initialize", "paper-0.01", *small, "--json", "--png", "x.png", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["warning"].startswith("the signal vanishes")
+    assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
 def test_plan_foresees_what_a_network_takes(tmp_path):

@@ -289,3 +289,48 @@ def test_a_walk_that_is_refused_moves_nothing(emulated_device):
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
     assert all(p.slot.step is None for p in model.parameters())
+
+
+# ---- Adam ----
+
+
+def test_adam_goes_on_where_it_stood(device):
+    def run(steps, state=None):
+        model = small_model(device)
+        optimizer = optim.Adam(model.parameters(), lr=0.1, weight_decay=0.01)
+        if state is not None:
+            model.load_state_dict(state[0])
+            optimizer.load_state_dict(state[1])
+        for step in steps:
+            x, target = batch(device, step)
+            optimizer.zero_grad()
+            cross_entropy(model(x), target).backward()
+            optimizer.step()
+        return model.state_dict(), optimizer.state_dict()
+
+    whole, resumed = run(range(4)), run(range(2, 4), run(range(2)))
+    for a, b in zip(whole, resumed, strict=True):
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": -1}, "Adam: lr must not be negative, got -1"),
+        ({"lr": 1, "eps": -1.0}, "Adam: eps must not be negative, got -1.0"),
+        ({"lr": 1, "betas": (0.9, 1.0)}, "Adam: betas must be two numbers in [0, 1), got (0.9, 1.0)"),
+        ({"lr": 1, "betas": (0.9,)}, "Adam: betas must be two numbers in [0, 1), got (0.9,)"),
+    ],
+)
+def test_adam_refuses_settings(settings, message):
+    with pytest.raises(ValueError) as error:
+        optim.Adam(small_model("numpy").parameters(), **settings)
+    assert str(error.value) == message
+
+
+def test_the_state_of_another_optimizer_is_refused():
+    model = small_model("numpy")
+    state = optim.SGD(model.parameters(), lr=0.1).state_dict()
+    with pytest.raises(ValueError, match=r"^Adam: the saved state is another optimizer's: it has no mean$"):
+        optim.Adam(model.parameters(), lr=0.1).load_state_dict(state)

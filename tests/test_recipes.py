@@ -80,8 +80,11 @@ def test_V5_the_deeper_configurations_start_from_seven_layers_of_a(configuration
 
 def test_V6_the_larger_scale_starts_from_the_smaller_at_a_tenth_of_the_rate():
     recipe = recipes.load("vgg-paper-d-384")
-    assert (recipe.data["image_size"], recipe.settings["lr"]) == (384, 1e-3)
+    assert (recipe.settings["augment"]["scale"], recipe.settings["lr"]) == (384, 1e-3)
     assert recipe.start == {"from": "runs/vgg-paper-d", "layers": "all"}
+    jitter = recipes.load("vgg-paper-d-jitter")
+    assert Settings(**jitter.settings).augmentation.scale == (256, 512)
+    assert jitter.start == {"from": "runs/vgg-paper-d-384", "layers": "all"}
 
 
 def test_layers_are_copied_to_the_byte_and_said(tmp_path):

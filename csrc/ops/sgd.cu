@@ -20,31 +20,13 @@
 #include "device/vec4.h"
 #include "kernels.h"
 #include "launch.h"
+#include "ops/segment.h"
 #include "ops/sgd.h"
 
 namespace minicnn {
 namespace {
 
 constexpr int THREADS = 256;
-
-struct Segment {
-  int64_t stop;
-  float lr_multiplier, decay_multiplier;
-};
-
-// The last segment that starts at element `begin` or before it; stop is 0 where there is none.
-__device__ Segment find_segment(const int64_t* bounds, const float* multipliers, int segments, int64_t begin) {
-  int low = 0, high = segments;  // segments before `low` start at or before `begin`, those from `high` on after it
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (bounds[2 * middle] <= begin)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  if (low == 0) return {};
-  return {bounds[2 * low - 1], multipliers[2 * low - 2], multipliers[2 * low - 1]};
-}
 
 __global__ void __launch_bounds__(THREADS)
     sgd_step_kernel(float* weights, const float* grads, float* velocity, const int64_t* bounds,

@@ -37,7 +37,9 @@ def add(parser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=evaluation.BATCH, help=f"views at a time ({evaluation.BATCH}); less memory"
     )
-    parser.add_argument("--per-class", action="store_true", help="also recall and precision of each class")
+    parser.add_argument(
+        "--per-class", action="store_true", help="also recall and precision of each class, by the last row"
+    )
     parser.add_argument("--confusion", metavar="FILE.png", help="draw which class was taken for which, by the last row")
     parser.add_argument("--report", metavar="FILE.md", help="write what is printed to a file too")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -70,7 +72,5 @@ def run(arguments) -> int:
 
 
 def _text(found: Report, per_class: bool) -> str:
-    if not per_class:
-        return str(found)
-    tables = [f"{row.label}, {row.protocol}\n\n{found.by_class(row)}" for row in found.rows]
-    return "\n\n".join([str(found), *tables])
+    last = found.rows[-1]
+    return f"{found}\n\n{last.label}, {last.protocol}\n\n{found.by_class(last)}" if per_class else str(found)

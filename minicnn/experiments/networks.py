@@ -51,15 +51,16 @@ def after_vgg(*sizes: int, gain: float = GAINS[nn.ReLU], std: float | None = Non
 
 def after_resnet(blocks: int, shortcut: str | None) -> Constructor:
     """The networks of He et al. 2015, section 4.2, with 6 * blocks + 2 layers: three stages of so many blocks of two 3x3
-    convolutions; the stem has stride 2. shortcut: "A", or None for the plain network."""
+    convolutions, half as wide as the paper's; the stem has stride 2. shortcut: "A", or None for the plain network."""
+    widths = [width // 2 for width in WIDTHS]
 
     def deep(num_classes: int, image_size: int, in_channels: int) -> nn.Module:
-        stem = nn.Conv2d(in_channels, WIDTHS[0], 3, stride=2, padding=1, bias=False)
-        layers = [stem, nn.BatchNorm2d(WIDTHS[0]), nn.ReLU()]
-        for channels, width in zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False):
+        stem = nn.Conv2d(in_channels, widths[0], 3, stride=2, padding=1, bias=False)
+        layers = [stem, nn.BatchNorm2d(widths[0]), nn.ReLU()]
+        for channels, width in zip((widths[0], *widths), widths, strict=False):
             layers += [nn.BasicBlock(channels, width, 1 if channels == width else 2, shortcut)]
             layers += [nn.BasicBlock(width, width, 1, shortcut) for _ in range(blocks - 1)]
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], num_classes))
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], num_classes))
 
     return deep
 

@@ -54,16 +54,16 @@ EXPERIMENTS = {
         {
             f"{kind}, {6 * blocks + 2} layers": Variant(after_resnet(blocks, shortcut))
             for kind, shortcut in (("plain", None), ("residual", "A"))
-            for blocks in (1, 6)
+            for blocks in (1, 5)
         },
         measures=("last_loss", "accuracy"),
+        settings={"epochs": 2},
     ),
     "depth": Experiment(
         "does a network of 3x3 convolutions get better with more of them?",
         "Simonyan and Zisserman 2014, section 4.1; Krizhevsky et al. 2012, section 7",
         {f"{3 * depth} convolutions": Variant(after_vgg(*[3] * depth)) for depth in (1, 2, 3, 4)},
         measures=("accuracy", "last_loss"),
-        settings={"epochs": 4},
     ),
     "init": Experiment(
         "from which initial weights does a network of nine convolutions start to learn?",
@@ -74,6 +74,7 @@ EXPERIMENTS = {
             "N(0, 0.01^2)": Variant(after_vgg(3, 3, 3, std=0.01)),
         },
         measures=("last_loss", "accuracy"),
+        settings={"epochs": 2},
     ),
     "conv1x1": Experiment(
         "does a 1x1 convolution more in each stage help, and does a 3x3 one help more?",
@@ -84,24 +85,22 @@ EXPERIMENTS = {
             "3x3, 3x3, 3x3": Variant(after_vgg(3, 3, 3)),
         },
         measures=("accuracy", "last_loss"),
-        settings={"epochs": 4},
     ),
     "lrn": Experiment(
         "does local response normalisation lower the error?",
         "Krizhevsky et al. 2012, section 3.3; Simonyan and Zisserman 2014, section 4.1",
         {"with": Variant(after_alexnet()), "without": Variant(after_alexnet(norm=False))},
-        settings={"epochs": 4},
     ),
     "overlap-pooling": Experiment(
         "does pooling by windows of 3 at stride 2 lower the error against windows of 2?",
         "Krizhevsky et al. 2012, section 3.4",
         {"overlapping": Variant(after_alexnet()), "side by side": Variant(after_alexnet(overlap=False))},
-        settings={"epochs": 4},
     ),
     "precision": Experiment(
         "does training in reduced precision reach what float32 reaches?",
         "Micikevicius et al. 2018",
         {name: Variant(after_alexnet(), {"precision": name}) for name in ("float32", "tf32", "bfloat16", "float16")},
+        settings={"epochs": 2},
     ),
 }
 

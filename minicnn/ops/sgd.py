@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.ops.segments import BLOCK, Segment, Segments
 from minicnn.threads import in_shares
-
-BLOCK = 1 << 15  # elements: a block of each array and the scratch stay in a core's second-level cache
 
 
 class SgdRule(enum.IntEnum):
@@ -21,24 +20,6 @@ class SgdRule(enum.IntEnum):
     torch = 0  # v <- momentum*v + g     ; w <- w - lr*v
     nesterov = 1  # v <- momentum*v + g     ; w <- w - lr*(g + momentum*v)
     paper = 2  # v <- momentum*v - lr*g  ; w <- w + v
-
-
-class Segment(NamedTuple):
-    """Elements start <= i < stop, with their own multipliers; lr_multiplier 0 freezes them, their velocity too."""
-
-    start: int
-    stop: int
-    lr_multiplier: float = 1.0
-    decay_multiplier: float = 1.0
-
-
-class Segments:
-    """The segments of an arena, and the same table on its device."""
-
-    def __init__(self, segments: list[Segment], device):
-        self.host = segments
-        self.bounds = device.array(np.array([(s.start, s.stop) for s in segments], np.int64))
-        self.multipliers = device.array(np.array([s[2:] for s in segments], np.float32))
 
 
 class WeightStep(NamedTuple):

@@ -182,6 +182,7 @@ def optimizer(device) -> None:
     sgd.step()
     sgd.zero_grad()
     sgd.backward_and_step(layer(numbers(device, 8, CHANNELS)).sum())
+    optim.Adam(layer.parameters(), lr=0.1).step()
     for tile in (64, 128):  # what is whole quads at either tile
         dy, x, weight, velocity, hyper = (
             numbers(device, *shape).data for shape in ((8, 128), (8, 128), (128, 128), (128, 128), (2,))

@@ -95,6 +95,28 @@ void verify_sgd() {
   }
 }
 
+void verify_adam() {
+  const Array weights = integers(COUNT, 1), grads = integers(COUNT, 2), mean = integers(COUNT, 3);
+  const Array square = numbers(COUNT, 4, 0.5f, 2);
+  const int64_t bounds[] = {64, 1000, 1024, 4096, 8192, COUNT};  // gaps between, and the second's rate is 0
+  const float multipliers[] = {1, 1, 0, 1, 2, 0}, hyper[] = {0.25f, 0.5f, 1.5f};
+  const float mean_rate = 0.5f, square_rate = 0.25f, eps = 0.125f, decay = 0.125f;
+  std::vector<double> w(weights.begin(), weights.end()), m(mean.begin(), mean.end()), v(square.begin(), square.end());
+  for (int segment = 0; segment < 3; ++segment)
+    for (int64_t i = bounds[2 * segment]; i < bounds[2 * segment + 1] && multipliers[2 * segment] != 0; ++i) {
+      const double g = hyper[1] * grads[i] + decay * multipliers[2 * segment + 1] * w[i];
+      m[i] += mean_rate * (g - m[i]);
+      v[i] += square_rate * (g * g - v[i]);
+      w[i] -= hyper[0] * multipliers[2 * segment] * m[i] / (hyper[2] * std::sqrt(v[i]) + eps);
+    }
+  verify("adam_step", "", {{"weights", w, ROUNDED}, {"mean", m, EXACT}, {"square", v, ROUNDED}}, [&] {
+    Array new_weights = weights, new_mean = mean, new_square = square;
+    adam_step(new_weights, grads, new_mean, new_square, bounds, multipliers, 3, hyper, mean_rate, square_rate, eps,
+              decay, COUNT, nullptr);
+    return std::vector{new_weights, new_mean, new_square};
+  });
+}
+
 void verify_clipping() {
   const Array x = integers(COUNT, 1);
   double squares = 0;
@@ -187,6 +209,7 @@ void verify_elements() {
   verify_maps();
   verify_dropout();
   verify_sgd();
+  verify_adam();
   verify_clipping();
   verify_arithmetic();
   verify_copies();
