@@ -190,6 +190,17 @@ def test_numbers_that_the_process_draws_go_on_too(tmp_path, monkeypatch):
     assert_same_bytes(tmp_path / "straight", tmp_path / "run")
 
 
+@pytest.mark.parametrize("settings", [{"optimizer": "adam", "lr": 0.01}, {"schedule": "step", "ema": 0.5}])
+def test_stopped_between_two_saves_and_resumed_equals_straight(tmp_path, monkeypatch, settings):
+    settings = QUICK | {"save_every": 3} | settings
+    train(linear, images(), out=tmp_path / "straight", **settings)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_at(patch, 14)
+        train(linear, images(), out=tmp_path / "run", **settings)
+    train(linear, images(), out=tmp_path / "run", resume=True, device="numpy", quiet=True)
+    assert_same_bytes(tmp_path / "straight", tmp_path / "run")
+
+
 def test_a_damaged_checkpoint_names_the_one_before_it(tmp_path):
     train(linear, images(), out=tmp_path / "run", keep=2, **QUICK)
     last = tmp_path / "run/last.safetensors"

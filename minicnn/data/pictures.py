@@ -58,15 +58,14 @@ def cut_view(picture: Image.Image, view: View, size: tuple[int, int], padding: i
         (word * (extent + 2 * padding - length + 1) >> 32) - padding
         for word, extent, length in zip((view.column, view.row), extents, (width, height), strict=True)
     )
-    box = (left, top, left + width, top + height)
     if view.angle or padding:
         whole = picture.resize(extents, BILINEAR)
-        window = (whole.rotate(view.angle, BILINEAR) if view.angle else whole).crop(box)
+        whole = whole.rotate(view.angle, BILINEAR) if view.angle else whole
+        window = whole.crop((left, top, left + width, top + height))
     else:  # only the window's part is resized: the same pixels, within a rounding
-        limits = 2 * picture.size
-        scales = [limit / extent for limit, extent in zip(limits, 2 * extents, strict=True)]
-        box = [min(edge * scale, limit) for edge, scale, limit in zip(box, scales, limits, strict=True)]
-        window = picture.resize((width, height), BILINEAR, box)
+        across, down = (whole / extent for whole, extent in zip(picture.size, extents, strict=True))
+        part = left * across, top * down, (left + width) * across, (top + height) * down
+        window = picture.resize((width, height), BILINEAR, part)
     if view.mirrored:
         window = window.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhance, factor in (

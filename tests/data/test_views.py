@@ -111,6 +111,13 @@ def test_v6_the_short_side_is_rescaled_and_the_window_lies_anywhere_in_the_whole
     assert top == whole[1] - 24 and left == whole[0] - 20  # the last place reaches the edges
 
 
+@pytest.mark.parametrize("extents", [(1, 1), (1, 9000), (9000, 1), (2, 3)])
+def test_v6_pictures_of_a_pixel_and_slivers(extents):
+    colour = (200, 100, 50)
+    window = pixels(cut_view(Image.new("RGB", extents, colour), View(256, LAST, LAST, True), (224, 224)))
+    assert window.shape == (224, 224, 3) and (window == colour).all()
+
+
 def test_padding_is_put_round_the_rescaled_picture():
     white = Image.new("RGB", (40, 20), "white")
     corner = pixels(cut_view(white, View(10, 0, 0, False), (8, 8), padding=3))

@@ -73,6 +73,25 @@ EQUIVALENT = (
         "what lies in whole chunks is brought element by element: the same numbers, later",
     ),
     Equivalent(
+        "csrc/ops/conv2d_tensor_core_cursors.h",
+        "tap.r < conv.r && pixel_.image < conv.n && conv.rows().is_inside(h) && conv.columns().is_inside(w)",
+        "tap.r <= conv.r && pixel_.image < conv.n && conv.rows().is_inside(h) && conv.columns().is_inside(w)",
+        "of columns behind the last tap no result is written",
+    ),
+    Equivalent(
+        "csrc/ops/conv2d_tensor_core.cu",
+        "lies_in_chunks(shape, dy, w)",
+        "false",
+        "what lies in whole chunks is brought element by element: the same numbers, later",
+    ),
+    Equivalent(
+        "csrc/ops/conv2d_tensor_core.cu",
+        "is_first_column",
+        "true",
+        "the other columns' blocks add up sums, too, that they do not write",
+        "gradients.see(slice)",
+    ),
+    Equivalent(
         "csrc/gemm/tensor_core_tile.h",
         "__syncwarp()",
         "void(0)",

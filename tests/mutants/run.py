@@ -33,6 +33,7 @@ NOT_OF_KERNELS = {"test_emulation.py", "test_bindings.py"}
 OPTIONS = ["-q", "-s", "--tb=line", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:logging"]
 
 SECONDS, TIMES_AS_LONG = 2.0, 20.0  # of processor time: what a test with a fault may take, beside as many times its own
+MOST_SECONDS = 60.0  # that all tests of one fault may take together: what none has found by then counts as alive
 MOST_BYTES = 4 << 30
 
 
@@ -158,10 +159,11 @@ class Conductor:
     def examine(self, items, number: int, tests: list[int], baseline: Baseline) -> tuple[str, str]:
         """In a process of its own: the tests with a fault on; ("", "") where none fails."""
         self.switch.choose(number)
+        begin = time.process_time()
         for i in tests:
             signal.setitimer(signal.ITIMER_PROF, SECONDS + TIMES_AS_LONG * baseline[i][0])
             run_test(items[i])
-            if self.failure[0]:
+            if self.failure[0] or time.process_time() - begin > MOST_SECONDS:
                 break
         return self.failure
 

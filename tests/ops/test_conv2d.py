@@ -229,8 +229,8 @@ def test_an_empty_batch_has_zero_gradients(rung, device, monkeypatch):
     assert not dweight.any() and not dbias.any()
 
 
-@pytest.mark.parametrize("numbers", ["tf32", "bfloat16", "float16"])
-def test_an_empty_batch_in_other_numbers(numbers, device):
+@pytest.mark.parametrize("numbers", ["float32", "tf32", "bfloat16", "float16"])
+def test_an_empty_batch_of_many_channels(numbers, device):
     inputs = [np.full(shape, 1.0, np.float32) for shape in ((0, 5, 5, 8), (16, 3, 3, 8), (16,))]
     with minicnn.precision(numbers):
         y, (dx, dweight, dbias) = run(conv2d, inputs, device)

@@ -231,3 +231,23 @@ def test_sums_in_parts_are_refused(ladder_device, rng):
     message = "conv2d_maxpool2d_forward: sums in parts have no maximum: conv2d_maxpool2d_fits says where they are whole"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ladder_device.kernels.conv2d_maxpool2d_forward(x, weight, None, y, None, workspace, shape, Schedule(64, 2))
+
+
+def test_a_long_reduction_of_few_windows_is_no_case_for_it(ladder_device):
+    """Better cut in parts, whose sums have no maximum; with few channels it is not cut."""
+    fits = ladder_device.kernels.conv2d_maxpool2d_fits
+    for channels, expected in ((512, 0), (8, 1)):
+        shape = minicnn.shapes.ConvShape.of("conv2d", (1, 8, 8, channels), (64, 3, 3, channels), 1, 1, 1, 1)
+        pool = minicnn.shapes.PoolShape.of("max_pool2d", shape.out, *SQUARES)
+        assert fits(shape, pool, Schedule()) == expected
+
+
+@pytest.mark.parametrize("math", Math, ids=lambda math: math.name)
+@pytest.mark.parametrize("channels", [3, 8])
+def test_it_multiplies_as_asked(channels, math, ladder_device, monkeypatch):
+    schedule(monkeypatch, Schedule(math=math))
+    fine = 1 + 2.0**-12  # of which TF32 keeps 1
+    inputs = [np.full(shape, fine, np.float32) for shape in ((1, 4, 4, channels), (8, 3, 3, channels))]
+    y, _ = run(lambda x, weight: in_one_pass({})(x, weight, None), inputs, ladder_device)
+    rounded = 1 if math is Math.tf32 else fine
+    np.testing.assert_allclose(y, np.full((1, 1, 1, 8), 9 * channels * rounded**2), rtol=2.0**-20)

@@ -20,6 +20,7 @@ CASES = {  # shape, dim
     "a_warp_and_one": ((2, 33), 1),
     "several_warps": ((3, 257), -1),
     "threads_loop": ((2, 1025), -1),
+    "threads_loop_by_fours": ((2, 1600), -1),
     "middle_axis": ((2, 5, 3), 1),
     "first_axis": ((4, 2, 3), -3),
 }
