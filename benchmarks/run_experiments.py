@@ -42,13 +42,17 @@ def section(name: str, experiment: Experiment) -> str:
     rows = records.read(FOLDER / f"{name}.csv")
     seconds = sum(float(row["seconds"]) for row in rows)
     runs = len({(row["variant"], row["seed"]) for row in rows})
-    found = "\n\n".join(records.finding(measure, measure.read(rows)) for measure in experiment.chosen)
-    question = experiment.question[0].upper() + experiment.question[1:]
+    sentences = (records.finding(measure, measure.read(rows)) for measure in experiment.chosen)
+    found, question = "\n\n".join(map(capitalized, sentences)), capitalized(experiment.question)
     return (
         f"## {name}\n\n**{question}** ({experiment.source})\n\n{found}\n\n"
         f"![{name}](experiments/{name}.png)\n\n{runs} runs, {seconds / 60:.0f} minutes; "
         f"[every epoch](experiments/{name}.csv).\n"
     )
+
+
+def capitalized(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def page() -> str:

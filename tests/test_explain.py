@@ -1,5 +1,7 @@
 """What a network sees: maps are the layers' own, occlusion and saliency find the pixels that decide, pictures are drawn."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,7 +47,7 @@ class OnlyLooks(nn.Module):
 def looking(run, monkeypatch):
     """Loading the run gives a network that looks at two squares only."""
     saved = saving.load_run(run, "cpu")
-    watched = saving.TrainedNetwork(OnlyLooks(), saved.statistics, NAMES, saved.image_shape, None, saved.device)
+    watched = dataclasses.replace(saved, network=OnlyLooks())
     monkeypatch.setattr(saving, "load_run", lambda *_: watched)
 
 
@@ -133,7 +135,7 @@ def test_a_partial_convolution_has_filters_too(tmp_path):
 
 def test_a_number_is_one_of_the_runs_own_test_images(run, monkeypatch):
     saved = saving.load_run(run, "cpu")
-    own = saving.TrainedNetwork(saved.network, saved.statistics, NAMES, (28, 28, 1), "fashion-mnist-12k", saved.device)
+    own = dataclasses.replace(saved, data="fashion-mnist-12k")
     test = data.open("fashion-mnist-12k").test
     np.testing.assert_array_equal(explain.read_image(own, "17"), test[np.array([17])][0][0])
     with pytest.raises(
