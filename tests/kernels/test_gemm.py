@@ -6,8 +6,9 @@ import pytest
 from minicnn.shapes import Math
 from minicnn.tensor import Accumulate
 
+SCHEDULED = ("gemm_4_vectorized", "gemm_5_tensor_core", "gemm")
 LAYOUTS = {"nn": 0, "nt": 1, "tn": 2}
-RUNGS = ["gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized", "gemm"]
+RUNGS = ["gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized", "gemm_5_tensor_core", "gemm"]
 SIZES = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (31, 33, 17), (64, 64, 8), (65, 63, 9), (130, 66, 20), (31, 130, 9)]
 FEW = [(31, 33, 17), (64, 64, 8), (130, 131, 9), (132, 260, 8)]
 
@@ -47,7 +48,7 @@ def test_every_rung_is_exact(rung, layout, kernel_device, rng):
         a, b, product = operands(layout, m, n, k, rng)
         bias, before = rng.integers(-4, 5, n).astype(np.float32), rng.integers(-4, 5, (m, n)).astype(np.float32)
         shape = (m, n, k, a.shape[1], b.shape[1], n)
-        schedule = (0, 0) if rung in ("gemm_4_vectorized", "gemm") else None
+        schedule = (0, 0) if rung in SCHEDULED else None
         for accumulate in Accumulate:
             got = launch(kernel_device, rung, layout, a, b, bias, before, shape, accumulate, schedule=schedule)
             np.testing.assert_array_equal(
@@ -91,10 +92,13 @@ def test_a_product_and_its_transpose_are_cut_alike(ladder_device):
     assert workspace((200, 200, k, k, 200, 200), (0, 0)) / (200 * 200) < wide / (3 * 200)
 
 
-def test_rows_may_lie_apart(kernel_device, rng):
-    """Leading dimensions beyond the width, off any 16-byte boundary: columns past the product stay as they were."""
+@pytest.mark.parametrize("math", Math, ids=lambda math: math.name)
+@pytest.mark.parametrize("apart", [3, 1], ids=["off_any_boundary", "of_a_on_a_boundary"])
+def test_rows_may_lie_apart(apart, math, kernel_device, rng):
+    """Leading dimensions beyond the width: columns past the product stay as they were, what lies between is not read."""
     a, b, product = operands("nn", 9, 10, 11, rng)
-    wide_a, wide_b = (np.pad(v, ((0, 0), (0, 3)), constant_values=np.nan) for v in (a, b))
+    wide_a = np.pad(a, ((0, 0), (0, apart)), constant_values=np.nan)
+    wide_b = np.pad(b, ((0, 0), (0, 3)), constant_values=np.nan)
     c = np.full((9, 13), 7.0, np.float32)
     got = launch(
         kernel_device,
@@ -104,9 +108,9 @@ def test_rows_may_lie_apart(kernel_device, rng):
         wide_b,
         None,
         c,
-        (9, 10, 11, 14, 13, 13),
+        (9, 10, 11, 11 + apart, 13, 13),
         Accumulate.overwrite,
-        schedule=(0, 1),
+        schedule=(0, 1, math),
     )
     np.testing.assert_array_equal(got[:, :10], product)
     np.testing.assert_array_equal(got[:, 10:], c[:, 10:])
@@ -131,7 +135,7 @@ def test_nothing_to_sum_gives_the_bias(kernel_device):
 
 
 def test_a_product_without_rows_or_columns_writes_nothing(rung, kernel_device):
-    schedule = (0, 0) if rung in ("gemm_4_vectorized", "gemm") else None
+    schedule = (0, 0) if rung in SCHEDULED else None
     for m, n in ((0, 5), (5, 0)):
         a, b, c = np.ones((m, 3), np.float32), np.ones((3, n), np.float32), np.ones((m, n), np.float32)
         shape = (m, n, 3, 3, n, n)

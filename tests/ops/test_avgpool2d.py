@@ -12,6 +12,8 @@ import minicnn
 from minicnn import nn
 from minicnn.functional import avg_pool2d
 from minicnn.ops import windows
+from minicnn.shapes import PoolShape
+from minicnn.tensor import Accumulate
 
 
 def cases(condition=lambda case: True):
@@ -122,6 +124,26 @@ def test_the_gradient_is_the_adjoint(case, count_include_pad, device, rng):
     y, (dx,) = run(pool(case, count_include_pad), [x], device, g)
     left, right = float((y * g).sum(dtype=np.float64)), float((x.astype(np.float64) * dx).sum())
     assert abs(left - right) <= 1e-6 * (1 + np.abs(y * g).sum())
+
+
+@pytest.mark.parametrize("off", ["dy", "mask", "dx"])
+def test_one_array_of_the_gradient_off_a_16_byte_boundary(off, kernel_device, rng):
+    shape = PoolShape.of("avg_pool2d", (2, 4, 4, 8), 2, 2, 0, False)
+    values = {
+        "dy": rng.standard_normal(shape.out),
+        "mask": rng.integers(0, 2, (2, 4, 4, 8)),
+        "dx": np.zeros((2, 4, 4, 8)),
+    }
+    arrays = {}
+    for name, value in values.items():
+        shift = int(name == off)
+        room = kernel_device.array(np.zeros(value.size + shift, np.float32))
+        arrays[name] = room[shift:].reshape(value.shape)
+        kernel_device.write(arrays[name], value.astype(np.float32))
+    dy, mask, dx = arrays.values()
+    kernel_device.kernels.avgpool2d_backward(dy, mask, dx, Accumulate.overwrite, 1, shape)
+    expected = (values["dy"].astype(np.float32) / 4).repeat(2, axis=1).repeat(2, axis=2) * (values["mask"] > 0)
+    np.testing.assert_allclose(kernel_device.to_numpy(dx), expected, rtol=1e-6)
 
 
 def test_arrays_off_a_16_byte_boundary(unaligned_device, rng):

@@ -4,10 +4,13 @@ its way to memory; real numbers within what the format gives.
 
 import numpy as np
 import pytest
+from checks import run
 from convolutions import Convolution, check_passes_exact, inputs_of, integers
 from number_formats import BFLOAT16, FLOAT16, TF32, TF32X3, formats
 
+import minicnn
 from minicnn import backend
+from minicnn.functional import conv2d
 from minicnn.tensor import Accumulate
 
 # name: (x, weight, options); chunks are 4 channels of 32 bits and 8 of 16
@@ -139,3 +142,15 @@ def test_bfloat16_on_turing_is_refused(direction, turing_device):
     message = f"^conv2d_{direction}_bfloat16: bfloat16 wants a GPU of compute capability 8.0, this one has 7.5"
     with pytest.raises(ValueError, match=message):
         getattr(kernels, direction)(*arguments[direction])
+
+
+@pytest.mark.parametrize("numbers", ["tf32", "bfloat16"])
+def test_one_array_or_the_other_off_a_16_byte_boundary(numbers, unaligned_device, rng):
+    """Ones and zeros, whose sums bfloat16 holds."""
+    inputs = [rng.integers(-1, 2, shape).astype(np.float32) for shape in ((1, 5, 5, 8), (16, 3, 3, 8), (16,))]
+    dy = rng.integers(-1, 2, (1, 3, 3, 16)).astype(np.float32)
+    expected, gradients = run(conv2d, inputs, "numpy", dy)
+    with minicnn.precision(numbers):
+        got, got_gradients = run(conv2d, inputs, unaligned_device, dy)
+    for result, value in zip((got, *got_gradients), (expected, *gradients), strict=True):
+        np.testing.assert_array_equal(result, value)

@@ -17,6 +17,8 @@ CASES = {
     "odd": (5, 33, 7),
     "whole_quads": (8, 64, 36),
     "past_a_tile": (9, 67, 66),
+    "quads_of_inputs_alone": (6, 8, 5),
+    "quads_of_outputs_alone": (6, 5, 8),
     "past_a_tile_of_quads": (12, 68, 132),
     "long_reduction": (700, 8, 4),
     "empty_batch": (0, 5, 3),
