@@ -97,7 +97,7 @@ for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layer
           bench_conv2d | bench_gemm)
             stage 200 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" "${FEW[@]}" --out "$OUT/$op.csv"
             ;;
-          bench_sgd) stage 120 "$op" python3 "$bench" --device "$DEVICE" "${SMALL[@]}" --out "$OUT/$op.csv" ;;
+          bench_sgd | bench_adam) stage 120 "$op" python3 "$bench" --device "$DEVICE" "${SMALL[@]}" --out "$OUT/$op.csv" ;;
           *) stage 200 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" --out "$OUT/$op.csv" ;;
         esac
       done
