@@ -93,12 +93,13 @@ def test_a_product_and_its_transpose_are_cut_alike(ladder_device):
 
 
 @pytest.mark.parametrize("math", Math, ids=lambda math: math.name)
-@pytest.mark.parametrize("apart", [3, 1], ids=["off_any_boundary", "of_a_on_a_boundary"])
+@pytest.mark.parametrize("apart", [(3, 3), (1, 2)], ids=["off_any_boundary", "on_a_boundary"])
 def test_rows_may_lie_apart(apart, math, kernel_device, rng):
     """Leading dimensions beyond the width: columns past the product stay as they were, what lies between is not read."""
     a, b, product = operands("nn", 9, 10, 11, rng)
-    wide_a = np.pad(a, ((0, 0), (0, apart)), constant_values=np.nan)
-    wide_b = np.pad(b, ((0, 0), (0, 3)), constant_values=np.nan)
+    wide_a, wide_b = (
+        np.pad(v, ((0, 0), (0, extra)), constant_values=np.nan) for v, extra in zip((a, b), apart, strict=True)
+    )
     c = np.full((9, 13), 7.0, np.float32)
     got = launch(
         kernel_device,
@@ -108,7 +109,7 @@ def test_rows_may_lie_apart(apart, math, kernel_device, rng):
         wide_b,
         None,
         c,
-        (9, 10, 11, 11 + apart, 13, 13),
+        (9, 10, 11, 11 + apart[0], 10 + apart[1], 13),
         Accumulate.overwrite,
         schedule=(0, 1, math),
     )
