@@ -100,7 +100,7 @@ def test_finetune_trains_a_run_on_with_frozen_layers(run, images):
     short = ("--epochs", 2, "--batch-size", 9, "--out", "runs/on", "--device", "cpu")
     done = minicnn("finetune", "runs/alexnet", "--data", images, *frozen, *short, cwd=cwd)
     assert done.returncode == 0, done.stderr
-    assert "features: 60 of 1152, " in done.stdout
+    assert "features: 60 of 512, " in done.stdout
     assert done.stdout.splitlines()[-1].startswith("validation accuracy ")
     done = minicnn("evaluate", "runs/alexnet", "runs/on", "--data", images, "--device", "cpu", cwd=cwd)
     assert "these 2 together" in done.stdout, done.stderr

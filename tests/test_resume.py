@@ -62,7 +62,8 @@ def images():
 def started(run, resume: bool) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MINICNN_THREADS": "1"}
     command = [sys.executable, "-c", PROGRAM, str(run), "resume" if resume else "begin"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=environment, cwd=run.parent, **pipes)  # where no sources lie
     process.stdout.readline()  # everything is imported
     return process
 

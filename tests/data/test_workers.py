@@ -1,6 +1,7 @@
 """Worker processes: the same batches from any number of them, and nothing left when anything goes wrong. The processes are
 real, and are really killed."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -219,7 +220,12 @@ def script(tmp_path, body):
         "from worker_datasets import Numbered\n" + textwrap.dedent(body)
     )
     return subprocess.Popen(
-        [sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # which a caller may ignore
     )
 
 

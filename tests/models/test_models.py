@@ -107,7 +107,8 @@ def test_the_small_form_keeps_the_layers_of_the_full_one(name):
 
 def test_the_form_is_said():
     assert repr(models.alexnet(10, 28, 1)).splitlines()[0] == (
-        "Stack(alexnet, small form, num_classes=10, image_size=28, in_channels=1, initialize='he', dropout=0.5"
+        "Stack(alexnet, small form, num_classes=10, image_size=28, in_channels=1, initialize='he', dropout=0.5, "
+        "norm_groups=1"
     )
 
 
