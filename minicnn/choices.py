@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minicnn.errors import DeviceError
+from minicnn.files import replacing
 from minicnn.shapes import Math, Schedule
 
 
@@ -80,7 +81,6 @@ def save(key: str, choices: Choices) -> Path:
     path = file_of(key)
     content = {"key": key, "measured": load(key).measured | choices.measured}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
     return path

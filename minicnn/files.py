@@ -39,6 +39,7 @@ def sync(path: Path) -> None:
 
 
 def forget_partial(folder: Path) -> None:
-    """Remove what killed processes have left half-written."""
-    for partial in folder.glob(".*.partial"):
+    """Remove what killed processes have left half-written: files of `replacing`, and those that safetensors makes beside
+    its targets."""
+    for partial in (*folder.glob(".*.partial"), *folder.glob(".tmp*")):
         partial.unlink(missing_ok=True)

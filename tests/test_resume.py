@@ -300,3 +300,11 @@ def test_the_average_is_what_is_judged_and_saved(tmp_path, monkeypatch):
         statistics = data.ChannelStatistics.of(splits.train)
         score = evaluation.score(network, splits.validation, statistics, backend.device("numpy"))
         assert (score == history.test) == is_judged
+
+
+def test_half_written_files_are_gone_after_resuming(tmp_path):
+    """Ours, and what safetensors leaves beside its target when it is killed."""
+    for name in (".last.safetensors.123.partial", ".tmpAb12Cd", "steps.jsonl", "last.safetensors"):
+        (tmp_path / name).write_text("")
+    RunFolder(tmp_path).forget_after(0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.safetensors", "steps.jsonl"]

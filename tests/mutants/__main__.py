@@ -2,7 +2,7 @@
 
 --total 480       faults drawn (0: all there are)
 --seed COMMIT     what draws them; the commit's hash where none is given
---minutes 5       stops when the time is over, that of the build not counted, and fails under 90 %
+--minutes 3       stops when the time is over, that of the build not counted, and fails under 90 %
 --checked         runs what survived once more on the instrumented kernels, with the detector
 --processes 2     tests at a time; also the jobs of the build
 --kind, --file    only faults of this class, of files with this in their path
