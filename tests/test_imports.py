@@ -27,7 +27,6 @@ MAY_IMPORT = {
     "data": {"philox"},
     "optim": {"arena", "autograd", "errors", "ops", "tensor"},
     "checkpoint": {"files"},
-    "files": set(),
     "names": set(),
 }
 
