@@ -168,7 +168,7 @@ def errors() -> list[dict]:
     rng = np.random.default_rng(0)
     for layer in layers_of(nn.Conv2d, 1):
         conv = layer.module
-        if conv.weight.shape[1] not in (3, 5) or conv.stride != (1, 1) or conv.weight.shape[3] < 16:
+        if conv.weight.shape[1] not in (3, 5) or conv.stride not in (1, (1, 1)) or conv.weight.shape[3] < 16:
             continue
         x = np.maximum(rng.standard_normal(layer.input_shape), 0).astype(np.float32)
         fan_in = np.prod(conv.weight.shape[1:])
