@@ -62,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
+    except KeyboardInterrupt as interruption:  # of a training run, which says where it has saved
+        print(f"minicnn: {interruption}" if str(interruption) else "minicnn: interrupted", file=sys.stderr)
+        return options.INTERRUPTED
     except (TrainingError, CheckpointError, OSError) as error:
         print(f"minicnn: {error}", file=sys.stderr)
         return options.FAILED

@@ -73,6 +73,8 @@ class Step:
     Raises ValueError for a micro_batch below 1 and an unknown precision.
     """
 
+    why_none = ""  # why there is no graph where one was asked for
+
     def __init__(
         self,
         network: Module,
@@ -169,7 +171,7 @@ class GraphedStep(Step):
 
     def __init__(self, *arguments, kept: int = 1, **options):
         super().__init__(*arguments, **options)
-        self.kept, self.why_none = kept, ""
+        self.kept = kept
         self.key = None  # what the graph was captured for
 
     def on_device(self, slices: list[HostSlice]) -> Results:

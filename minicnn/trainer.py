@@ -123,7 +123,7 @@ class Trainer:
             "device": self.device.name,
             "settings": asdict(self.settings),
             "environment": provenance.environment(),
-        }
+        } | ({"schedules": measured} if (measured := self.device.choices.measured) else {})
 
     def introduce(self) -> None:
         n, h, w, c = (len(self.splits.train), *self.splits.image_shape)
@@ -165,7 +165,7 @@ class Trainer:
                 if self.settings.save_every and self.step_number % self.settings.save_every == 0:
                     self.save_last()
         self.read_losses()
-        if getattr(self.step, "why_none", "") and self.epoch == 0:
+        if self.step.why_none and self.epoch == 0:
             self.progress.say(f"no graph, kernels are queued one by one: {self.step.why_none}")
         self.end_epoch(seconds, (self.totals.images - already) / seconds, wait)
 

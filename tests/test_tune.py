@@ -148,3 +148,17 @@ def test_the_command_prints_a_table(ladder_device, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "conv2d_forward" in out
     assert f"kept in {choices.file_of(ladder_device.identity())}" in out
+
+
+def test_a_run_records_the_schedules_in_force(ladder_device, monkeypatch, tmp_path, rng):
+    measured = {"conv2d_forward 1 2 3 float32": [64, 1]}
+    monkeypatch.setattr(ladder_device, "choices", Choices(measured))
+    images, labels = rng.integers(0, 256, (32, 8, 8, 1), np.uint8), np.arange(32) % 2
+
+    def model(num_classes, image_size, in_channels):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+
+    minicnn.train(
+        model, minicnn.data.ArrayDataset(images, labels), device=ladder_device, epochs=1, out=tmp_path, quiet=True
+    )
+    assert json.loads((tmp_path / "config.json").read_text())["schedules"] == measured

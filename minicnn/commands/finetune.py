@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from minicnn import transfer
 from minicnn.commands import options
 
@@ -32,17 +30,13 @@ def add(parser) -> None:
 def run(arguments) -> int:
     if arguments.data is None:
         raise ValueError("finetune: say which images to learn, a folder or a name (--data)")
-    try:
-        transfer.finetune(
-            arguments.run_folder,
-            arguments.data,
-            frozen=arguments.freeze,
-            cache_features=arguments.cache_features,
-            out=arguments.out,
-            data_dir=arguments.data_dir,
-            **options.training(arguments),
-        )
-    except KeyboardInterrupt as interruption:
-        print(f"minicnn: {interruption}", file=sys.stderr)
-        return options.INTERRUPTED
+    transfer.finetune(
+        arguments.run_folder,
+        arguments.data,
+        frozen=arguments.freeze,
+        cache_features=arguments.cache_features,
+        out=arguments.out,
+        data_dir=arguments.data_dir,
+        **options.training(arguments),
+    )
     return options.DONE

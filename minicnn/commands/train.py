@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from minicnn import models, recipes, training
 from minicnn.commands import options
 
@@ -32,17 +30,13 @@ def add(parser) -> None:
 def run(arguments) -> int:
     recipe = recipes.load(arguments.recipe) if arguments.recipe else recipes.Recipe()
     recipe = recipe.changed(recipes.assigned(arguments.set))
-    try:
-        training.train(
-            None if arguments.model is None else models.find(arguments.model),
-            arguments.data,
-            recipe=recipe,
-            out=arguments.out,
-            data_dir=arguments.data_dir,
-            image_size=arguments.image_size,
-            **options.training(arguments),
-        )
-    except KeyboardInterrupt as interruption:
-        print(f"minicnn: {interruption}", file=sys.stderr)
-        return options.INTERRUPTED
+    training.train(
+        None if arguments.model is None else models.find(arguments.model),
+        arguments.data,
+        recipe=recipe,
+        out=arguments.out,
+        data_dir=arguments.data_dir,
+        image_size=arguments.image_size,
+        **options.training(arguments),
+    )
     return options.DONE

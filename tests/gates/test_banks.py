@@ -8,7 +8,6 @@ from gates.banks import ACCESS, requests, sites, turns
 
 # What is not free of conflicts, the most turns that it may take, and why that is no matter.
 TOLERATED = {
-    "batch_norm.cu": (8, "a block merges what its lanes have, once, after hundreds of rows"),
     "conv2d_first_layer.cu": (4, "a halo's pixels lie as far apart as the image has them, 6 to 48 bytes"),
     "conv2d_tensor_core.cu, 4 bytes": (
         4,
