@@ -116,12 +116,6 @@ EQUIVALENT = (
         "row % 4 == 0 && row == count",
         "of fewer rows it is known that four neighbours lie in one: each of the four is then located by itself",
     ),
-    Equivalent(
-        "csrc/gemm/schedule.h",
-        "slices - part * each",
-        "slices - part * each + 1",
-        "the last part gets one more slice, past the end of the reduction, where load() gives zeros, which add 0",
-    ),
 )
 
 
