@@ -66,6 +66,31 @@ class MlpConv(Sequential):
         super().__init__(*layers)
 
 
+class ConvBatchNorm2d(Module):
+    """A convolution without bias, batch normalisation and ReLU: x (N, H, W, in_channels) -> (N, P, Q, out_channels).
+
+    padding None keeps the extent of the image where the stride is 1. Names and eps are those of torchvision's BasicConv2d.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | None = None,
+        eps: float = 1e-3,
+    ):
+        super().__init__()
+        padding = (kernel_size - 1) // 2 if padding is None else padding
+        self.conv = Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.bn = BatchNorm2d(out_channels, eps)
+        self.relu = ReLU()
+
+    def forward(self, x):
+        return in_turn((self.conv, self.bn, self.relu), x)
+
+
 class Inception(Module):
     """Four views of x side by side: 1x1, 3x3 and 5x5 convolutions, the larger ones behind a 1x1 that reduces the channels,
     and a 3x3 maximum with a 1x1 projection.
@@ -76,14 +101,29 @@ class Inception(Module):
 
     def __init__(self, in_channels: int, direct: int, reduce3: int, out3: int, reduce5: int, out5: int, projected: int):
         super().__init__()
+        self.add_branches(in_channels, direct, reduce3, out3, reduce5, out5, projected)
+        self.concatenate = Concatenate(axis=3)
+
+    def add_branches(self, in_channels, direct, reduce3, out3, reduce5, out5, projected) -> None:
         self.branch1 = Sequential(*convolution(in_channels, direct, 1))
         self.branch2 = Sequential(*convolution(in_channels, reduce3, 1), *convolution(reduce3, out3, 3))
         self.branch3 = Sequential(*convolution(in_channels, reduce5, 1), *convolution(reduce5, out5, 5))
         self.branch4 = Sequential(MaxPool2d(3, stride=1, padding=1), *convolution(in_channels, projected, 1))
-        self.concatenate = Concatenate(axis=3)
 
     def forward(self, x):
         return self.concatenate(*(branch(x) for branch in (self.branch1, self.branch2, self.branch3, self.branch4)))
+
+
+class InceptionBatchNorm(Inception):
+    """The inception module of torchvision's GoogLeNet: each convolution has batch normalisation before its ReLU and no bias,
+    and the third view is a 3x3 one too, where the paper has 5x5."""
+
+    def add_branches(self, in_channels, direct, reduce3, out3, reduce5, out5, projected):
+        conv = ConvBatchNorm2d
+        self.branch1 = conv(in_channels, direct, 1)
+        self.branch2 = Sequential(conv(in_channels, reduce3, 1), conv(reduce3, out3, 3))
+        self.branch3 = Sequential(conv(in_channels, reduce5, 1), conv(reduce5, out5, 3))
+        self.branch4 = Sequential(MaxPool2d(3, stride=1, padding=1), conv(in_channels, projected, 1))
 
 
 class PadShortcut(Module):
