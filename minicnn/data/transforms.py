@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from minicnn.data.datasets import DataError, Dataset
-from minicnn.data.pictures import View, copy_window, cut_view, pixels
+from minicnn.data.pictures import View, copy_window, cut_view
 from minicnn.philox import random_words
 
 GEOMETRY_STREAM = 0x67656F6D  # of the Philox counter, apart from each other and from the loader's
@@ -249,8 +249,7 @@ class Augment(Crop):
             self.windows(*dataset.image_shape[:2], indices, epoch, seed)  # refuses a crop that does not fit
         batch = np.empty((len(indices), *self.batch_shape(dataset)), np.uint8)
         for index, view, out in zip(indices, self.views(indices, epoch, seed), batch, strict=True):
-            picture = dataset.picture(index, view.side)
-            out[...] = pixels(cut_view(picture, view, out.shape[:2], self.padding))
+            out[...] = cut_view(dataset.picture(index, view.side), view, out.shape[:2], self.padding)
         return batch
 
     def for_evaluation(self) -> CenterCrop:
