@@ -7,7 +7,8 @@
 // y     (P, Q, C) uint8
 // u, v  an output pixel's weights of the input pixels whose centres are under it: a triangle about its own centre that
 //       reaches a pixel to either side, of the output where the picture shrinks, which then does not alias, else of the
-//       input. Multiples of 2^-22 that sum to 1 but for their rounding: a sum of bytes so weighted fits into 31 bits.
+//       input. Multiples of 2^-22 that sum to 1 but for their roundings; it would take 8,224 units of those for a sum
+//       of bytes to pass 255, and it fits into 31 bits.
 //
 // A row of t is made when a row of y first needs it and kept as long as one does. What is not under the box is not
 // read. Every output of an axis is a sum of the same number of inputs, some weighted by 0, so that no branch depends on
@@ -74,13 +75,6 @@ struct Axis {
   }
 };
 
-// Sums of weighted bytes, lane by lane, rounded; beyond 255 only by the roundings of thousands of weights.
-template <class Sums>
-Sums rounded(Sums sums) {
-  sums >>= FRACTION_BITS;
-  return sums < 255 ? sums : Sums{} + 255;
-}
-
 // A pixel's channels as lanes: of three channels four, the last of which is the next pixel's first.
 using FourLanes = int32_t __attribute__((vector_size(4 * sizeof(int32_t))));
 template <int C>
@@ -100,7 +94,7 @@ void resize_row(const int32_t* x, const Axis& columns, bool mirrored, int32_t* t
       __builtin_memcpy(&pixel, from, sizeof pixel);
       sums += pixel * weights[tap];
     }
-    sums = rounded(sums);
+    sums >>= FRACTION_BITS;
     __builtin_memcpy(t, &sums, sizeof sums);
   }
 }
@@ -114,7 +108,7 @@ void sum_rows(const std::vector<const int32_t*>& rows, const int32_t* weights, i
       __builtin_memcpy(&row, rows[tap] + i, sizeof row);
       sums += row * weights[tap];
     }
-    store_narrow(y + i, rounded(sums), lanes);
+    store_narrow(y + i, sums >> FRACTION_BITS, lanes);
   });
 }
 
