@@ -36,7 +36,7 @@ def network(*behind):
 def batch(number, count=6):
     rng = np.random.default_rng(number)
     images = rng.integers(0, 256, (count, 8, 8, 2), np.uint8)
-    windows = np.stack([rng.integers(0, 3, count), rng.integers(0, 3, count), rng.integers(0, 2, count)], 1)
+    windows = np.stack([np.arange(count), *(rng.integers(0, bound, count) for bound in (3, 3, 2))], 1)
     offset = rng.normal(size=(count, 2)).astype(np.float32)
     return ImageBatch(images, windows, np.full(2, 1 / 64, np.float32), offset, (6, 6)), rng.integers(0, 3, count)
 
