@@ -20,6 +20,7 @@ import numpy as np
 
 from minicnn import backend, functional, random
 from minicnn.arena import Parameter
+from minicnn.backend.feed import PLACES, Feed, kind_of
 from minicnn.data import ImageBatch
 from minicnn.host_memory import Pool, SharedScratch
 from minicnn.layerwise import INPUT, OPTIMIZER, Part, told_apart
@@ -239,6 +240,7 @@ class Rehearsal(backend.HostDevice):
         self.of = of
         self.computes_on_host, self.smallest_block = of.computes_on_host, of.smallest_block
         self.shared_scratch = SharedScratch() if of.shared_scratch else None
+        self.feed_type = RehearsedFeed if of.feed_type is Feed else of.feed_type
 
     def __deepcopy__(self, _memo):
         return self
@@ -271,6 +273,21 @@ class Rehearsal(backend.HostDevice):
 
     def zero(self, array) -> None:
         """It is zero."""
+
+
+class RehearsedFeed:
+    """The places of a Feed on the device."""
+
+    def __init__(self, device: Rehearsal):
+        self.device, self.places = device, {}
+
+    def push(self, arrays) -> list:
+        kind = kind_of(arrays)
+        if kind not in self.places:
+            self.places[kind] = itertools.cycle(
+                [[self.device.empty(*described) for described in kind] for _ in range(PLACES)]
+            )
+        return next(self.places[kind])
 
 
 ELSEWHERE = ("conv2d_im2col", "conv2d_maxpool2d")  # kernels that NumPy's ops do not stand for
