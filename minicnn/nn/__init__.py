@@ -34,7 +34,7 @@ from minicnn.nn.layers import (
     Tanh,
 )
 from minicnn.nn.module import Buffer, Module, parameter
-from minicnn.nn.sequential import Sequential, fusion
+from minicnn.nn.sequential import Sequential, fusion, in_turn
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -69,6 +69,7 @@ __all__ = [
     "Subsampling2d",
     "Tanh",
     "fusion",
+    "in_turn",
     "init",
     "parameter",
 ]

@@ -12,7 +12,7 @@ from minicnn.errors import OpError
 from minicnn.nn import init
 from minicnn.nn.layers import Add, BatchNorm2d, Concatenate, Conv2d, MaxPool2d, ReLU
 from minicnn.nn.module import Buffer, Module, parameter
-from minicnn.nn.sequential import Sequential
+from minicnn.nn.sequential import Sequential, in_turn
 from minicnn.shapes import ConvShape, IntOrPair, pair
 from minicnn.tensor import Tensor
 
@@ -130,7 +130,7 @@ class Residual(Module):
         outputs = channels * self.expansion
         self.add_layers(in_channels, channels, stride)
         if zero_init:
-            self.last_norm.weight.copy_(np.zeros(outputs))
+            self.residual_layers()[-1].weight.copy_(np.zeros(outputs))
         if shortcut is not None:
             if stride != 1 or in_channels != outputs:
                 self.downsample = {"A": PadShortcut, "B": projection}[shortcut](in_channels, outputs, stride)
@@ -140,19 +140,19 @@ class Residual(Module):
     def add_layers(self, in_channels: int, channels: int, stride: int) -> None:
         raise NotImplementedError
 
+    def residual_layers(self) -> tuple[Module, ...]:
+        """F: the layers one after another, a normalisation last."""
+        raise NotImplementedError
+
     def residual(self, x):
         """F(x)."""
-        raise NotImplementedError
-
-    @property
-    def last_norm(self) -> BatchNorm2d:
-        raise NotImplementedError
+        return in_turn(self.residual_layers(), x)
 
     def forward(self, x):
+        if not hasattr(self, "add"):
+            return in_turn((*self.residual_layers(), self.relu), x)
         y = self.residual(x)
-        if hasattr(self, "add"):
-            y = self.add(y, self.downsample(x) if hasattr(self, "downsample") else x)
-        return self.relu(y)
+        return in_turn((self.add, self.relu), y, self.downsample(x) if hasattr(self, "downsample") else x)
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> Sequential:
@@ -182,12 +182,8 @@ class BasicBlock(Residual):
         self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = BatchNorm2d(channels)
 
-    def residual(self, x):
-        return self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-
-    @property
-    def last_norm(self):
-        return self.bn2
+    def residual_layers(self):
+        return self.conv1, self.bn1, self.relu1, self.conv2, self.bn2
 
 
 class Bottleneck(Residual):
@@ -224,13 +220,8 @@ class Bottleneck(Residual):
         self.conv3 = Conv2d(channels, outputs, 1, bias=False)
         self.bn3 = BatchNorm2d(outputs)
 
-    def residual(self, x):
-        x = self.relu1(self.bn1(self.conv1(x)))
-        return self.bn3(self.conv3(self.relu2(self.bn2(self.conv2(x)))))
-
-    @property
-    def last_norm(self):
-        return self.bn3
+    def residual_layers(self):
+        return self.conv1, self.bn1, self.relu1, self.conv2, self.bn2, self.relu2, self.conv3, self.bn3
 
 
 class PartialConv2d(Module):
