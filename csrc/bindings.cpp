@@ -11,6 +11,7 @@
 //   instruction_set()   which processors theirs are the kernels for
 //   instruction_sets()  what this processor can run, the best first
 //   set_thread_count(count), thread_count()
+//   pictures            a module of what the data pipeline does in C++
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -37,6 +38,7 @@
 #endif
 #ifdef MINICNN_NATIVE
 #include "native/cpu.h"
+#include "native/resize.h"
 #include "native/threads.h"
 #endif
 
@@ -504,6 +506,8 @@ PYBIND11_MODULE(MINICNN_MODULE, m) {
   m.def("instruction_sets", instruction_sets);
   m.def("thread_count", thread_count);
   m.def("set_thread_count", set_thread_count);
+  py::module_ pictures = submodule(m, "pictures");
+  bind(pictures, "resize", resize);
 #else
   bind_device_kernels(m);
 #endif

@@ -159,8 +159,8 @@ int64_t linear_dropout_forward_workspace(int n, int c, int k, Schedule schedule)
 int64_t linear_backward_input_workspace(int n, int c, int k, Schedule schedule);
 int64_t linear_backward_weight_workspace(int n, int c, int k, Schedule schedule);
 
-// The input of a network: images (N, H, W, C) uint8, windows (N, 3) int64 of top, left, mirrored, scale (C) float32,
-// offset (N, C) float32, y (N, P, Q, C) float32.
+// The input of a network: images (M, H, W, C) uint8, windows (N, 4) int64 of image, top, left, mirrored, scale (C)
+// float32, offset (N, C) float32, y (N, P, Q, C) float32.
 void prepare_images(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset, float* y,
                     int n, int h, int w, int c, int p, int q, Stream stream);
 

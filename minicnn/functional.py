@@ -181,10 +181,10 @@ def max_pool2d(
 
 
 def prepare_images(images: Tensor, windows: Tensor, scale: Tensor, offset: Tensor, size: IntOrPair) -> Tensor:
-    """images[n, top + p, left + (Q-1-q if mirrored else q), c] * scale[c] + offset[n, c] -> (N, P, Q, C), (P, Q) = size.
+    """images[i, top + p, left + (Q-1-q if mirrored else q), c] * scale[c] + offset[n, c] -> (N, P, Q, C), (P, Q) = size.
 
-    images (N, H, W, C) uint8, windows (N, 3) int64 of top, left and mirrored (0 or 1), scale (C,), offset (N, C). Outside
-    of an image its pixels are 0. There is no gradient. Raises OpError where shapes or dtypes do not fit.
+    images (M, H, W, C) uint8; windows (N, 4) int64: which image i, top, left and mirrored (0 or 1); scale (C,), offset
+    (N, C). Outside of an image its pixels are 0. There is no gradient. Raises OpError where shapes or dtypes do not fit.
     """
     return ops.PrepareImages(*pair(size, "prepare_images: size", 1))(images, windows, scale, offset)
 

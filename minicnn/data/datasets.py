@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from minicnn.data.pictures import picture_of
 from minicnn.philox import permutation
 
 SPLIT_STREAM = 0x73706C69  # of the Philox counter: nothing else draws from it
@@ -30,6 +28,7 @@ class Dataset:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     statistics = None  # ChannelStatistics, where they were computed when the dataset was made
+    in_memory = False  # whether reading costs no more than a copy
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         raise NotImplementedError
@@ -38,10 +37,10 @@ class Dataset:
         """The same images one by one, (H, W, C), not to be written: what lies in memory is not copied."""
         return self.read(indices)
 
-    def picture(self, index: int, side: int | None = None) -> Image.Image:
-        """One image for Pillow, in mode "RGB" or "L": as `read` gives it, or, for rescaling its short side to `side`, the
+    def picture(self, index: int, side: int | None = None) -> np.ndarray:
+        """One image (H, W, C) uint8, not to be written: as `read` gives it, or, for rescaling its short side to `side`, the
         whole picture, where the source has more of it."""
-        return picture_of(next(iter(self.peek(np.array([index])))))
+        return next(iter(self.peek(np.array([index]))))
 
     def decodes(self, resampled: bool = False) -> bool:
         """Whether reading (`resampled`: taking pictures for rescaling) decodes files, again in every epoch."""
@@ -80,6 +79,8 @@ class ArrayDataset(Dataset):
     ArrayDataset(4 images 28x28x1, 2 classes)
     """
 
+    in_memory = True
+
     def __init__(self, images, labels, class_names=None):
         self._images = _as_uint8_images(np.asarray(images))
         self.labels = _as_labels(np.asarray(labels), len(self._images))
@@ -110,6 +111,7 @@ class Subset(Dataset):
         self.dataset, self.indices = dataset, np.asarray(indices)
         self.labels = dataset.labels[self.indices]
         self.class_names, self.image_shape = dataset.class_names, dataset.image_shape
+        self.in_memory = dataset.in_memory
         self.statistics = (
             dataset.statistics
         )  # of the whole: what was held out of a training set told its colours, no more

@@ -8,6 +8,8 @@ in it, by any number of threads or processes. No transform writes into the batch
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple
@@ -15,12 +17,13 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from minicnn.data.datasets import DataError, Dataset
-from minicnn.data.pictures import View, copy_window, cut_view, pixels
+from minicnn.data.pictures import View, copy_window, cut_view
 from minicnn.philox import random_words
 
 GEOMETRY_STREAM = 0x67656F6D  # of the Philox counter, apart from each other and from the loader's
 APPEARANCE_STREAM = 0x61707065
 COLOUR_STREAM = 0x636F6C30
+BLOCK = 1 << 14  # pixels that are summed at a time: as float64 they stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,27 @@ class ChannelStatistics:
         object.__setattr__(self, "covariance", tuple(map(tuple, self.covariance)))
 
     @classmethod
-    def of(cls, dataset: Dataset, chunk: int = 64) -> ChannelStatistics:
+    def of(
+        cls,
+        dataset: Dataset,
+        chunk: int = 64,
+        workers: int = 1,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> ChannelStatistics:
         """Those that the dataset brings with it, as packed images do, else its own: exact, see ChannelSums.
 
-        Reads every image then; of a large folder pass a `Subset`.
+        Reads every image then, `chunk` at a time in each of `workers` threads; `report` is called with the images done and
+        in all. Of a large folder pass a `Subset`, or pack it.
         """
         if dataset.statistics is not None:
             return dataset.statistics
+        chunks = [np.arange(start, min(start + chunk, len(dataset))) for start in range(0, len(dataset), chunk)]
         sums = ChannelSums.none(dataset.image_shape[2])
-        for start in range(0, len(dataset), chunk):
-            sums += ChannelSums.of(dataset.read(np.arange(start, min(start + chunk, len(dataset)))))
+        with ThreadPoolExecutor(workers, thread_name_prefix="minicnn-statistics") as pool:
+            parts = pool.map(lambda indices: ChannelSums.of(dataset.read(indices)), chunks)
+            for indices, part in zip(chunks, parts, strict=True):
+                sums += part
+                report(int(indices[-1]) + 1, len(dataset))
         return sums.statistics()
 
     @cached_property
@@ -78,9 +92,15 @@ class ChannelSums:
     @classmethod
     def of(cls, images: np.ndarray) -> ChannelSums:
         """Of (B, H, W, C) uint8; sums of integers below 2^53 have no rounding in float64."""
-        pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
-        total, products = (sums.astype(np.int64).tolist() for sums in (pixels.sum(0), pixels.T @ pixels))
-        return cls(len(pixels), total, products)
+        pixels = images.reshape(-1, images.shape[-1])
+        sums = np.zeros((1 + pixels.shape[1],) * 2)
+        for start in range(0, len(pixels), BLOCK):
+            block = pixels[start : start + BLOCK]
+            with_one = np.ones((len(sums), len(block)))  # so that one product has the count and the sums, too
+            with_one[1:] = block.T
+            sums += with_one @ with_one.T
+        (count, *total), *products = sums.astype(np.int64).tolist()
+        return cls(count, total, [row[1:] for row in products])
 
     def __add__(self, other: ChannelSums) -> ChannelSums:
         sums = (np.add(getattr(self, name), getattr(other, name)).tolist() for name in ("total", "products"))
@@ -97,8 +117,8 @@ class ImageBatch(NamedTuple):
     """A batch on its way to a network: uint8 images, and what is to be done to each, drawn but not done.
     `minicnn.functional.prepare_images` takes the fields as tensors, in this order, and does it in one pass on the device.
 
-    images (B, H, W, C) uint8; windows (B, 3) int64, top, left and whether mirrored; scale (C,) and offset (B, C)
-    float32; size (height, width) of the windows. Windows may reach over an image's edge: what lies outside is black.
+    images (B, H, W, C) uint8; windows (B, 4) int64: which image, top, left and whether mirrored; scale (C,) and offset
+    (B, C) float32; size (height, width) of the windows. Windows may reach over an image's edge: what lies outside is black.
     """
 
     images: np.ndarray
@@ -108,8 +128,9 @@ class ImageBatch(NamedTuple):
     size: tuple[int, int]
 
     def part(self, share: slice) -> ImageBatch:
-        """Some of its images, views."""
-        return self._replace(images=self.images[share], windows=self.windows[share], offset=self.offset[share])
+        """Some of its images, of which each has a window."""
+        windows = self.windows[share] - [share.start, 0, 0, 0]
+        return self._replace(images=self.images[share], windows=windows, offset=self.offset[share])
 
 
 class Transform:
@@ -249,8 +270,7 @@ class Augment(Crop):
             self.windows(*dataset.image_shape[:2], indices, epoch, seed)  # refuses a crop that does not fit
         batch = np.empty((len(indices), *self.batch_shape(dataset)), np.uint8)
         for index, view, out in zip(indices, self.views(indices, epoch, seed), batch, strict=True):
-            picture = dataset.picture(index, view.side)
-            out[...] = pixels(cut_view(picture, view, out.shape[:2], self.padding))
+            out[...] = cut_view(dataset.picture(index, view.side), view, out.shape[:2], self.padding)
         return batch
 
     def for_evaluation(self) -> CenterCrop:
@@ -290,20 +310,24 @@ class Prepare(Transform):
         return self.augment.read(dataset, indices, epoch, seed) if self.resamples else dataset.read(indices)
 
     def __call__(self, images: np.ndarray, indices, epoch: int, seed: int) -> ImageBatch:
-        count, height, width, channels = images.shape
-        if channels != len(self.statistics.mean):
+        if images.shape[3] != len(self.statistics.mean):
             raise DataError(
                 f"Prepare: the batch is {images.shape} but the statistics are of {len(self.statistics.mean)} channels"
             )
+        return ImageBatch(images, *self.drawn(images.shape[1:], np.arange(len(images)), indices, epoch, seed))
+
+    def drawn(self, image_shape: tuple[int, int, int], places, indices, epoch: int, seed: int) -> tuple:
+        """What an ImageBatch has beside the images, for samples `indices` that stand at `places` among them."""
+        count, (height, width, channels) = len(indices), image_shape
         std = np.where(self.statistics.std > 0, self.statistics.std, 1)
         shift = 0.0
         if self.augment.colour:
             shift = colour_shift(self.statistics, indices, epoch, seed, self.augment.colour)
         offset = np.broadcast_to((shift - np.array(self.statistics.mean)) / std, (count, channels))
         left_to_do = CenterCrop() if self.resamples else self.augment
-        return ImageBatch(
-            images,
-            left_to_do.windows(height, width, indices, epoch, seed),
+        windows = left_to_do.windows(height, width, indices, epoch, seed)
+        return (
+            np.column_stack([places, windows]),
             (1 / (255 * std)).astype(np.float32),
             offset.astype(np.float32),
             left_to_do.size(height, width),
