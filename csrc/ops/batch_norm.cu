@@ -40,6 +40,7 @@ constexpr int THREADS = 256;
 constexpr int MAX_QUADS = 16;
 constexpr int ROWS_A_GROUP = 8;
 constexpr int BLOCKS_TO_FILL_A_CARD = 1024;
+constexpr int SUMS_BLOCKS = 5;  // of the gradient's sums on a multiprocessor: their 48 registers, y or no y
 
 // How the array is cut among blocks.
 struct Tiling {
@@ -270,7 +271,7 @@ __device__ Vec4 load_row_gradient(const float* dy, const float* y, int64_t row, 
   return load_gradient(dy + begin, y == nullptr ? nullptr : y + begin, place.channel, channels);
 }
 
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, SUMS_BLOCKS)
     batch_norm_backward_sums_kernel(const float* dy, const float* y, const float* x, const float* mean,
                                     const float* variance, float* workspace, float eps, int64_t rows, int channels,
                                     int64_t chunk_rows) {

@@ -26,8 +26,18 @@ OTHER_WRITER = "thread 1 writes in the place of thread 0, and block_sum() has gi
 FEWER_THREADS = "a thread takes every blockDim.x-th element: half of the threads take twice as many"
 BLOCKS_WITHOUT_WORK = "more blocks than needed: their threads own nothing and leave at the kernel's own guard"
 NO_ROWS = "a launch over one chunk of no rows writes nothing: the early return saves the launch alone"
+ADD_RELU_LAUNCH = (
+    'launch(add_relu_forward_kernel, {.op = "add_relu_forward", .grid = vec4_blocks(count, THREADS), .block = THREADS, '
+    ".stream = stream}, %s, y, count)"
+)
 
 EQUIVALENT = (
+    Equivalent(
+        "csrc/ops/add_relu.cu",
+        ADD_RELU_LAUNCH % "a, b",
+        ADD_RELU_LAUNCH % "b, a",
+        "a sum is the same the other way round",
+    ),
     Equivalent("csrc/ops/clip_grad_norm.cu", "threadIdx.x > 0", "threadIdx.x - 1 > 0", OTHER_WRITER),
     Equivalent("csrc/ops/cross_entropy.cu", "threadIdx.x > 0", "threadIdx.x - 1 > 0", OTHER_WRITER),
     Equivalent("csrc/ops/cross_entropy.cu", "MAX_ROW_THREADS", "unsigned(MAX_ROW_THREADS) / 2", FEWER_THREADS),
