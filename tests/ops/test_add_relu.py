@@ -141,24 +141,27 @@ def test_consumers_that_mask_and_consumers_that_do_not(device, rng):
             np.testing.assert_array_equal(got, gradient)
 
 
-def test_y_is_read_again_only_where_a_consumer_did_not_mask(kernel_device, rng, monkeypatch):
+def test_dy_becomes_da_and_y_is_read_again_only_where_a_consumer_did_not_mask(kernel_device, rng, monkeypatch):
     seen = []
 
     class Recorder:
         def __getattr__(self, name):
             return getattr(kernels, name)
 
-        def add_relu_backward(self, dy, y, *rest):
-            seen.append(y is not None)
-            kernels.add_relu_backward(dy, y, *rest)
+        def add_relu_backward(self, dy, y, da, *rest):
+            seen.append((y is not None, "dy" if da is dy else "nothing" if da is None else "another"))
+            kernels.add_relu_backward(dy, y, da, *rest)
 
     kernels = kernel_device.kernels
     monkeypatch.setattr(type(kernel_device), "kernels_for", lambda self, dtype: Recorder())
-    a, b, weight = (leaf(rng.standard_normal(s).astype(np.float32), kernel_device) for s in ((5, 7), (5, 7), (3, 7)))
-    functional.linear(add_relu(a, b), weight).backward(np.ones((5, 3)))
-    with_consumers(add_relu)(a, b, weight).backward(np.ones((5, 3)))
-    add_relu(a, b).backward(np.ones((5, 7)))
-    assert seen == [False, True, True]
+    shapes = (5, 7), (5, 7), (3, 7)
+    a, b, weight = (leaf(rng.standard_normal(shape).astype(np.float32), kernel_device) for shape in shapes)
+    for _ in range(2):
+        functional.linear(add_relu(a, b), weight).backward(np.ones((5, 3)))
+        with_consumers(add_relu)(a * 1.0, b, weight).backward(np.ones((5, 3)))
+        add_relu(a * 1.0, b).backward(np.ones((5, 7)))
+    masked_before, after = [(False, "nothing"), (False, "another")], [(True, "dy"), (True, "dy")]
+    assert seen == [masked_before[0], *after, masked_before[1], *after]  # at last a's gradient has memory: it adds up
 
 
 def padded(values, offset):
