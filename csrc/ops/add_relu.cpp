@@ -6,9 +6,9 @@
 //
 // a, b, y, dy, da, db (count) float32; any shape, flattened. da or db may be null, and the two may be one array if the
 // second one adds. A thread owns a run of elements. An output may be the very array that an input is.
-// Bytes an element: 12 forward, 16 backward, 4 less without y, without da, without db, 4 more for each of da and db with
-// Accumulate::add, and 4 more for each output where the processor reads a line before it overwrites it: bound by memory
-// bandwidth.
+// Bytes an element: 12 forward, 16 backward, 4 less without y, without da, without db, 4 more for each of da and db
+// with Accumulate::add, and 4 more for each output where the processor reads a line before it overwrites it: bound by
+// memory bandwidth.
 #include "native/map.h"
 
 namespace minicnn {

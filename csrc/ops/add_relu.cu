@@ -9,8 +9,9 @@
 //
 // A thread owns four consecutive elements.
 // Grid ceil(count / 1024), block 256 threads, no shared memory.
-// Bytes an element: 12 forward, 16 backward, 4 less without y, without da, without db, 4 more for each of da and db with
-// Accumulate::add; one addition: bound by memory bandwidth. As two ops, a + b and ReLU, it is 20 forward and 28 backward.
+// Bytes an element: 12 forward, 16 backward, 4 less without y, without da, without db, 4 more for each of da and db
+// with Accumulate::add; one addition: bound by memory bandwidth. As two ops, a + b and ReLU, it is 20 forward and 28
+// backward.
 //
 // Assumes nothing of alignment: off a 16-byte boundary the accesses are 4 bytes wide. An output may be the very array
 // that an input is: a thread reads its elements before it writes them.
