@@ -302,6 +302,8 @@ void bind_kernels(py::module_& m) {
   bind(m, "adaptive_avgpool2d_backward", adaptive_avgpool2d_backward);
   bind(m, "adaptive_avgpool2d_forward", adaptive_avgpool2d_forward);
   bind(m, "add_forward", add_forward);
+  bind(m, "add_relu_backward", add_relu_backward);
+  bind(m, "add_relu_forward", add_relu_forward);
   bind(m, "avgpool2d_backward", avgpool2d_backward);
   bind(m, "avgpool2d_forward", avgpool2d_forward);
   bind(m, "batch_norm_backward_input", batch_norm_backward_input);

@@ -8,6 +8,7 @@ and the pool is the device's own: what it keeps for later arrays counts too.
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import itertools
 import math
@@ -17,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn import backend, random
+from minicnn import backend, functional, random
 from minicnn.arena import Parameter
+from minicnn.backend.feed import PLACES, Feed, kind_of
 from minicnn.data import ImageBatch
 from minicnn.host_memory import Pool, SharedScratch
 from minicnn.layerwise import INPUT, OPTIMIZER, Part, told_apart
@@ -26,11 +28,12 @@ from minicnn.models import Network
 from minicnn.nn import Buffer, Module
 from minicnn.ops.conv2d import numpy_workspaces
 from minicnn.optim import SGD
+from minicnn.resident import ResidentBatch
 from minicnn.step import Step
 from minicnn.summary import memory
-from minicnn.tensor import Accumulate
+from minicnn.tensor import Accumulate, Tensor
 
-ARENAS = Part("parameters, gradients, momenta")
+ARENAS, IMAGES = Part("parameters, gradients, momenta"), Part("images that stay")
 STEPS = 3  # the first one allocates, the second one finds what the first has left, and so does every other
 
 
@@ -110,9 +113,16 @@ class MemoryPlan(NamedTuple):
 
 
 def memory_plan(
-    model: Module, input_shape: tuple[int, ...], *, device="auto", micro_batch: int | None = None, precision="float32"
+    model: Module,
+    input_shape: tuple[int, ...],
+    *,
+    device="auto",
+    micro_batch: int | None = None,
+    precision="float32",
+    images: tuple[int, int, int, int] | None = None,
 ) -> MemoryPlan:
     """What training `model` on batches x of input_shape (N, H, W, C) with SGD and momentum takes of a device's memory.
+    `images` (M, H, W, C) uint8 stay there throughout, and batches are windows of them; None: each batch brings its own.
 
     The model is left as it is, wherever it is, and so is the device. Raises what the network's first step would raise;
     TypeError or ValueError where a module of one's own reads or writes values: then nobody knows before it has run.
@@ -132,10 +142,14 @@ def memory_plan(
         micro_batch=micro_batch,
         numbers=precision,
     )
-    arena_bytes, batch = stage.pool.taken[ARENAS], blank_batch(input_shape)
+    arena_bytes, (batch, labels) = stage.pool.taken[ARENAS], blank_batch(input_shape)
+    if images is not None:
+        stage.pool.enter(IMAGES)
+        step.prepare = functools.partial(functional.prepare_images, Tensor(stage.empty(images, np.uint8), stage))
+        batch = ResidentBatch(np.zeros_like(batch.windows), *batch[2:])
     with random.streams_kept(), told_apart(step, stage.pool.enter):
         for _ in range(STEPS):
-            step(*batch)
+            step(batch, labels)
             stage.pool.enter(INPUT)
     count = input_shape[0]
     return MemoryPlan(
@@ -193,7 +207,8 @@ class MemoryUse(NamedTuple):
 def blank_batch(shape: tuple[int, ...]) -> tuple[ImageBatch, np.ndarray]:
     n, h, w, c = shape
     images = _blank(shape)
-    windows, scale, offset = np.zeros((n, 3), np.int64), np.ones(c, np.float32), np.zeros((n, c), np.float32)
+    windows = np.arange(n)[:, None] * [1, 0, 0, 0]  # the whole of each
+    scale, offset = np.ones(c, np.float32), np.zeros((n, c), np.float32)
     return ImageBatch(images, windows, scale, offset, (h, w)), np.zeros(n, np.int64)
 
 
@@ -225,6 +240,7 @@ class Rehearsal(backend.HostDevice):
         self.of = of
         self.computes_on_host, self.smallest_block = of.computes_on_host, of.smallest_block
         self.shared_scratch = SharedScratch() if of.shared_scratch else None
+        self.feed_type = RehearsedFeed if of.feed_type is Feed else of.feed_type
 
     def __deepcopy__(self, _memo):
         return self
@@ -257,6 +273,21 @@ class Rehearsal(backend.HostDevice):
 
     def zero(self, array) -> None:
         """It is zero."""
+
+
+class RehearsedFeed:
+    """The places of a Feed on the device."""
+
+    def __init__(self, device: Rehearsal):
+        self.device, self.places = device, {}
+
+    def push(self, arrays) -> list:
+        kind = kind_of(arrays)
+        if kind not in self.places:
+            self.places[kind] = itertools.cycle(
+                [[self.device.empty(*described) for described in kind] for _ in range(PLACES)]
+            )
+        return next(self.places[kind])
 
 
 ELSEWHERE = ("conv2d_im2col", "conv2d_maxpool2d")  # kernels that NumPy's ops do not stand for

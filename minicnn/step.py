@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import functional
-from minicnn.creation import tensor
 from minicnn.data import ImageBatch
 from minicnn.errors import DeviceError
 from minicnn.loss_scale import LossScale
@@ -34,14 +33,6 @@ class HostSlice(NamedTuple):
 
     arrays: tuple[np.ndarray, ...]
     size: tuple[int, int]
-
-    def load(self, device) -> DeviceSlice:
-        return DeviceSlice(tuple(tensor(array, device=device) for array in self.arrays), self.size)
-
-    def overwrite(self, there: DeviceSlice) -> None:
-        """In place of an earlier slice of the same shapes."""
-        for array, target in zip(self.arrays, there.tensors, strict=True):
-            target.device.write(target.data, array)
 
 
 class DeviceSlice(NamedTuple):
@@ -89,6 +80,7 @@ class Step:
         self.network, self.optimizer = network, optimizer
         self.label_smoothing, self.clip_norm, self.micro_batch = label_smoothing, clip_norm, micro_batch
         self.numbers, self.loss_scale = precision(numbers), LossScale() if numbers == "float16" else None
+        self.feed = optimizer.device.new_feed()
         self.loss = getattr(network, "loss", functional.cross_entropy)  # a network may have one of its own
 
     def __call__(self, images: ImageBatch, labels: np.ndarray) -> list[Part]:
@@ -114,7 +106,12 @@ class Step:
         return functional.prepare_images(*arguments)
 
     def on_device(self, slices: list[HostSlice]) -> Results:
-        return self.compute(host.load(self.optimizer.device) for host in slices)
+        return self.compute(map(self.load, slices))
+
+    def load(self, one: HostSlice) -> DeviceSlice:
+        """On the device, to be read by what is queued before the next one is loaded."""
+        device = self.optimizer.device
+        return DeviceSlice(tuple(Tensor(array, device) for array in self.feed.push(one.arrays)), one.size)
 
     def compute(self, slices: Iterable[DeviceSlice]) -> Results:
         """The step, but for what the host decides: nothing of it depends on values of the host."""
@@ -185,9 +182,11 @@ class GraphedStep(Step):
         self.key = self.graph = self.results = None  # gives back the memory of another shape's
         graph = device.new_graph()
         with graph.memory():
-            inputs = [one.load(device) for one in slices]
+            inputs = [DeviceSlice(_like(one.arrays, device), one.size) for one in slices]
+        self.fill(inputs, slices)
+        with graph.memory():
             results = self.compute(inputs)
-            places = [[_like(tensors) for tensors in results.parts] for _ in range(self.kept)]
+            places = [[_like(tensors, device) for tensors in results.parts] for _ in range(self.kept)]
         try:
             self.results = graph.capture(lambda: self.compute(inputs))
         except DeviceError as error:
@@ -197,15 +196,23 @@ class GraphedStep(Step):
         return results
 
     def replay(self, slices: list[HostSlice]) -> Results:
-        for one, there in zip(slices, self.inputs, strict=True):
-            one.overwrite(there)
+        self.fill(self.inputs, slices)
         self.graph.replay()
         place = next(self.places)
         for results, copies in zip(self.results.parts, place, strict=True):
-            for result, copy in zip(results, copies, strict=True):
-                result.device.copy(result.data, copy.data)
+            _copy(results, copies)
         return Results(place, self.results.norm)
 
+    def fill(self, inputs: list[DeviceSlice], slices: list[HostSlice]) -> None:
+        """What the graph reads: the feed's own places change from step to step."""
+        for there, one in zip(inputs, slices, strict=True):
+            _copy(self.load(one).tensors, there.tensors)
 
-def _like(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(t.device.empty(t.shape, t.dtype), t.device) for t in tensors)
+
+def _like(arrays: Iterable, device) -> tuple[Tensor, ...]:
+    return tuple(Tensor(device.empty(array.shape, array.dtype), device) for array in arrays)
+
+
+def _copy(tensors: tuple[Tensor, ...], copies: tuple[Tensor, ...]) -> None:
+    for one, copy in zip(tensors, copies, strict=True):
+        one.device.copy(one.data, copy.data)

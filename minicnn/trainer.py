@@ -19,10 +19,12 @@ from minicnn.memory_plan import MemoryUse
 from minicnn.nn import Module
 from minicnn.ops.precision import precision
 from minicnn.progress import Progress
+from minicnn.resident import PrepareResident, ResidentBatch, ResidentImages
 from minicnn.run_folder import RunFolder
 from minicnn.schedules import Schedule
 from minicnn.settings import Settings
 from minicnn.step import GraphedStep, Step
+from minicnn.summary import memory
 from minicnn.totals import Totals
 
 PREFETCH = 2  # batches that are prepared ahead
@@ -54,24 +56,32 @@ class Trainer:
         memory_use: MemoryUse,
         statistics: datasets.ChannelStatistics | None = None,
         graph: bool = False,
+        resident: bool = False,
     ):
         self.network, self.splits, self.settings = network, splits, settings
         self.device, self.folder, self.progress, self.memory_use = device, folder, progress, memory_use
         self.classes = len(splits.class_names)
         self.statistics = statistics or self._measured_statistics(max(workers, 1))
+        transform = datasets.Prepare(self.statistics, settings.augmentation)
+        if resident:
+            transform = PrepareResident(self.statistics, settings.augmentation, splits.image_shape)
         self.loader = datasets.Loader(
             splits.train,
             min(settings.batch_size, len(splits.train)),
-            datasets.Prepare(self.statistics, settings.augmentation),
+            transform,
             shuffle=True,
             drop_last=True,
             seed=settings.seed,
             prefetch=PREFETCH,
             workers=workers,
+            worker_type="thread" if resident else "auto",  # who reads nothing needs no processes
         )
         self.optimizer = optim.of_settings(network, settings)
         self.average = optim.Average(self.optimizer.arena, settings.ema) if settings.ema else None
         self.step = step_of(settings, network, self.optimizer, graph)
+        self.resident = ResidentImages(splits.train, device) if resident else None
+        if resident:
+            self.step.prepare = self.resident.prepare
         self.steps_per_epoch = len(self.loader)
         self.schedule = Schedule(
             settings.schedule,
@@ -141,6 +151,10 @@ class Trainer:
         numbers = "" if self.settings.precision == "float32" else f", in {self.settings.precision}"
         self.progress.say(f"{self.title}: {parameters:,} parameters, on {self.device.name}{numbers}")
         self.progress.say(f"{self.splits.name}: {', '.join(parts)} images, {h}x{w}x{c}, {self.classes} classes")
+        if self.resident:
+            self.progress.say(
+                f"the training images stay on {self.device.name}: {memory(self.resident.images.data.nbytes)}"
+            )
         self.progress.say(self.memory_use.foreseen())
         self.progress.say(f"files: {self.folder.path}/")
 
@@ -173,7 +187,7 @@ class Trainer:
             self.progress.say(f"no graph, kernels are queued one by one: {self.step.why_none}")
         self.end_epoch(seconds, (self.totals.images - already) / seconds, wait)
 
-    def train_step(self, images: datasets.ImageBatch, labels: np.ndarray) -> None:
+    def train_step(self, images: datasets.ImageBatch | ResidentBatch, labels: np.ndarray) -> None:
         self.optimizer.lr = self.schedule.at(self.step_number)
         parts = self.step(images, labels)
         self.batch += 1

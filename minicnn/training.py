@@ -17,6 +17,7 @@ from minicnn.names import check_known
 from minicnn.nn import Module
 from minicnn.progress import Progress
 from minicnn.recipes import Recipe
+from minicnn.resident import shape_of, stay
 from minicnn.run_folder import RunFolder
 from minicnn.settings import Settings
 from minicnn.trainer import Trainer, name_of
@@ -41,6 +42,7 @@ def train(
     statistics=None,
     cache_features=False,
     graph=None,
+    resident=None,
     **settings,
 ):
     """Train `model` on `data` and return its History; the files are in its run folder.
@@ -67,6 +69,8 @@ def train(
               that; augment must be "none"
     graph     make the training step as one graph (minicnn.step.GraphedStep), with the same numbers; by default on "cuda".
               "emulated" can too; where the network's own code forbids it, a line says so
+    resident  copy the training images to the device once and leave them there; the same bytes. By default where they lie in
+              memory, the device has its own, and half of what the run leaves of that has room for them (minicnn.resident)
     settings  the fields of minicnn.settings.Settings, which has their defaults.
               minicnn.step.Step says what micro_batch means, minicnn.precision what the precisions are; the weights are
               float32 in each, and float16 scales its loss, by a factor that is in steps.jsonl
@@ -93,7 +97,11 @@ def train(
     splits = _splits(recipe, data)
     random.manual_seed(chosen.seed)
     network = _network_for(model or models.find(recipe.model["name"]), recipe, splits, chosen)
-    plan = _plan(network, splits, chosen, place, memory_limit)
+    room = place.room() if memory_limit is None else memory_limit
+    plan = _plan(network, splits, chosen, place, room)
+    resident = _stay(resident, cache_features, splits, chosen, place, plan, room)
+    if resident and plan:
+        plan = _plan(network, splits, chosen, place, room, shape_of(splits.train))
     before = place.start_watch()
     folder = RunFolder(wanted) if resume else RunFolder.fresh(wanted)
     progress = progress or Progress(quiet)
@@ -109,6 +117,7 @@ def train(
         MemoryUse(plan, before),
         statistics,
         graph,
+        resident,
     )
     if not resume and _is_from_a_paper(network):
         progress.say(f"initial values: {init_report(network, (*trainer.seen, splits.image_shape[2])).verdict}")
@@ -203,17 +212,27 @@ def _resolved(recipe: Recipe, network: Module, settings: Settings, data) -> Reci
     return replace(recipe, model=model, data=images, settings=asdict(settings))
 
 
-def _plan(network: Module, splits, settings: Settings, place, memory_limit: int | None) -> MemoryPlan | None:
+def _stay(wanted, cache_features, splits, settings: Settings, place, plan: MemoryPlan | None, room: int | None) -> bool:
+    """Whether the training images stay on the device."""
+    if cache_features and wanted:
+        raise ValueError("resident and cache_features exclude each other: features are kept in place of the images")
+    free = None if plan is None or room is None else room - plan.held_bytes
+    return not cache_features and stay(wanted, splits.train, settings.augmentation, place, free)
+
+
+def _plan(
+    network: Module, splits, settings: Settings, place, room: int | None, images: tuple[int, ...] | None = None
+) -> MemoryPlan | None:
     """The run's memory plan; None of a network whose own code wants to see values. ValueError for what does not fit."""
     h, w, c = splits.image_shape
     shape = min(settings.batch_size, len(splits.train)), *settings.augmentation.size(h, w), c
+    options = {"micro_batch": settings.micro_batch, "precision": settings.precision, "images": images}
     try:
-        plan = memory_plan(network, shape, device=place, micro_batch=settings.micro_batch, precision=settings.precision)
+        plan = memory_plan(network, shape, device=place, **options)
     except OpError:
         raise
     except Exception:  # whatever it is, the first step will raise it if it is a mistake
         return None
-    room = place.room() if memory_limit is None else memory_limit
     arenas = 2 * bool(settings.ema) + (
         settings.optimizer == "adam"
     )  # beside those of SGD: optim.Average's, Adam's second

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import heapq
+import sys
 import threading
 import types
 from typing import ClassVar
@@ -403,3 +404,33 @@ def test_side_by_side_is_between_what_was_queued_before_and_what_follows(monkeyp
     ]
     made = [("made", "queue"), ("made", "side1"), ("made", "side2")]
     assert RecordedStream.log == made + 2 * once
+
+
+class RecordedEvent(str):
+    """An event by name, whose wait is written down."""
+
+    def synchronize(self):
+        RecordedStream.log.append(("host", str(self)))
+
+
+def test_batches_for_a_gpu_travel_on_a_stream_of_their_own(monkeypatch):
+    """By streams that only write down; that these waits suffice the emulated device shows (tests/test_feed.py)."""
+    log = []
+    monkeypatch.setattr(RecordedStream, "log", log)
+    monkeypatch.setattr(RecordedStream, "current", [RecordedStream("queue")])
+    monkeypatch.setattr(RecordedStream, "record", lambda self: RecordedEvent(f"all of {self.name} so far"))
+    monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(empty_pinned=np.empty))
+    cuda = types.SimpleNamespace(Stream=RecordedStream, get_current_stream=lambda: RecordedStream.current[-1])
+
+    class Memory:
+        def copy_from_host_async(self, address, nbytes, stream):
+            log.append((stream.name, f"copy {nbytes}"))
+
+    place = object.__new__(gpu.CudaDevice)
+    place.cupy = types.SimpleNamespace(cuda=cuda, empty=lambda *described: types.SimpleNamespace(data=Memory()))
+    feed = place.new_feed()
+    for _ in range(3):
+        feed.push([np.zeros(3, np.float32), np.zeros((), np.int64)])
+    made, copies = [("made", "queue"), ("made", "side1")], [("side1", "copy 12"), ("side1", "copy 8")]
+    once = [("side1", "all of queue so far"), *copies, ("queue", "all of side1 so far")]
+    assert log == [*made, *once, *once, ("host", "all of side1 so far"), *once]

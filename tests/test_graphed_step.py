@@ -11,7 +11,7 @@ from minicnn import compare_runs, nn
 from minicnn.data import ImageBatch
 from minicnn.errors import DeviceError
 from minicnn.loss_scale import LossScale
-from minicnn.optim import SGD
+from minicnn.optim import SGD, Adam
 from minicnn.step import GraphedStep, Step
 
 
@@ -36,15 +36,24 @@ def network(*behind):
 def batch(number, count=6):
     rng = np.random.default_rng(number)
     images = rng.integers(0, 256, (count, 8, 8, 2), np.uint8)
-    windows = np.stack([rng.integers(0, 3, count), rng.integers(0, 3, count), rng.integers(0, 2, count)], 1)
+    windows = np.stack([np.arange(count), *(rng.integers(0, bound, count) for bound in (3, 3, 2))], 1)
     offset = rng.normal(size=(count, 2)).astype(np.float32)
     return ImageBatch(images, windows, np.full(2, 1 / 64, np.float32), offset, (6, 6)), rng.integers(0, 3, count)
 
 
-def trained(step_class, device, steps, model=None, between=lambda step: None, **options):
+def sgd(parameters):
+    return SGD(parameters, lr=0.05, momentum=0.9, weight_decay=1e-3)
+
+
+def adam(parameters):
+    """With a second moment that forgets soon: its corrections change from step to step."""
+    return Adam(parameters, lr=0.05, betas=(0.9, 0.95), weight_decay=1e-3)
+
+
+def trained(step_class, device, steps, model=None, between=lambda step: None, optimizer=sgd, **options):
     """Losses and logits of each step, the state behind the last, and the step itself."""
     model = (model or network()).to(device)
-    optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    optimizer = optimizer(model.parameters())
     step, seen = step_class(model, optimizer, **options), []
     for number in range(steps):
         optimizer.lr = 0.05 / (1 + number)
@@ -65,8 +74,8 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"clip_norm": 0.5, "label_smoothing": 0.1}, {"micro_batch": 4}, {"numbers": "bfloat16"}],
-    ids=["plain", "clipped", "in_slices", "bfloat16"],
+    [{}, {"clip_norm": 0.5, "label_smoothing": 0.1}, {"micro_batch": 4}, {"numbers": "bfloat16"}, {"optimizer": adam}],
+    ids=["plain", "clipped", "in_slices", "bfloat16", "adam"],
 )
 def test_replays_give_the_bits_of_ordinary_steps(ladder_device, options):
     graphed = trained(GraphedStep, ladder_device, 100, **options)

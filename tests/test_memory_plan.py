@@ -50,7 +50,7 @@ RUNS += [("emulated", f.__name__, f, 16, 4) for f in (alexnet_like, vgg_like, re
 
 def zeros(shape):
     n, h, w, c = shape
-    windows, colours = np.zeros((n, 3), np.int64), (np.ones(c, np.float32), np.zeros((n, c), np.float32))
+    windows, colours = np.arange(n)[:, None] * [1, 0, 0, 0], (np.ones(c, np.float32), np.zeros((n, c), np.float32))
     return ImageBatch(np.zeros(shape, np.uint8), windows, *colours, (h, w)), np.zeros(n, np.int64)
 
 

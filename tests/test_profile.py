@@ -83,10 +83,9 @@ def parts_of(model, shape, **options):
     """The parts of one step, in the order in which they were entered."""
     entered = []
     step = Step(model, SGD(model.parameters(), 0.1), **options)
-    images = minicnn.data.ImageBatch(
-        np.ones(shape, np.uint8), np.zeros((shape[0], 3), np.int64), np.ones(1, np.float32), np.zeros((shape[0], 1), np.float32),
-        shape[1:3],
-    )  # fmt: skip
+    windows = np.arange(shape[0])[:, None] * [1, 0, 0, 0]
+    scale, offset = np.ones(1, np.float32), np.zeros((shape[0], 1), np.float32)
+    images = minicnn.data.ImageBatch(np.ones(shape, np.uint8), windows, scale, offset, shape[1:3])
     with told_apart(step, entered.append):
         step(images, np.zeros(shape[0], np.int64))
     assert "forward" not in vars(model) and "update" not in vars(step)

@@ -18,7 +18,8 @@ def small_network(*behind):
 
 def batch(rng, count=10):
     images = rng.integers(0, 256, (count, 6, 6, 1), np.uint8)
-    windows = np.stack([np.zeros(count), np.zeros(count), rng.integers(0, 2, count)], 1).astype(np.int64)
+    windows = np.arange(count)[:, None] * [1, 0, 0, 0]
+    windows[:, 3] = rng.integers(0, 2, count)
     offset = rng.normal(size=(count, 1)).astype(np.float32)
     return ImageBatch(images, windows, np.full(1, 1 / 64, np.float32), offset, (6, 6)), rng.integers(0, 3, count)
 

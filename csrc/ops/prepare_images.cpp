@@ -1,10 +1,10 @@
 // From the bytes of images to what a network sees, in one pass: crop, mirror, normalise, colour.
 //
 // y[n,p,q,c] = pixel * scale[c] + offset[n,c], where pixel is
-// images[n, top_n + p, left_n + (mirrored_n ? Q - 1 - q : q), c], and 0, black, outside of the image.
+// images[image_n, top_n + p, left_n + (mirrored_n ? Q - 1 - q : q), c], and 0, black, outside of the image.
 //
-// images (N, H, W, C) uint8; windows (N, 3) int64: top, left, mirrored (0 or 1); scale (C) float32; offset (N, C)
-// float32; y (N, P, Q, C) float32.
+// images (M, H, W, C) uint8; windows (N, 4) int64: image, in [0, M), top, left, mirrored (0 or 1); scale (C) float32;
+// offset (N, C) float32; y (N, P, Q, C) float32.
 //
 // A thread owns rows of y. Bytes an element: 5 (1 read, 4 written), 2 FLOPs: bound by arithmetic on one core, since
 // pixels of three channels fill no vectors.
@@ -33,10 +33,11 @@ void prepare_images(const uint8_t* images, const int64_t* windows, const float* 
   const int64_t row_size = int64_t(q) * c;
   parallel(int64_t(n) * p, ceil_div<int64_t>(GRAIN / 4, row_size + 1), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const int64_t image = row / p, from = windows[3 * image] + row % p;
-      const uint8_t* image_row = from >= 0 && from < h ? images + (image * h + from) * w * c : nullptr;
-      prepare_row(image_row, windows[3 * image + 1], windows[3 * image + 2] != 0, scale, offset + image * c,
-                  y + row * row_size, w, c, q);
+      const int64_t number = row / p;
+      const int64_t* window = windows + 4 * number;
+      const int64_t from = window[1] + row % p;
+      const uint8_t* image_row = from >= 0 && from < h ? images + (window[0] * h + from) * w * c : nullptr;
+      prepare_row(image_row, window[2], window[3] != 0, scale, offset + number * c, y + row * row_size, w, c, q);
     }
   });
 }

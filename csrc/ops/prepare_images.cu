@@ -1,10 +1,10 @@
 // From the bytes of images to what a network sees, in one pass: crop, mirror, normalise, colour.
 //
 // y[n,p,q,c] = pixel * scale[c] + offset[n,c], where pixel is
-// images[n, top_n + p, left_n + (mirrored_n ? Q - 1 - q : q), c], and 0, black, outside of the image.
+// images[image_n, top_n + p, left_n + (mirrored_n ? Q - 1 - q : q), c], and 0, black, outside of the image.
 //
-// images (N, H, W, C) uint8; windows (N, 3) int64: top, left, mirrored (0 or 1); scale (C) float32; offset (N, C)
-// float32; y (N, P, Q, C) float32.
+// images (M, H, W, C) uint8; windows (N, 4) int64: image, in [0, M), top, left, mirrored (0 or 1); scale (C) float32;
+// offset (N, C) float32; y (N, P, Q, C) float32.
 //
 // A thread owns four consecutive elements of y. Grid ceil(N*P*Q*C / 1024), block 256 threads, no shared memory.
 // Bytes an element: 5 (1 read, 4 written), 2 FLOPs: bound by memory bandwidth. Separate passes over float32 for each of
@@ -20,20 +20,20 @@
 namespace minicnn {
 namespace {
 
-constexpr int THREADS = 256;
+constexpr int THREADS = 256, BLOCKS_A_PROCESSOR = 8;  // all that it has room for, at 32 registers a thread
 
 struct Images {
   const uint8_t* pixels;
   int h, w, c;
 
-  // The byte at (n, row, column, channel); 0 outside.
-  __device__ float at(int n, int64_t row, int64_t column, int channel) const {
+  // The byte at (image, row, column, channel); 0 outside of the image.
+  __device__ float at(int64_t image, int64_t row, int64_t column, int channel) const {
     if (row < 0 || row >= h || column < 0 || column >= w) return 0.0f;
-    return pixels[((n * int64_t(h) + row) * w + column) * c + channel];
+    return pixels[((image * h + row) * w + column) * c + channel];
   }
 };
 
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, BLOCKS_A_PROCESSOR)
     prepare_images_kernel(Images images, const int64_t* windows, const float* scale, const float* offset, float* y,
                           int p, int q, int64_t count) {
   const int64_t begin = vec4_begin();
@@ -42,9 +42,9 @@ __global__ void __launch_bounds__(THREADS)
   int channel = int(begin % c);
   Vec4 result{};
   for (int i = 0; i < 4 && begin + i < count; ++i) {
-    const int64_t* window = windows + 3 * pixel.image;
-    const int column = window[2] ? q - 1 - pixel.column : pixel.column;
-    const float value = images.at(pixel.image, window[0] + pixel.row, window[1] + column, channel);
+    const int64_t* window = windows + 4 * int64_t(pixel.image);
+    const int column = window[3] ? q - 1 - pixel.column : pixel.column;
+    const float value = images.at(window[0], window[1] + pixel.row, window[2] + column, channel);
     result.values[i] = value * scale[channel] + offset[int64_t(pixel.image) * c + channel];
     if (++channel == c) {
       channel = 0;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicnn import _build_info
+from minicnn.backend.feed import Feed, HostFeed
 from minicnn.backend.kernels import Kernels
 from minicnn.choices import Choices
 from minicnn.errors import DeviceError
@@ -24,6 +25,7 @@ class Device:
     smallest_block = 0  # bytes: what is smaller comes from elsewhere and does not count
     choices = Choices()  # of schedules
     prefers_graphs = False
+    feed_type: type = HostFeed
 
     def kernels_for(self, dtype) -> Kernels | None:
         """The kernels of ops in `dtype`; None where NumPy computes."""
@@ -61,6 +63,10 @@ class Device:
     def new_graph(self):
         """An empty graph: EmulatedGraph says what it is. DeviceError where NumPy computes, or another's kernels."""
         raise DeviceError(f"device {self.name!r} has no graphs: 'cuda' has them, and 'emulated'")
+
+    def new_feed(self) -> HostFeed | Feed:
+        """A way for batches to the device: `push(arrays)` returns them there, to be read before the next push."""
+        return self.feed_type(self)
 
     def side_by_side(self, works: list) -> list:
         """What these functions return, of which none needs another's result: here one after the other."""

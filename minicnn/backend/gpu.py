@@ -11,6 +11,7 @@ import numpy as np
 
 from minicnn import choices, toolchain
 from minicnn.backend.device import Device
+from minicnn.backend.feed import Feed
 from minicnn.backend.kernels import ARRAYS, Kernels, check_arrays
 from minicnn.errors import DeviceError
 from minicnn.toolchain import dotted
@@ -63,6 +64,7 @@ class CudaGraph:
 class CudaDevice(Device):
     """One GPU; arrays, streams and copies are CuPy's, the kernels ours."""
 
+    feed_type = Feed
     prefers_graphs = os.environ.get("MINICNN_SYNC") != "1"  # which waits for each kernel: not possible in a graph
 
     def __init__(self, index: int, module):
@@ -108,13 +110,26 @@ class CudaDevice(Device):
         return self.cupy.from_dlpack(source)
 
     def write(self, array, values) -> None:
-        array.set(np.ascontiguousarray(values, dtype=array.dtype).reshape(array.shape))
+        """In the stream's order, without waiting for it: memory that can be paged out has been read on return."""
+        array.set(np.ascontiguousarray(values, dtype=array.dtype).reshape(array.shape), stream=self.stream)
 
     def copy(self, source, target) -> None:
         target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
 
     def zero(self, array) -> None:
         array.data.memset_async(0, array.nbytes, self.stream)
+
+    def new_stream(self):
+        """One that nothing orders among others but events."""
+        return self.cupy.cuda.Stream(non_blocking=True)
+
+    def pinned(self, shape, dtype) -> np.ndarray:
+        """Memory of the host that cannot be paged out: copies from it need no help of the processor's."""
+        return importlib.import_module("cupyx").empty_pinned(shape, dtype)
+
+    def copy_from_host(self, source: np.ndarray, target, stream) -> None:
+        """target[...] = source, pinned memory, when the stream comes to it."""
+        target.data.copy_from_host_async(source.ctypes.data, source.nbytes, stream)
 
     def new_graph(self) -> CudaGraph:
         graph = CudaGraph(self)
@@ -124,7 +139,7 @@ class CudaDevice(Device):
     def side_by_side(self, works: list) -> list:
         """Each queues its work on a stream of its own, behind all that was queued before and ahead of all that follows."""
         while len(self.side_streams) < len(works):
-            self.side_streams.append(self.cupy.cuda.Stream(non_blocking=True))
+            self.side_streams.append(self.new_stream())
         queue, results = self.stream, []
         begun = queue.record()
         for stream, work in zip(self.side_streams, works, strict=False):

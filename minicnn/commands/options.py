@@ -44,6 +44,12 @@ def add_training(parser, **defaults) -> None:
         default=None,
         help="make each step as one CUDA graph; the same numbers (on cuda)",
     )
+    parser.add_argument(
+        "--resident",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="keep the training images on the device; the same bytes (where they fit into half of what is left)",
+    )
     parser.add_argument("--memory-limit", type=float, default=None, metavar="GIB", help="of the device (what is free)")
     for name, setting in SETTINGS.items():
         kind, default = KINDS[setting.type.split(" | ")[0]], defaults.get(name, setting.default)
@@ -54,7 +60,7 @@ def training(arguments) -> dict:
     """What add_training's options and --device say, as keywords of train()."""
     chosen = {name: getattr(arguments, name) for name in SETTINGS}
     return {
-        **{name: getattr(arguments, name) for name in ("device", "workers", "resume", "graph", "quiet")},
+        **{name: getattr(arguments, name) for name in ("device", "workers", "resume", "graph", "resident", "quiet")},
         "memory_limit": None if arguments.memory_limit is None else int(arguments.memory_limit * 2**30),
         **{name: value for name, value in chosen.items() if value is not None},
     }

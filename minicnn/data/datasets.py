@@ -28,6 +28,7 @@ class Dataset:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     statistics = None  # ChannelStatistics, where they were computed when the dataset was made
+    in_memory = False  # whether reading costs no more than a copy
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         raise NotImplementedError
@@ -78,6 +79,8 @@ class ArrayDataset(Dataset):
     ArrayDataset(4 images 28x28x1, 2 classes)
     """
 
+    in_memory = True
+
     def __init__(self, images, labels, class_names=None):
         self._images = _as_uint8_images(np.asarray(images))
         self.labels = _as_labels(np.asarray(labels), len(self._images))
@@ -108,6 +111,7 @@ class Subset(Dataset):
         self.dataset, self.indices = dataset, np.asarray(indices)
         self.labels = dataset.labels[self.indices]
         self.class_names, self.image_shape = dataset.class_names, dataset.image_shape
+        self.in_memory = dataset.in_memory
         self.statistics = (
             dataset.statistics
         )  # of the whole: what was held out of a training set told its colours, no more

@@ -117,8 +117,8 @@ class ImageBatch(NamedTuple):
     """A batch on its way to a network: uint8 images, and what is to be done to each, drawn but not done.
     `minicnn.functional.prepare_images` takes the fields as tensors, in this order, and does it in one pass on the device.
 
-    images (B, H, W, C) uint8; windows (B, 3) int64, top, left and whether mirrored; scale (C,) and offset (B, C)
-    float32; size (height, width) of the windows. Windows may reach over an image's edge: what lies outside is black.
+    images (B, H, W, C) uint8; windows (B, 4) int64: which image, top, left and whether mirrored; scale (C,) and offset
+    (B, C) float32; size (height, width) of the windows. Windows may reach over an image's edge: what lies outside is black.
     """
 
     images: np.ndarray
@@ -128,8 +128,9 @@ class ImageBatch(NamedTuple):
     size: tuple[int, int]
 
     def part(self, share: slice) -> ImageBatch:
-        """Some of its images, views."""
-        return self._replace(images=self.images[share], windows=self.windows[share], offset=self.offset[share])
+        """Some of its images, of which each has a window."""
+        windows = self.windows[share] - [share.start, 0, 0, 0]
+        return self._replace(images=self.images[share], windows=windows, offset=self.offset[share])
 
 
 class Transform:
@@ -309,20 +310,24 @@ class Prepare(Transform):
         return self.augment.read(dataset, indices, epoch, seed) if self.resamples else dataset.read(indices)
 
     def __call__(self, images: np.ndarray, indices, epoch: int, seed: int) -> ImageBatch:
-        count, height, width, channels = images.shape
-        if channels != len(self.statistics.mean):
+        if images.shape[3] != len(self.statistics.mean):
             raise DataError(
                 f"Prepare: the batch is {images.shape} but the statistics are of {len(self.statistics.mean)} channels"
             )
+        return ImageBatch(images, *self.drawn(images.shape[1:], np.arange(len(images)), indices, epoch, seed))
+
+    def drawn(self, image_shape: tuple[int, int, int], places, indices, epoch: int, seed: int) -> tuple:
+        """What an ImageBatch has beside the images, for samples `indices` that stand at `places` among them."""
+        count, (height, width, channels) = len(indices), image_shape
         std = np.where(self.statistics.std > 0, self.statistics.std, 1)
         shift = 0.0
         if self.augment.colour:
             shift = colour_shift(self.statistics, indices, epoch, seed, self.augment.colour)
         offset = np.broadcast_to((shift - np.array(self.statistics.mean)) / std, (count, channels))
         left_to_do = CenterCrop() if self.resamples else self.augment
-        return ImageBatch(
-            images,
-            left_to_do.windows(height, width, indices, epoch, seed),
+        windows = left_to_do.windows(height, width, indices, epoch, seed)
+        return (
+            np.column_stack([places, windows]),
             (1 / (255 * std)).astype(np.float32),
             offset.astype(np.float32),
             left_to_do.size(height, width),

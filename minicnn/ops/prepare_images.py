@@ -11,9 +11,12 @@ from minicnn.errors import OpError
 
 class PrepareImages(Op):
     """y[n,p,q,c] = pixel * scale[c] + offset[n,c], where pixel is
-    images[n, top + p, left + (Q-1-q if mirrored else q), c] with (top, left, mirrored) = windows[n], and 0 outside.
+    images[image, top + p, left + (Q-1-q if mirrored else q), c] with (image, top, left, mirrored) = windows[n], and 0
+    outside of the image.
 
-    images (N, H, W, C) uint8, windows (N, 3) int64, scale (C,), offset (N, C), y (N, P, Q, C). No input has a gradient.
+    images (M, H, W, C) uint8, windows (N, 4) int64, scale (C,), offset (N, C), y (N, P, Q, C). No input has a gradient.
+
+    Devices that compute on the host refuse an image outside [0, M); the others' kernels, which cannot throw, trust windows.
     """
 
     name = "prepare_images"
@@ -23,19 +26,29 @@ class PrepareImages(Op):
 
     def check(self, images, windows, scale, offset):
         if images.ndim != 4 or images.dtype != np.uint8:
-            raise OpError(f"prepare_images: images must be (N, H, W, C) uint8, got {images.shape} {images.dtype.name}")
-        n, _, _, c = images.shape
-        for name, tensor, shape in (("windows", windows, (n, 3)), ("scale", scale, (c,)), ("offset", offset, (n, c))):
+            raise OpError(f"prepare_images: images must be (M, H, W, C) uint8, got {images.shape} {images.dtype.name}")
+        if windows.ndim != 2 or windows.shape[1] != 4 or windows.dtype != np.int64:
+            raise OpError(f"prepare_images: windows must be (N, 4) int64, got {windows.shape} {windows.dtype.name}")
+        n, c = windows.shape[0], images.shape[3]
+        for name, tensor, shape in (("scale", scale, (c,)), ("offset", offset, (n, c))):
             if tensor.shape != shape:
-                raise OpError(f"prepare_images: {name} must be {shape} for images {images.shape}, got {tensor.shape}")
-        if windows.dtype != np.int64:
-            raise OpError(f"prepare_images: windows must be int64, got {windows.dtype.name}")
+                raise OpError(
+                    f"prepare_images: {name} must be {shape} for images {images.shape} and windows {windows.shape}, "
+                    f"got {tensor.shape}"
+                )
         if scale.requires_grad or offset.requires_grad:
             raise OpError("prepare_images: scale and offset are constants here; pass them with requires_grad=False")
+        if self.device.computes_on_host:
+            self.check_places(windows.data[:, 0], images.shape[0])
         return n, self.height, self.width, c
 
+    def check_places(self, places, count: int) -> None:
+        wrong = np.flatnonzero((places < 0) | (places >= count))
+        if wrong.size:
+            raise OpError(f"prepare_images: windows[{wrong[0]}] is of image {places[wrong[0]]}, but there are {count}")
+
     def forward_numpy(self, images, windows, scale, offset, y):
-        pixels = cut(images, windows, self.height, self.width)
+        pixels = cut(chosen(images, windows[:, 0]), windows[:, 1:], self.height, self.width)
         # Whole rows at once: over an inner axis of C elements NumPy spends its time on the loop.
         n, height, width, c = y.shape
         rows = y.reshape(n, height, width * c)
@@ -43,7 +56,13 @@ class PrepareImages(Op):
         rows += np.tile(offset, width)[:, None]
 
     def forward_kernel(self, images, windows, scale, offset, y):
-        self.kernels.prepare_images(images, windows, scale, offset, y, *images.shape, self.height, self.width)
+        extents = windows.shape[0], *images.shape[1:], self.height, self.width
+        self.kernels.prepare_images(images, windows, scale, offset, y, *extents)
+
+
+def chosen(images, places):
+    """images[places]; images themselves where that is each of them in its turn."""
+    return images if np.array_equal(places, np.arange(len(images))) else images[places]
 
 
 def cut(images, windows, height: int, width: int):

@@ -72,7 +72,7 @@ def test_the_batches_do_not_depend_on_the_threads(dataset, prefetch, workers):
     assert same(alone.iterate(7), ahead.iterate(7))
     images, labels = next(ahead.iterate(7))
     assert images.images.dtype == np.uint8 and images.images.shape == (4, 6, 6, 1) and labels.dtype == np.int64
-    assert images.size == (6, 6) and images.windows.shape == (4, 3) and images.offset.dtype == np.float32
+    assert images.size == (6, 6) and images.windows.shape == (4, 4) and images.offset.dtype == np.float32
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])

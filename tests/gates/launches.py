@@ -56,7 +56,7 @@ def elementwise(device) -> None:
     for function in (F.relu, F.sigmoid, F.tanh, lambda t: t.exp(), lambda t: t.log(), lambda t: t.sqrt()):
         both_ways(function, x)
     both_ways(lambda t: t**1.5, x)
-    for function in (lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / b):
+    for function in (lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / b, F.add_relu):
         both_ways(function, x, y)
     both_ways(lambda t: F.dropout(t, 0.5), x)
     both_ways(lambda t: t.permute(0, 2, 1) + 0.0, x)
@@ -169,7 +169,7 @@ def matrices(device) -> None:
 
 def images(device) -> None:
     pixels = minicnn.tensor(np.zeros((2, 9, 9, 3), np.uint8), device=device)
-    windows = minicnn.tensor(np.array([[0, 1, 0], [1, 0, 1]]), device=device)
+    windows = minicnn.tensor(np.array([[0, 0, 1, 0], [1, 1, 0, 1]]), device=device)
     constants = (numbers(device, *shape, requires_grad=False) for shape in ((3,), (2, 3)))
     PrepareImages(8, 8)(pixels, windows, *constants)
 

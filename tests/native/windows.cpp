@@ -127,19 +127,23 @@ void verify_adaptive_avgpool(int n, int h, int w, int c, int p, int q) {
   });
 }
 
-// Crops of 40 images, some beyond the borders, some mirrored.
+// Crops of 40 out of 43 images in some other order, some beyond the borders, some mirrored.
 void verify_images() {
-  constexpr int N = 40, H = 31, W = 33, C = 3, P = 28, Q = 29;
-  const Array numbers_of_bytes = integers(int64_t(N) * H * W * C, 1);
+  constexpr int M = 43, N = 40, H = 31, W = 33, C = 3, P = 28, Q = 29;
+  const Array numbers_of_bytes = integers(int64_t(M) * H * W * C, 1);
   ArrayOf<uint8_t> images(numbers_of_bytes.count());
   for (int64_t i = 0; i < images.count(); ++i) images[i] = uint8_t(int(i * 41) + int(numbers_of_bytes[i]));
-  ArrayOf<int64_t> windows(3 * N);
-  for (int n = 0; n < N; ++n) windows[3 * n] = n % 11 - 3, windows[3 * n + 1] = n % 9 - 2, windows[3 * n + 2] = n % 2;
+  ArrayOf<int64_t> windows(4 * N);
+  for (int n = 0; n < N; ++n) {
+    windows[4 * n] = (7 * n + 3) % M, windows[4 * n + 1] = n % 11 - 3, windows[4 * n + 2] = n % 9 - 2;
+    windows[4 * n + 3] = n % 2;
+  }
   const Array scale = integers(C, 2), offset = integers(N * C, 3);
   const auto expected = map(int64_t(N) * P * Q * C, [&](int64_t i) {
     const int64_t c = i % C, q = i / C % Q, p = i / C / Q % P, n = i / C / Q / P;
-    const int64_t h = windows[3 * n] + p, w = windows[3 * n + 1] + (windows[3 * n + 2] ? Q - 1 - q : q);
-    const double pixel = h >= 0 && h < H && w >= 0 && w < W ? images[((n * H + h) * W + w) * C + c] : 0;
+    const int64_t image = windows[4 * n], h = windows[4 * n + 1] + p;
+    const int64_t w = windows[4 * n + 2] + (windows[4 * n + 3] ? Q - 1 - q : q);
+    const double pixel = h >= 0 && h < H && w >= 0 && w < W ? images[((image * H + h) * W + w) * C + c] : 0;
     return pixel * scale[c] + offset[n * C + c];
   });
   verify("prepare_images", "", expected, EXACT,

@@ -9,35 +9,38 @@ from minicnn import tensor
 from minicnn.errors import OpError
 from minicnn.functional import prepare_images
 
-CASES = {  # images (N, H, W, C), size, windows
-    "whole": ((2, 4, 5, 3), (4, 5), [(0, 0, 0), (0, 0, 0)]),
-    "mirrored": ((3, 4, 5, 3), (4, 5), [(0, 0, 1), (0, 0, 0), (0, 0, 1)]),
-    "inside": ((3, 9, 8, 3), (5, 4), [(0, 4, 0), (4, 0, 1), (2, 3, 1)]),
-    "over_every_edge": ((4, 4, 5, 3), (4, 5), [(-2, -1, 0), (2, 1, 1), (-1, 2, 1), (1, -2, 0)]),
-    "larger_than_the_image": ((2, 3, 3, 2), (7, 6), [(-2, -1, 1), (-4, -3, 0)]),
-    "wholly_outside": ((2, 3, 3, 1), (2, 2), [(-2, 0, 0), (0, 3, 1)]),
-    "one_channel": ((2, 7, 5, 1), (3, 3), [(1, 1, 0), (4, 2, 1)]),
-    "four_channels": ((2, 5, 5, 4), (3, 3), [(1, 1, 0), (2, 2, 1)]),
-    "past_one_block": ((3, 20, 19, 3), (17, 16), [(3, 0, 1), (0, 3, 0), (1, 1, 1)]),
-    "empty": ((0, 4, 4, 3), (3, 3), np.zeros((0, 3))),
+CASES = {  # images (M, H, W, C), size, windows: image, top, left, mirrored
+    "whole": ((2, 4, 5, 3), (4, 5), [(0, 0, 0, 0), (1, 0, 0, 0)]),
+    "mirrored": ((3, 4, 5, 3), (4, 5), [(0, 0, 0, 1), (1, 0, 0, 0), (2, 0, 0, 1)]),
+    "inside": ((3, 9, 8, 3), (5, 4), [(0, 0, 4, 0), (1, 4, 0, 1), (2, 2, 3, 1)]),
+    "over_every_edge": ((4, 4, 5, 3), (4, 5), [(0, -2, -1, 0), (1, 2, 1, 1), (2, -1, 2, 1), (3, 1, -2, 0)]),
+    "larger_than_the_image": ((2, 3, 3, 2), (7, 6), [(0, -2, -1, 1), (1, -4, -3, 0)]),
+    "wholly_outside": ((2, 3, 3, 1), (2, 2), [(0, -2, 0, 0), (1, 0, 3, 1)]),
+    "one_channel": ((2, 7, 5, 1), (3, 3), [(0, 1, 1, 0), (1, 4, 2, 1)]),
+    "four_channels": ((2, 5, 5, 4), (3, 3), [(0, 1, 1, 0), (1, 2, 2, 1)]),
+    "past_one_block": ((3, 20, 19, 3), (17, 16), [(0, 3, 0, 1), (1, 0, 3, 0), (2, 1, 1, 1)]),
+    "some_of_many": ((7, 6, 5, 3), (4, 5), [(5, 2, 0, 0), (0, 1, 0, 1), (6, 0, 0, 0)]),
+    "more_than_there_are": ((2, 4, 4, 1), (4, 4), [(1, 0, 0, 0), (0, 0, 0, 1), (1, 1, 0, 1), (1, 0, 0, 0)]),
+    "empty": ((0, 4, 4, 3), (3, 3), np.zeros((0, 4))),
+    "none_of_some": ((3, 4, 4, 3), (3, 3), np.zeros((0, 4))),
 }
 
 
 def inputs_of(case, rng, dtype=np.float32):
     shape, size, windows = CASES[case]
-    images = rng.integers(0, 256, shape, np.uint8)
-    scale, offset = rng.standard_normal(shape[3]).astype(dtype), rng.standard_normal((shape[0], shape[3])).astype(dtype)
-    return images, np.array(windows, np.int64), scale, offset, size
+    images, windows = rng.integers(0, 256, shape, np.uint8), np.array(windows, np.int64)
+    scale, offset = (rng.standard_normal(extents).astype(dtype) for extents in (shape[3], (len(windows), shape[3])))
+    return images, windows, scale, offset, size
 
 
 def one_by_one(images, windows, scale, offset, size):
-    n, height, width, c = images.shape
-    y = np.empty((n, *size, c))
+    c = images.shape[3]
+    y = np.empty((len(windows), *size, c))
     for i, p, q, k in np.ndindex(y.shape):
-        top, left, mirrored = windows[i]
+        image, top, left, mirrored = windows[i]
         row, column = top + p, left + (size[1] - 1 - q if mirrored else q)
-        pixel = images[i, row, column, k] if 0 <= row < height and 0 <= column < width else 0
-        y[i, p, q, k] = np.float64(pixel) * scale[k] + offset[i, k]
+        inside = 0 <= row < images.shape[1] and 0 <= column < images.shape[2]
+        y[i, p, q, k] = np.float64(images[image, row, column, k] if inside else 0) * scale[k] + offset[i, k]
     return y
 
 
@@ -87,12 +90,20 @@ def test_no_input_is_written(device, rng):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"images": np.zeros((2, 4, 5), np.uint8)}, "images must be (N, H, W, C) uint8, got (2, 4, 5) uint8"),
-        ({"images": np.zeros((2, 4, 5, 3))}, "images must be (N, H, W, C) uint8, got (2, 4, 5, 3) float64"),
-        ({"windows": np.zeros((3, 3), int)}, "windows must be (2, 3) for images (2, 4, 5, 3), got (3, 3)"),
-        ({"windows": np.zeros((2, 3), np.float32)}, "windows must be int64, got float32"),
-        ({"scale": np.ones(1, np.float32)}, "scale must be (3,) for images (2, 4, 5, 3), got (1,)"),
-        ({"offset": np.ones(3, np.float32)}, "offset must be (2, 3) for images (2, 4, 5, 3), got (3,)"),
+        ({"images": np.zeros((2, 4, 5), np.uint8)}, "images must be (M, H, W, C) uint8, got (2, 4, 5) uint8"),
+        ({"images": np.zeros((2, 4, 5, 3))}, "images must be (M, H, W, C) uint8, got (2, 4, 5, 3) float64"),
+        ({"windows": np.zeros((2, 3), int)}, "windows must be (N, 4) int64, got (2, 3) int64"),
+        ({"windows": np.zeros((2, 4), np.float32)}, "windows must be (N, 4) int64, got (2, 4) float32"),
+        ({"windows": np.array([[1, 0, 0, 0], [2, 0, 0, 0]])}, "windows[1] is of image 2, but there are 2"),
+        ({"windows": np.array([[-1, 0, 0, 0], [1, 0, 0, 0]])}, "windows[0] is of image -1, but there are 2"),
+        (
+            {"scale": np.ones(1, np.float32)},
+            "scale must be (3,) for images (2, 4, 5, 3) and windows (2, 4), got (1,)",
+        ),
+        (
+            {"offset": np.ones(3, np.float32)},
+            "offset must be (2, 3) for images (2, 4, 5, 3) and windows (2, 4), got (3,)",
+        ),
         ({"size": 0}, "size must be an integer of at least 1 or a pair of them, got 0"),
     ],
 )
