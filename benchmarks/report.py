@@ -13,6 +13,7 @@ COLUMNS = {
     "op": "op",
     "case": "case",
     "pass": "pass",
+    "precision": "precision",
     "threads": "threads",
     "algorithm": "algorithm",
     "fprop": "fprop",
@@ -30,6 +31,12 @@ COLUMNS = {
     "rival": "rival",
     "rival_ms": "rival ms",
     "ratio": "ratio",
+    "score": "score",
+    "cold_ms": "cold ms",
+    "rival_cold_ms": "rival cold ms",
+    "cold_ratio": "cold ratio",
+    "cold_score": "cold score",
+    "sm_mhz": "MHz",
     "first_loss": "first loss",
     "fifth_loss": "fifth loss",
 }
@@ -65,6 +72,17 @@ def circumstances() -> dict[str, str]:
         "cpu": _processor() if Path("/proc/cpuinfo").exists() else platform.processor(),
         "versions": f"Python {platform.python_version()}, NumPy {numpy.__version__}, PyTorch {torch.__version__}",
     }
+
+
+def clock() -> str:
+    """MHz of the GPU's processors at this moment; "" where there is none."""
+    return _output("nvidia-smi", "--query-gpu=clocks.sm", "--format=csv,noheader,nounits").partition("\n")[0]
+
+
+def score(seconds: float, floor: float, rival: float) -> float | str:
+    """1 / (1 + (T - T_floor) / (T_rival - T_floor)): 1 at the floor, 1/2 at the rival's time; "" where the rival is below
+    what is called the floor here, as Winograd's algorithms may be."""
+    return 1 / (1 + (seconds - floor) / (rival - floor)) if rival > floor and seconds > floor else ""
 
 
 def write_rows(path: str | Path, rows: list[dict], ceilings=None) -> None:
