@@ -82,14 +82,14 @@ def clock() -> str:
 def score(seconds: float, floor: float, rival: float) -> float | str:
     """1 / (1 + (T - T_floor) / (T_rival - T_floor)): 1 at the floor, 1/2 at the rival's time; "" where the rival is below
     what is called the floor here, as Winograd's algorithms may be."""
-    return 1 / (1 + (seconds - floor) / (rival - floor)) if rival > floor and seconds > floor else ""
+    return 1 / (1 + (seconds - floor) / (rival - floor)) if rival > floor and seconds >= floor else ""
 
 
 def write_rows(path: str | Path, rows: list[dict], ceilings=None) -> None:
     """One CSV; its first lines, behind #, are the circumstances."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = circumstances() | ({"ceilings": str(ceilings)} if ceilings else {})
+    head = circumstances() | ({"ceilings": str(ceilings).removeprefix("ceilings: ")} if ceilings else {})
     with path.open("w", newline="") as file:
         file.writelines(f"# {name}: {value}\n" for name, value in head.items())
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
