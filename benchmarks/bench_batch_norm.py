@@ -1,4 +1,7 @@
-"""Batch normalisation behind VGG's convolutions. Floor: x twice and y once forward; x and dy twice and dx once backward."""
+"""Batch normalisation behind VGG's convolutions, alone and with the ReLU in the same pass.
+
+Floor: x twice and y once forward; x and dy twice and dx once backward, with ReLU also y twice.
+"""
 
 import numpy as np
 import torch
@@ -13,8 +16,16 @@ def ours(x, weight, bias):
     return batch_norm(x, None, None, weight, bias, training=True)
 
 
+def ours_with_relu(x, weight, bias):
+    return batch_norm(x, None, None, weight, bias, training=True, activation="relu")
+
+
 def theirs(x, weight, bias):
     return torch.nn.functional.batch_norm(x, None, None, weight, bias, training=True)
+
+
+def theirs_with_relu(x, weight, bias):
+    return torch.relu(theirs(x, weight, bias))
 
 
 def cases(batch):
@@ -26,6 +37,8 @@ def cases(batch):
         weight, bias = (rng.standard_normal(x.shape[3], np.float32) for _ in range(2))
         passes = {"forward": ((), 6 * x.size, 12 * x.size), "backward": ((0, 1, 2), 10 * x.size, 20 * x.size)}
         yield Case(layer.name, [x, weight, bias], ours, theirs, passes)
+        passes = {"forward": ((), 7 * x.size, 12 * x.size), "backward": ((0, 1, 2), 12 * x.size, 28 * x.size)}
+        yield Case(f"{layer.name} with ReLU", [x, weight, bias], ours_with_relu, theirs_with_relu, passes)
 
 
 if __name__ == "__main__":

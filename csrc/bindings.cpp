@@ -11,6 +11,7 @@
 //   instruction_set()   which processors theirs are the kernels for
 //   instruction_sets()  what this processor can run, the best first
 //   set_thread_count(count), thread_count()
+//   pictures            a module of what the data pipeline does in C++
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -37,6 +38,7 @@
 #endif
 #ifdef MINICNN_NATIVE
 #include "native/cpu.h"
+#include "native/resize.h"
 #include "native/threads.h"
 #endif
 
@@ -300,6 +302,8 @@ void bind_kernels(py::module_& m) {
   bind(m, "adaptive_avgpool2d_backward", adaptive_avgpool2d_backward);
   bind(m, "adaptive_avgpool2d_forward", adaptive_avgpool2d_forward);
   bind(m, "add_forward", add_forward);
+  bind(m, "add_relu_backward", add_relu_backward);
+  bind(m, "add_relu_forward", add_relu_forward);
   bind(m, "avgpool2d_backward", avgpool2d_backward);
   bind(m, "avgpool2d_forward", avgpool2d_forward);
   bind(m, "batch_norm_backward_input", batch_norm_backward_input);
@@ -502,6 +506,8 @@ PYBIND11_MODULE(MINICNN_MODULE, m) {
   m.def("instruction_sets", instruction_sets);
   m.def("thread_count", thread_count);
   m.def("set_thread_count", set_thread_count);
+  py::module_ pictures = submodule(m, "pictures");
+  bind(pictures, "resize", resize);
 #else
   bind_device_kernels(m);
 #endif

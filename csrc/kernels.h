@@ -31,6 +31,12 @@ struct Float16 {
   uint16_t bits;  // 1 sign, 5 exponent, 10 mantissa bits: IEEE 754 binary16
 };
 
+// Addition and ReLU: a, b, y, dy, da, db (count) float32. Null is allowed for y in the backward pass, where dy is 0
+// wherever y is not above 0, and for da and db.
+void add_relu_forward(const float* a, const float* b, float* y, int64_t count, Stream stream);
+void add_relu_backward(const float* dy, const float* y, float* da, Accumulate accumulate_da, float* db,
+                       Accumulate accumulate_db, int64_t count, Stream stream);
+
 // Adaptive average pooling: x, dx (N, H, W, C), y, dy (N, P, Q, C) float32.
 void adaptive_avgpool2d_forward(const float* x, float* y, int n, int h, int w, int c, int p, int q, Stream stream);
 void adaptive_avgpool2d_backward(const float* dy, const float* mask, float* dx, Accumulate accumulate, int n, int h,
@@ -194,20 +200,21 @@ void dropout_apply(const float* x, const float* mask, float* y, Accumulate accum
 
 // Batch normalisation: x, y, dy, dx (rows, channels) float32; statistics, weight, bias and their gradients (channels)
 // float32; sums (2, channels) float32, of dy and of dy * z; workspace (batch_norm_workspace elements) float32. Null is
-// allowed for the running statistics, weight, bias, dweight and dbias, and for `sums` where mean and variance were
-// constants.
+// allowed for the running statistics, weight, bias, dweight and dbias, for `sums` where mean and variance were
+// constants, and in the backward pass for y, where no activation followed or dy is 0 wherever y is not above 0.
 int64_t batch_norm_workspace(int64_t rows, int channels);
 void batch_norm_statistics(const float* x, float* workspace, float* mean, float* variance, float* running_mean,
                            float* running_variance, float momentum, int64_t rows, int channels, Stream stream);
 void batch_norm_forward(const float* x, const float* mean, const float* variance, const float* weight,
-                        const float* bias, float* y, float eps, int64_t rows, int channels, Stream stream);
-void batch_norm_backward_sums(const float* dy, const float* x, const float* mean, const float* variance,
+                        const float* bias, Activation activation, float* y, float eps, int64_t rows, int channels,
+                        Stream stream);
+void batch_norm_backward_sums(const float* dy, const float* y, const float* x, const float* mean, const float* variance,
                               float* workspace, float* sums, float* dweight, Accumulate accumulate_dweight,
                               float* dbias, Accumulate accumulate_dbias, float eps, int64_t rows, int channels,
                               Stream stream);
-void batch_norm_backward_input(const float* dy, const float* x, const float* mean, const float* variance,
-                               const float* weight, const float* sums, float* dx, Accumulate accumulate, float eps,
-                               int64_t rows, int channels, Stream stream);
+void batch_norm_backward_input(const float* dy, const float* y, const float* x, const float* mean,
+                               const float* variance, const float* weight, const float* sums, float* dx,
+                               Accumulate accumulate, float eps, int64_t rows, int channels, Stream stream);
 
 // Where the learning rate of SGD stands (csrc/ops/sgd.cu has the formulas).
 enum class SgdRule : int { torch = 0, nesterov = 1, paper = 2 };

@@ -161,6 +161,12 @@ class Op:
         slot.unmasked -= slot.mask is not None
         return slot.mask
 
+    @property
+    def pending_mask(self):
+        """In backward, y where dy has yet to become 0 wherever ReLU cut y; None where all that wrote dy have seen to it, or
+        y came through no ReLU."""
+        return self.slot.mask if self.slot.unmasked else None
+
     def grad_array(self, i: int):
         """For NumPy: the array that backward_numpy must overwrite with input i's gradient; None where none is wanted."""
         array, accumulate = self.grad_out(i)

@@ -16,6 +16,11 @@ def adaptive_avg_pool2d(x: Tensor, output_size: IntOrPair) -> Tensor:
     return ops.AdaptiveAvgPool2d(output_size)(x)
 
 
+def add_relu(a: Tensor, b: Tensor) -> Tensor:
+    """max(a + b, 0), in one pass over memory, for tensors of one shape. Raises OpError for others."""
+    return ops.AddReLU()(a, b)
+
+
 def avg_pool2d(
     x: Tensor,
     kernel_size: IntOrPair,
@@ -40,17 +45,18 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    activation: str | None = None,
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias for each channel: x (..., C), all else (C,).
 
     In training, mean and var are the batch's, over all axes but the last, and the running ones (if any) follow in
     place: running <- (1 - momentum) * running + momentum * batch, with the unbiased variance. Else they are the running
-    ones.
+    ones. activation "relu": max(that, 0), in the same pass.
     Raises OpError where shapes, dtypes or devices do not fit, and for training on fewer than two values a channel.
     """
     if (weight is None) != (bias is None):
         raise OpError("batch_norm: weight and bias come together or not at all")
-    op = ops.BatchNorm(running_mean, running_var, training, momentum, eps)
+    op = ops.BatchNorm(running_mean, running_var, training, momentum, eps, activation)
     return op(x) if weight is None else op(x, weight, bias)
 
 

@@ -161,6 +161,13 @@ class Activation(enum.IntEnum):
     none = 0
     relu = 1
 
+    @classmethod
+    def of(cls, op: str, name: str | None) -> Activation:
+        """That which users call `name`: None or "relu"; OpError that begins with the op's name for another."""
+        if name not in (None, "relu"):
+            raise OpError(f"{op}: activation must be None or 'relu', got {name!r}")
+        return cls[name or "none"]
+
 
 class Layout(enum.IntEnum):
     """How the operands of a product lie in memory, row by row; kernels.h has the twin."""

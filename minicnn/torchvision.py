@@ -18,31 +18,36 @@ CONSTRUCTORS: dict[str, Callable[..., models.Network]] = {
     "alexnet": models.alexnet_owt,
     **{name: models.find(name) for depth in (11, 13, 16, 19) for name in (f"vgg{depth}", f"vgg{depth}_bn")},
     **{name: models.find(name) for name in ("resnet18", "resnet34", "resnet50")},
+    "googlenet": models.googlenet_bn,
 }
 
 # What torchvision's weights expect of images: RGB / 255, from which the mean is taken, divided by the standard deviation.
 STATISTICS = ChannelStatistics(
     (0.485, 0.456, 0.406), tuple(map(tuple, np.diag([0.229**2, 0.224**2, 0.225**2]).tolist()))
 )
+# What the weights of its googlenet expect: torchvision turns the images above into these itself, by `transform_input`.
+GOOGLENET_STATISTICS = ChannelStatistics((0.5, 0.5, 0.5), tuple(map(tuple, np.diag([0.5**2] * 3).tolist())))
 
 
 def load_torchvision(name: str, path: str | Path) -> models.Network:
     """The network that torchvision calls `name`, with the weights of a state dict in .safetensors or .pth.
 
-    name  "alexnet" (our alexnet_owt), "vgg11" ... "vgg19", "vgg11_bn" ... "vgg19_bn", "resnet18", "resnet34", "resnet50"
+    name  "alexnet" (our alexnet_owt), "vgg11" ... "vgg19", "vgg11_bn" ... "vgg19_bn", "resnet18", "resnet34", "resnet50",
+          "googlenet" (our googlenet_bn, with auxiliary heads where the file has them)
 
-    The class count is that of the weights; the images are 224x224x3, normalised by `minicnn.torchvision.STATISTICS`. A .pth
-    file is read without building anything but tensors. Raises ValueError for another name, CheckpointError for a file that
-    cannot be read or does not fit.
+    The class count is that of the weights; the images are 224x224x3, normalised by `minicnn.torchvision.STATISTICS`, those of
+    googlenet by GOOGLENET_STATISTICS. A .pth file is read without building anything but tensors. Raises ValueError for
+    another name, CheckpointError for a file that cannot be read or does not fit.
     """
     if name not in CONSTRUCTORS:
         nearest = difflib.get_close_matches(name, CONSTRUCTORS) or CONSTRUCTORS
         raise ValueError(f"unknown torchvision network {name!r}; did you mean {', '.join(nearest)}?")
     state = _read(Path(path))
-    logits = "fc.bias" if name.startswith("resnet") else "classifier.6.bias"
+    logits = "fc.bias" if name.startswith(("resnet", "googlenet")) else "classifier.6.bias"
     if logits not in state:
         raise CheckpointError(f"{path} has no {logits}: it is no state dict of {name}")
-    network = CONSTRUCTORS[name](num_classes=len(state[logits]), initialize=None)
+    options = {"auxiliary": any(key.startswith("aux") for key in state)} if name == "googlenet" else {}
+    network = CONSTRUCTORS[name](num_classes=len(state[logits]), initialize=None, **options)
     try:
         network.load_state_dict(from_torch(network, state))
     except (KeyError, ValueError) as error:
@@ -90,11 +95,13 @@ def to_torch(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 def _flattened_channels(network: nn.Module) -> dict[str, int]:
-    """The weights of the fully connected layers that read a flattened map -> how many channels it has."""
+    """The weights of the fully connected layers that read a flattened map of several pixels -> how many channels it has."""
     found, channels, flattened = {}, None, False
     for path, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             channels = module.weight.shape[0]
+        elif isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
+            channels = None
         elif isinstance(module, nn.Flatten):
             flattened = channels is not None
         elif isinstance(module, nn.Linear) and flattened:

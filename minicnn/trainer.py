@@ -61,7 +61,7 @@ class Trainer:
         self.network, self.splits, self.settings = network, splits, settings
         self.device, self.folder, self.progress, self.memory_use = device, folder, progress, memory_use
         self.classes = len(splits.class_names)
-        self.statistics = statistics or datasets.ChannelStatistics.of(splits.train)
+        self.statistics = statistics or self._measured_statistics(max(workers, 1))
         transform = datasets.Prepare(self.statistics, settings.augmentation)
         if resident:
             transform = PrepareResident(self.statistics, settings.augmentation, splits.image_shape)
@@ -95,6 +95,10 @@ class Trainer:
         self.history = History(folder.path)
         self.epoch, self.batch, self.best_top1 = 0, 0, -1.0
         self.totals = Totals()
+
+    def _measured_statistics(self, workers: int) -> datasets.ChannelStatistics:
+        with self.progress.counting("colours of the training images") as report:
+            return datasets.ChannelStatistics.of(self.splits.train, workers=workers, report=report)
 
     @property
     def step_number(self) -> int:

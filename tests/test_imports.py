@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "functional": {"ops", "errors", "random", "shapes", "tensor"},
     "nn": {"arena", "autograd", "backend", "errors", "functional", "ops", "random", "shapes", "tensor"},
     "models": {"functional", "nn", "shapes", "errors"},
-    "data": {"philox"},
+    "data": {"backend", "philox"},
     "optim": {"arena", "autograd", "errors", "ops", "tensor"},
     "checkpoint": {"files"},
     "names": set(),

@@ -41,7 +41,9 @@ def test_small_form_of_every_network(name, run, rng):
     check(network, rng.standard_normal((3, 28, 28, 1)).astype(np.float32), run)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "alexnet_owt", "vgg_a_lrn", "googlenet", "resnet18", "nin"])
+@pytest.mark.parametrize(
+    "name", ["alexnet", "alexnet_owt", "vgg_a_lrn", "googlenet", "googlenet_bn", "resnet18", "nin"]
+)
 def test_full_form(name, run, rng):
     network = twins.spread(twins.network(name, 224, divisor=8), rng)
     check(network, rng.standard_normal((2, 224, 224, 3)).astype(np.float32), run)

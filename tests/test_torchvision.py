@@ -115,6 +115,8 @@ def torch_resnet(torch, depth, divisor, classes):
 
 def in_torch(torch, name, divisor=1, hidden=4096, classes=1000):
     """The module that torchvision calls `name`, narrower by `divisor`."""
+    if name == "googlenet":
+        return twins.torchvision_googlenet(torch, divisor, classes)
     if name == "alexnet":
         return torch_alexnet(torch, divisor, hidden, classes)
     depth = int(re.search(r"\d+", name).group())
@@ -155,7 +157,7 @@ def test_names_and_shapes_are_torchvisions(name, torch):
     assert ours == {path: shape for path, shape in theirs.items() if not path.endswith("num_batches_tracked")}
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg11", "vgg16_bn", "resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["alexnet", "vgg11", "vgg16_bn", "resnet18", "resnet50", "googlenet"])
 def test_outputs_are_those_of_torch_both_ways(name, torch, rng, tmp_path):
     """Networks with an eighth of the filters, at 224 pixels: their weights into ours, ours by a file into new ones."""
     theirs = spread(in_torch(torch, name, divisor=8, hidden=32, classes=7), torch)
@@ -183,6 +185,33 @@ def test_a_file_of_torchs_weights_is_a_network(ending, torch, rng, tmp_path):
     ours = load_torchvision("resnet18", path)
     assert ours.options["num_classes"] == 12 and ours.options["image_size"] == 224
     same_outputs(ours, theirs, torch, rng)
+
+
+@pytest.mark.parametrize("heads", [True, False], ids=["heads", "no_heads"])
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_googlenet_is_read_with_and_without_its_heads(ending, heads, torch, rng, tmp_path):
+    """torchvision's file has the heads; a network that it has built from that has not."""
+    from safetensors.torch import load_file, save_file
+
+    theirs = spread(twins.torchvision_googlenet(torch, classes=6, heads=heads), torch)
+    path, back = tmp_path / f"weights{ending}", tmp_path / "back.safetensors"
+    torch.save(theirs.state_dict(), path) if ending == ".pth" else save_file(theirs.state_dict(), path)
+    ours = load_torchvision("googlenet", path)
+    assert ours.name == "googlenet_bn" and ours.options["auxiliary"] == heads and ours.options["num_classes"] == 6
+    save_torchvision(ours, back)
+    others = twins.torchvision_googlenet(torch, classes=6, heads=heads).eval()
+    others.load_state_dict(load_file(back))
+    same_outputs(ours, others, torch, rng, extent=96)
+    same_outputs(ours, theirs, torch, rng, extent=96)
+
+
+def test_images_of_googlenet_are_what_torchvision_turns_its_images_into(rng):
+    """Its transform_input, channel by channel: x * (0.229 / 0.5) + (0.485 - 0.5) / 0.5, and so on."""
+    images = rng.random((2, 3, 3, 3))
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    turned = (images - mean) / std * (std / 0.5) + (mean - 0.5) / 0.5
+    ours = weights.GOOGLENET_STATISTICS
+    assert_close((images - ours.mean) / np.sqrt(np.diag(ours.covariance)), turned)
 
 
 def test_imported_weights_predict_and_evaluate_like_a_run(torch, tmp_path):
@@ -213,7 +242,7 @@ def test_imported_weights_predict_and_evaluate_like_a_run(torch, tmp_path):
 def test_flattened_maps_of_any_network_change_their_order(rng):
     """Also where a network has several: GoogLeNet's heads in training."""
     network = twins.network("googlenet", 64, divisor=8)
-    assert set(weights._flattened_channels(network)) == {"auxiliary1.fc1.weight", "auxiliary2.fc1.weight", "fc.weight"}
+    assert set(weights._flattened_channels(network)) == {"auxiliary1.fc1.weight", "auxiliary2.fc1.weight"}
     state = {path: rng.standard_normal(array.shape) for path, array in network.state_dict().items()}
     network.load_state_dict(state)
     back = weights.from_torch(network, weights.to_torch(network))

@@ -28,8 +28,8 @@ def network(name: str, image_size: int, divisor: int, hidden=12, num_classes=10,
     elif name == "nin":
         form, rows = nin_form(image_size)
         made = of_rows(name, form, narrow(rows, divisor), options)
-    elif name == "googlenet":
-        made = GoogLeNet(name, googlenet_form(image_size).narrowed(divisor), options)
+    elif name.startswith("googlenet"):
+        made = GoogLeNet(name, googlenet_form(name, image_size).narrowed(divisor), options)
     elif name.startswith(("resnet", "plain")):
         options = ({"shortcut": "B"} if name.startswith("resnet") else {}) | options
         made = of_form(name, resnet_form(image_size).narrowed(divisor), options)
@@ -40,6 +40,80 @@ def network(name: str, image_size: int, divisor: int, hidden=12, num_classes=10,
         form = form._replace(features=narrow(form.features, divisor), hidden=hidden)
         made = with_hidden_layers(name, form, options)
     return without_dropout(made)
+
+
+# torchvision/models/googlenet.py: what its inception modules are given.
+MODULES = {
+    "inception3a": (192, 64, 96, 128, 16, 32, 32),
+    "inception3b": (256, 128, 128, 192, 32, 96, 64),
+    "inception4a": (480, 192, 96, 208, 16, 48, 64),
+    "inception4b": (512, 160, 112, 224, 24, 64, 64),
+    "inception4c": (512, 128, 128, 256, 24, 64, 64),
+    "inception4d": (512, 112, 144, 288, 32, 64, 64),
+    "inception4e": (528, 256, 160, 320, 32, 128, 128),
+    "inception5a": (832, 256, 160, 320, 32, 128, 128),
+    "inception5b": (832, 384, 192, 384, 48, 128, 128),
+}
+
+
+def torchvision_googlenet(torch, divisor=1, classes=1000, heads=True, channels_last=False):
+    """torchvision/models/googlenet.py by its layers' names, with a divisor-th of the filters and without dropout; in training
+    the heads' logits in their order. channels_last: fc1 reads its map in our order, not in PyTorch's."""
+    t = torch.nn
+
+    class BasicConv2d(t.Module):
+        def __init__(self, inputs, outputs, kernel_size, **options):
+            super().__init__()
+            self.conv = t.Conv2d(inputs, outputs, kernel_size, bias=False, **options)
+            self.bn = t.BatchNorm2d(outputs, eps=0.001)
+
+        def forward(self, x):
+            return torch.relu(self.bn(self.conv(x)))
+
+    class Inception(t.Module):
+        def __init__(self, inputs, direct, reduce3, out3, reduce5, out5, projected):
+            super().__init__()
+            self.branch1 = BasicConv2d(inputs, direct, 1)
+            self.branch2 = t.Sequential(BasicConv2d(inputs, reduce3, 1), BasicConv2d(reduce3, out3, 3, padding=1))
+            self.branch3 = t.Sequential(BasicConv2d(inputs, reduce5, 1), BasicConv2d(reduce5, out5, 3, padding=1))
+            self.branch4 = t.Sequential(t.MaxPool2d(3, 1, 1, ceil_mode=True), BasicConv2d(inputs, projected, 1))
+
+        def forward(self, x):
+            return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
+
+    class InceptionAux(t.Module):
+        def __init__(self, inputs):
+            super().__init__()
+            self.conv = BasicConv2d(inputs, 128 // divisor, 1)
+            self.fc1, self.fc2 = t.Linear(2048 // divisor, 1024 // divisor), t.Linear(1024 // divisor, classes)
+
+        def forward(self, x):
+            x = self.conv(t.functional.adaptive_avg_pool2d(x, (4, 4)))
+            x = x.permute(0, 2, 3, 1) if channels_last else x
+            return self.fc2(torch.relu(self.fc1(torch.flatten(x, 1))))
+
+    class GoogLeNet(t.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = BasicConv2d(3, 64 // divisor, 7, stride=2, padding=3)
+            self.conv2 = BasicConv2d(64 // divisor, 64 // divisor, 1)
+            self.conv3 = BasicConv2d(64 // divisor, 192 // divisor, 3, padding=1)
+            for name, filters in MODULES.items():
+                setattr(self, name, Inception(*(count // divisor for count in filters)))
+            self.fc = t.Linear(1024 // divisor, classes)
+            if heads:
+                self.aux1, self.aux2 = InceptionAux(512 // divisor), InceptionAux(528 // divisor)
+
+        def forward(self, x):
+            pool = t.MaxPool2d(3, stride=2, ceil_mode=True)
+            x = pool(self.conv3(self.conv2(pool(self.conv1(x)))))
+            a = self.inception4a(pool(self.inception3b(self.inception3a(x))))
+            d = self.inception4d(self.inception4c(self.inception4b(a)))
+            x = t.functional.max_pool2d(self.inception4e(d), 2, stride=2, ceil_mode=True)
+            logits = self.fc(self.inception5b(self.inception5a(x)).mean((2, 3)))
+            return (logits, self.aux1(a), self.aux2(d)) if heads and self.training else logits
+
+    return GoogLeNet()
 
 
 def without_dropout(model):

@@ -33,8 +33,16 @@ inline void write_some(float* to, Floats values, Accumulate accumulate, Lanes la
   store_some(to, values, lanes);
 }
 
-// The gradient of ReLU: a NaN of y lets it pass.
+// ReLU, which keeps a NaN, and its gradient, which a NaN of y lets pass.
+inline Floats relu(Floats x) { return x < 0.0f ? Floats{} : x; }
 inline Floats relu_gradient(Floats dy, Floats y) { return y <= 0.0f ? Floats{} : dy; }
+
+// dy from `at` on, 0 where the ReLU with the output y cut it; as it is where y is null.
+template <class Lanes>
+inline Floats load_gradient(const float* dy, const float* y, int64_t at, Lanes lanes) {
+  const Floats gradient = load_some(dy + at, lanes);
+  return y == nullptr ? gradient : relu_gradient(gradient, load_some(y + at, lanes));
+}
 
 // The same, with 0 where the mask is not above 0; a mask of null is none.
 template <class Lanes>

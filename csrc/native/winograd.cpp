@@ -82,21 +82,19 @@ void transform_filters(const float* w, const ConvShape& conv, int group, const P
 
 // A^T m A of one tile, finished.
 template <int TAPS>
-void transform_output(const Planes& m, int64_t row, const Pixel& tile, const ConvShape& conv, int group,
-                      const float* bias, const Epilogue& epilogue) {
+void transform_output(const Planes& m, int64_t row, const ConvShape& conv, int group, const TileGrid& grid,
+                      int64_t tile, const float* bias, const Epilogue& epilogue) {
   constexpr int OUTPUTS = outputs_of(TAPS);
-  const int rows = std::min(OUTPUTS, conv.p - tile.row), columns = std::min(OUTPUTS, conv.q - tile.column);
+  const auto pixels = grid.square<OUTPUTS>(tile, {}, conv.p, conv.q, conv.k);
   for (int filter = 0; filter < conv.group_k(); filter += LANES) {
     const int count = std::min(LANES, conv.group_k() - filter), k = group * conv.group_k() + filter;
     Floats products[PLANES], sums[OUTPUTS * OUTPUTS];
     m.load_all(row, filter, products);
     both_ways<TransformOutput<OUTPUTS>, POINTS, OUTPUTS>(products, sums);
     const Floats bias_of_filter = bias != nullptr ? load_some(bias + k, count) : Floats{};
-    for (int i = 0; i < rows; ++i) {
-      const int64_t line = y_offset(conv, tile.image, tile.row + i, tile.column, k);
-      for (int j = 0; j < columns; ++j)
-        epilogue.finish(epilogue.activated(sums[i * OUTPUTS + j] + bias_of_filter), line + j * conv.k, count);
-    }
+    for (int i = 0; i < OUTPUTS * OUTPUTS; ++i)
+      if (pixels.offsets[i] != pixels.OUTSIDE)
+        epilogue.finish(epilogue.activated(sums[i] + bias_of_filter), pixels.offsets[i] + k, count);
   }
 }
 
@@ -107,14 +105,14 @@ void convolve_block(const float* x, const ConvShape& conv, int group, const Plan
   const int64_t count = tiles.end - tiles.begin;
   const Planes v = Planes::of(block, count, conv.group_c());
   const Planes m = Planes::of(block + plan.v_floats, count, conv.group_k());
-  for (int64_t row = 0; row < count; ++row) transform_input(x, conv, group, plan.grid.at(tiles.begin + row), v, row);
+  for (int64_t row = 0; row < count; ++row) transform_input(x, conv, group, plan.grid, tiles.begin + row, v, row);
   for (int plane = 0; plane < PLANES; ++plane)
     for (int64_t panel = 0; panel < panel_count(conv.group_k()); ++panel)
       multiply_panel<Along::reduction>(v[plane], count, plan.filters[plane].panel(panel), conv.group_c(),
                                        conv.group_k() - panel * PANEL, Before{nullptr, 0},
                                        StoreInPanel{m[plane].panel(panel)});
   for (int64_t row = 0; row < count; ++row)
-    transform_output<TAPS>(m, row, plan.grid.at(tiles.begin + row), conv, group, bias, epilogue);
+    transform_output<TAPS>(m, row, conv, group, plan.grid, tiles.begin + row, bias, epilogue);
 }
 
 template <int TAPS, Pass PASS>

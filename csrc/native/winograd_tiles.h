@@ -1,27 +1,102 @@
-// What both passes of winograd.h share: the tiles of an image, and their transformed inputs as matrices.
+// What both passes of winograd.h share: the tiles of a batch, and their transformed inputs as matrices.
+//
+// Tiles that do not divide an image compute pixels that nobody wants: 4 x 4 tiles of 13 x 13 pixels, 256 for 169. So
+// images lie side by side on a sheet, up to MOST_IMAGES along either axis, so far apart that no window reaches from one
+// into the next, and tiles cover the sheet: four images of 13 x 13, one column of zeros between them, take 7 x 7 tiles
+// where apart they take 8 x 8.
 #pragma once
+#include <array>
+
 #include "native/panels.h"
 #include "native/winograd_transforms.h"
 #include "shapes.h"
 
 namespace minicnn::winograd {
 
-// The tiles of `outputs` x `outputs` pixels that cover y, some of them over its border.
+// Images along one axis of a sheet, their first pixels `pitch` apart.
+struct Strip {
+  int images, pitch, tiles;
+
+  Strip(int images, const Axis& axis, int outputs)
+      : images(images),
+        pitch(std::max(axis.inputs + axis.padding, axis.outputs)),
+        tiles(ceil_div((images - 1) * pitch + axis.outputs, outputs)) {}
+
+  struct Place {
+    int image, pixel;  // the pixel may be none of the image's
+  };
+  Place at(int position) const {
+    int image = 0;
+    for (; image + 1 < images && position >= pitch; ++image) position -= pitch;
+    return {image, position};
+  }
+};
+
+// Neighbours on a sheet: where the channels of each begin in an array of images, or OUTSIDE.
+template <int EXTENT>
+struct Square {
+  static constexpr int64_t OUTSIDE = -1;
+
+  std::array<int64_t, EXTENT * EXTENT> offsets;
+  bool is_whole;  // none is outside
+
+  // LANES channels of each pixel, `count` of them; 0 outside.
+  void load_all(const float* channel, int count, Floats (&to)[EXTENT * EXTENT]) const {
+    if (is_whole && count == LANES) {
+      for (int i = 0; i < EXTENT * EXTENT; ++i) to[i] = load(channel + offsets[i]);
+      return;
+    }
+    for (int i = 0; i < EXTENT * EXTENT; ++i)
+      to[i] = offsets[i] == OUTSIDE ? Floats{} : load_some(channel + offsets[i], count);
+  }
+};
+
+// The tiles of `outputs` x `outputs` pixels that cover the sheets of a batch, some of them over a border.
 struct TileGrid {
-  int rows, columns, outputs;
+  static constexpr int MOST_IMAGES = 4;
+
+  Strip down, across;
+  int images, outputs;
   int64_t count;
 
-  TileGrid(const ConvShape& conv, int outputs)
-      : rows(ceil_div(conv.p, outputs)),
-        columns(ceil_div(conv.q, outputs)),
-        outputs(outputs),
-        count(int64_t(conv.n) * rows * columns) {}
-
-  // The first output pixel of a tile.
-  Pixel at(int64_t tile) const {
-    const int64_t line = tile / columns;
-    return {int(line / rows), int(line % rows) * outputs, int(tile % columns) * outputs};
+  // Of all sheets those that take fewest tiles.
+  TileGrid(const ConvShape& conv, int outputs) : TileGrid(conv, outputs, 1, 1) {
+    for (int rows = 1; rows <= MOST_IMAGES; ++rows)
+      for (int columns = 1; columns <= MOST_IMAGES; ++columns) {
+        const TileGrid other(conv, outputs, rows, columns);
+        if (other.count < count) *this = other;
+      }
   }
+
+  // EXTENT x EXTENT pixels of images (height, width, channels), from `before` rows and columns before the tile on.
+  template <int EXTENT>
+  Square<EXTENT> square(int64_t tile, const Pixel& before, int height, int width, int channels) const {
+    const int64_t line = tile / across.tiles, sheet = line / down.tiles;
+    const int row = int(line % down.tiles) * outputs - before.row;
+    const int column = int(tile % across.tiles) * outputs - before.column;
+    Square<EXTENT> found;
+    found.is_whole = true;
+    for (int i = 0; i < EXTENT; ++i) {
+      const Strip::Place y = down.at(row + i);
+      for (int j = 0; j < EXTENT; ++j) {
+        const Strip::Place x = across.at(column + j);
+        const int64_t image = (sheet * down.images + y.image) * across.images + x.image;
+        const bool is_inside = unsigned(y.pixel) < unsigned(height) && unsigned(x.pixel) < unsigned(width);
+        const int64_t offset = ((image * height + y.pixel) * width + x.pixel) * channels;
+        found.offsets[i * EXTENT + j] = is_inside && image < images ? offset : Square<EXTENT>::OUTSIDE;
+        found.is_whole &= found.offsets[i * EXTENT + j] != Square<EXTENT>::OUTSIDE;
+      }
+    }
+    return found;
+  }
+
+ private:
+  TileGrid(const ConvShape& conv, int outputs, int rows, int columns)
+      : down(rows, conv.rows(), outputs),
+        across(columns, conv.columns(), outputs),
+        images(conv.n),
+        outputs(outputs),
+        count(ceil_div<int64_t>(conv.n, rows * columns) * down.tiles * across.tiles) {}
 };
 
 // One matrix in panels for each of the 36 products. A plane is one cache line longer than it need be, so that the same
@@ -46,34 +121,13 @@ struct Planes {
   }
 };
 
-// LANES channels (`count` of them) of EXTENT x EXTENT pixels of an image (rows, columns, channels), from (row, column)
-// on; 0 outside of it.
-template <int EXTENT>
-void load_square(const float* image, int rows, int columns, int channels, int row, int column, int count,
-                 Floats (&to)[EXTENT * EXTENT]) {
-  const bool inside = row >= 0 && column >= 0 && row + EXTENT <= rows && column + EXTENT <= columns;
-  if (inside && count == LANES) {
-    const float* const first = image + (int64_t(row) * columns + column) * channels;
-    for (int i = 0; i < EXTENT; ++i)
-      for (int j = 0; j < EXTENT; ++j) to[i * EXTENT + j] = load(first + (int64_t(i) * columns + j) * channels);
-    return;
-  }
-  for (int i = 0; i < EXTENT; ++i)
-    for (int j = 0; j < EXTENT; ++j) {
-      const bool pixel_inside = unsigned(row + i) < unsigned(rows) && unsigned(column + j) < unsigned(columns);
-      const int64_t pixel = int64_t(row + i) * columns + column + j;
-      to[i * EXTENT + j] = pixel_inside ? load_some(image + pixel * channels, count) : Floats{};
-    }
-}
-
 // B^T d B of one tile of a group's channels, into row `row` of the planes.
-inline void transform_input(const float* x, const ConvShape& conv, int group, const Pixel& tile, const Planes& to,
-                            int64_t row) {
-  const float* const image = x + x_offset(conv, tile.image, 0, 0, group * conv.group_c());
+inline void transform_input(const float* x, const ConvShape& conv, int group, const TileGrid& grid, int64_t tile,
+                            const Planes& to, int64_t row) {
+  const auto pixels = grid.square<POINTS>(tile, {0, conv.padding_h, conv.padding_w}, conv.h, conv.w, conv.c);
   for (int channel = 0; channel < conv.group_c(); channel += LANES) {
     Floats input[PLANES], transformed[PLANES];
-    load_square<POINTS>(image + channel, conv.h, conv.w, conv.c, tile.row - conv.padding_h,
-                        tile.column - conv.padding_w, std::min(LANES, conv.group_c() - channel), input);
+    pixels.load_all(x + group * conv.group_c() + channel, std::min(LANES, conv.group_c() - channel), input);
     both_ways<TransformInput, POINTS, POINTS>(input, transformed);
     to.store_all(row, channel, transformed);
   }

@@ -61,14 +61,13 @@ struct Plan {
 
 // A dy A^T of one tile of a group's filters, into row `row` of the planes; 0 outside of dy.
 template <int TAPS>
-void transform_gradient(const float* dy, const ConvShape& conv, int group, const Pixel& tile, const Planes& to,
-                        int64_t row) {
+void transform_gradient(const float* dy, const ConvShape& conv, int group, const TileGrid& grid, int64_t tile,
+                        const Planes& to, int64_t row) {
   constexpr int OUTPUTS = outputs_of(TAPS);
-  const float* const image = dy + y_offset(conv, tile.image, 0, 0, group * conv.group_k());
+  const auto pixels = grid.square<OUTPUTS>(tile, {}, conv.p, conv.q, conv.k);
   for (int filter = 0; filter < conv.group_k(); filter += LANES) {
     Floats gradient[OUTPUTS * OUTPUTS], transformed[PLANES];
-    load_square<OUTPUTS>(image + filter, conv.p, conv.q, conv.k, tile.row, tile.column,
-                         std::min(LANES, conv.group_k() - filter), gradient);
+    pixels.load_all(dy + group * conv.group_k() + filter, std::min(LANES, conv.group_k() - filter), gradient);
     both_ways<TransformGradient<OUTPUTS>, OUTPUTS, POINTS>(gradient, transformed);
     to.store_all(row, filter, transformed);
   }
@@ -92,10 +91,9 @@ template <int TAPS>
 void transform_tiles(const float* dy, const float* x, const ConvShape& conv, int group, const Plan& plan, Share tiles,
                      const Planes& d, const Planes& v, int64_t first_row) {
   for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
-    const Pixel place = plan.grid.at(tile);
     const int64_t row = first_row + tile - tiles.begin;
-    transform_gradient<TAPS>(dy, conv, group, place, d, row);
-    transform_input(x, conv, group, place, v, row);
+    transform_gradient<TAPS>(dy, conv, group, plan.grid, tile, d, row);
+    transform_input(x, conv, group, plan.grid, tile, v, row);
   }
 }
 

@@ -3,20 +3,22 @@
 // Statistics: mean[c] = sum_r x[r, c] / rows, variance[c] = sum_r (x[r, c] - mean[c])^2 / rows
 //             running_mean[c]     = (1 - momentum) * running_mean[c] + momentum * mean[c]
 //             running_variance[c] = (1 - momentum) * running_variance[c] + momentum * variance[c] * rows / (rows - 1)
-// Forward:    y = z * weight + bias, z = (x - mean) / sqrt(variance + eps)
-// Backward:   dweight (+)= sum_r dy * z, dbias (+)= sum_r dy
-//             dx (+)= weight / sqrt(variance + eps) * (dy - sum_r dy / rows - z * (sum_r dy * z) / rows)
-//             without the two sums where mean and variance were constants (`sums` is null)
+// Forward:    y = activation(z * weight + bias), z = (x - mean) / sqrt(variance + eps)
+// Backward:   dweight (+)= sum_r g * z, dbias (+)= sum_r g, g = y <= 0 ? 0 : dy
+//             dx (+)= weight / sqrt(variance + eps) * (g - sum_r g / rows - z * (sum_r g * z) / rows)
+//             without the two sums where mean and variance were constants (`sums` is null); g = dy where y is null:
+//             without ReLU, and where those who wrote dy have seen to it
 //
 // x, y, dy, dx (rows, C) float32;
 // mean, variance, running_mean, running_variance, weight, bias, dweight, dbias (C) float32;
-// sums (2, C) float32: of dy, of dy * z; workspace (chunks, 2, C) float32.
+// sums (2, C) float32: of g, of g * z; workspace (chunks, 2, C) float32.
 // The running statistics, weight, bias, dweight and dbias may be null.
 //
 // A thread owns chunks of rows, at most 64 chunks, which follow from the extents alone: the same bits with any number
 // of threads. In its rows it takes a vector of channels at a time. Bytes an element: statistics 4, forward 8, sums 8,
-// input gradient 12 (16 with Accumulate::add), and 4 more where the processor reads a line before it overwrites it.
-// Bound by memory bandwidth.
+// input gradient 12 (16 with Accumulate::add), and 4 more where the processor reads a line before it overwrites it; the
+// last two read 4 more each where y is not null. ReLU as an op of its own is 8 more forward, 12 more backward. Bound by
+// memory bandwidth.
 //
 // The sum of squares never meets a large mean: eight rows at a time are taken from x - x[0], sums first, squared
 // deviations second; such groups are then merged.
@@ -128,16 +130,19 @@ void batch_norm_statistics(const float* x, float* workspace, float* mean, float*
 }
 
 void batch_norm_forward(const float* x, const float* mean, const float* variance, const float* weight,
-                        const float* bias, float* y, float eps, int64_t rows, int channels, Stream) {
+                        const float* bias, Activation activation, float* y, float eps, int64_t rows, int channels,
+                        Stream) {
   each_chunk(rows, ROWS_IN_REACH, channels, [&](int64_t, int64_t begin, int64_t end, int64_t c, auto lanes) {
     const Normalizer normalized(mean, variance, eps, c, lanes);
     const Floats scale = load_or(weight, 1.0f, c, lanes), shift = load_or(bias, 0.0f, c, lanes);
-    for (int64_t at = begin * channels + c; at < end * channels; at += channels)
-      store_some(y + at, normalized(load_some(x + at, lanes)) * scale + shift, lanes);
+    for (int64_t at = begin * channels + c; at < end * channels; at += channels) {
+      const Floats value = normalized(load_some(x + at, lanes)) * scale + shift;
+      store_some(y + at, activation == Activation::relu ? relu(value) : value, lanes);
+    }
   });
 }
 
-void batch_norm_backward_sums(const float* dy, const float* x, const float* mean, const float* variance,
+void batch_norm_backward_sums(const float* dy, const float* y, const float* x, const float* mean, const float* variance,
                               float* workspace, float* sums, float* dweight, Accumulate accumulate_dweight,
                               float* dbias, Accumulate accumulate_dbias, float eps, int64_t rows, int channels,
                               Stream) {
@@ -147,7 +152,7 @@ void batch_norm_backward_sums(const float* dy, const float* x, const float* mean
     for (; begin < end; begin += ROWS_A_GROUP) {
       Floats group_dy{}, group_dy_z{};
       for (int64_t row = begin; row < std::min(begin + ROWS_A_GROUP, end); ++row) {
-        const Floats gradient = load_some(dy + row * channels + c, lanes);
+        const Floats gradient = load_gradient(dy, y, row * channels + c, lanes);
         group_dy += gradient;
         group_dy_z += gradient * normalized(load_some(x + row * channels + c, lanes));
       }
@@ -170,9 +175,9 @@ void batch_norm_backward_sums(const float* dy, const float* x, const float* mean
   });
 }
 
-void batch_norm_backward_input(const float* dy, const float* x, const float* mean, const float* variance,
-                               const float* weight, const float* sums, float* dx, Accumulate accumulate, float eps,
-                               int64_t rows, int channels, Stream) {
+void batch_norm_backward_input(const float* dy, const float* y, const float* x, const float* mean,
+                               const float* variance, const float* weight, const float* sums, float* dx,
+                               Accumulate accumulate, float eps, int64_t rows, int channels, Stream) {
   const float share = 1.0f / float(rows);
   each_chunk(rows, ROWS_IN_REACH, channels, [&](int64_t, int64_t begin, int64_t end, int64_t c, auto lanes) {
     const Normalizer normalized(mean, variance, eps, c, lanes);
@@ -181,7 +186,7 @@ void batch_norm_backward_input(const float* dy, const float* x, const float* mea
     const Floats mean_dy_z = load_or(sums == nullptr ? nullptr : sums + channels, 0.0f, c, lanes) * share;
     for (int64_t at = begin * channels + c; at < end * channels; at += channels) {
       const Floats through_batch = mean_dy + normalized(load_some(x + at, lanes)) * mean_dy_z;
-      write_some(dx + at, scale * (load_some(dy + at, lanes) - through_batch), accumulate, lanes);
+      write_some(dx + at, scale * (load_gradient(dy, y, at, lanes) - through_batch), accumulate, lanes);
     }
   });
 }

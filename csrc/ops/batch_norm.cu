@@ -3,14 +3,15 @@
 // Statistics: mean[c] = sum_r x[r, c] / rows, variance[c] = sum_r (x[r, c] - mean[c])^2 / rows
 //             running_mean[c]     = (1 - momentum) * running_mean[c] + momentum * mean[c]
 //             running_variance[c] = (1 - momentum) * running_variance[c] + momentum * variance[c] * rows / (rows - 1)
-// Forward:    y = z * weight + bias, z = (x - mean) / sqrt(variance + eps)
-// Backward:   dweight (+)= sum_r dy * z, dbias (+)= sum_r dy
-//             dx (+)= weight / sqrt(variance + eps) * (dy - sum_r dy / rows - z * (sum_r dy * z) / rows)
-//             without the two sums where mean and variance were constants (`sums` is null)
+// Forward:    y = activation(z * weight + bias), z = (x - mean) / sqrt(variance + eps)
+// Backward:   dweight (+)= sum_r g * z, dbias (+)= sum_r g, g = y <= 0 ? 0 : dy
+//             dx (+)= weight / sqrt(variance + eps) * (g - sum_r g / rows - z * (sum_r g * z) / rows)
+//             without the two sums where mean and variance were constants (`sums` is null); g = dy where y is null:
+//             without ReLU, and where those who wrote dy have seen to it
 //
 // x, y, dy, dx (rows, C) float32;
 // mean, variance, running_mean, running_variance, weight, bias, dweight, dbias (C) float32;
-// sums (2, C) float32: of dy, of dy * z; workspace (chunks, 2, C) float32.
+// sums (2, C) float32: of g, of g * z; workspace (chunks, 2, C) float32.
 // The running statistics, weight, bias, dweight and dbias may be null.
 //
 // A thread owns four neighbouring channels and, in its block's chunk of rows, each row that is its lane modulo the
@@ -18,7 +19,8 @@
 // Block (quads, lanes) of 256 threads, quads at most 16; grid (tiles of the channels, chunks), about 1024 blocks.
 // Sums cross the lanes in shared memory (12 KiB) as a tree, and the chunks in a second kernel of grid (tiles): a fixed
 // order, without atomics.
-// Bytes an element: statistics 4, forward 8, sums 8, input gradient 12 (16 with Accumulate::add). Bound by memory
+// Bytes an element: statistics 4, forward 8, sums 8, input gradient 12 (16 with Accumulate::add); the last two read 4
+// more each where y is not null. ReLU as an op of its own is 8 more forward, 12 more backward. Bound by memory
 // bandwidth.
 //
 // The sum of squares never meets a large mean: a thread takes eight rows into registers and works on x - x[0], sums
@@ -28,8 +30,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "device/vec4.h"
-#include "kernels.h"
+#include "device/gradient.h"
 #include "launch.h"
 
 namespace minicnn {
@@ -248,7 +249,8 @@ __device__ Vec4 load_or(const float* array, float otherwise, int channel, int ch
 
 __global__ void __launch_bounds__(THREADS)
     batch_norm_forward_kernel(const float* x, const float* mean, const float* variance, const float* weight,
-                              const float* bias, float* y, float eps, int64_t rows, int channels, int64_t chunk_rows) {
+                              const float* bias, Activation activation, float* y, float eps, int64_t rows, int channels,
+                              int64_t chunk_rows) {
   const Place place = own_place(rows, chunk_rows);
   const Normalizer normalized = load_normalizer(mean, variance, eps, place.channel, channels);
   const Vec4 scale = load_or(weight, 1.0f, place.channel, channels);
@@ -256,18 +258,27 @@ __global__ void __launch_bounds__(THREADS)
   for (int64_t row = place.row; row < place.stop; row += place.step) {
     Vec4 value = load_vec4(x + row * channels, place.channel, channels);
     for (int i = 0; i < 4; ++i) value.values[i] = normalized(value.values[i], i) * scale.values[i] + shift.values[i];
+    if (activation == Activation::relu)
+      for (float& element : value.values) element = relu(element);
     store_vec4(y + row * channels, place.channel, channels, value);
   }
 }
 
+// g in the thread's channels of a row.
+__device__ Vec4 load_row_gradient(const float* dy, const float* y, int64_t row, const Place& place, int channels) {
+  const int64_t begin = row * channels;
+  return load_gradient(dy + begin, y == nullptr ? nullptr : y + begin, place.channel, channels);
+}
+
 __global__ void __launch_bounds__(THREADS)
-    batch_norm_backward_sums_kernel(const float* dy, const float* x, const float* mean, const float* variance,
-                                    float* workspace, float eps, int64_t rows, int channels, int64_t chunk_rows) {
+    batch_norm_backward_sums_kernel(const float* dy, const float* y, const float* x, const float* mean,
+                                    const float* variance, float* workspace, float eps, int64_t rows, int channels,
+                                    int64_t chunk_rows) {
   const Place place = own_place(rows, chunk_rows);
   const Normalizer normalized = load_normalizer(mean, variance, eps, place.channel, channels);
   Sums sums{};
   for (int64_t row = place.row; row < place.stop; row += place.step) {
-    const Vec4 gradient = load_vec4(dy + row * channels, place.channel, channels);
+    const Vec4 gradient = load_row_gradient(dy, y, row, place, channels);
     const Vec4 value = load_vec4(x + row * channels, place.channel, channels);
     for (int i = 0; i < 4; ++i) {
       sums.dy.values[i] += gradient.values[i];
@@ -279,16 +290,6 @@ __global__ void __launch_bounds__(THREADS)
   float* chunk = workspace + int64_t(blockIdx.y) * 2 * channels;
   store_vec4(chunk, place.channel, channels, sums.dy);
   store_vec4(chunk + channels, place.channel, channels, sums.dy_z);
-}
-
-// gradient (+)= value, where it is wanted.
-__device__ void write_gradient(float* gradient, Accumulate accumulate, Vec4 value, int channel, int channels) {
-  if (gradient == nullptr) return;
-  if (accumulate == Accumulate::add) {
-    const Vec4 earlier = load_vec4(gradient, channel, channels);
-    for (int i = 0; i < 4; ++i) value.values[i] += earlier.values[i];
-  }
-  store_vec4(gradient, channel, channels, value);
 }
 
 __global__ void __launch_bounds__(THREADS)
@@ -310,9 +311,9 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 __global__ void __launch_bounds__(THREADS)
-    batch_norm_backward_input_kernel(const float* dy, const float* x, const float* mean, const float* variance,
-                                     const float* weight, const float* sums, float* dx, Accumulate accumulate,
-                                     float eps, int64_t rows, int channels, int64_t chunk_rows) {
+    batch_norm_backward_input_kernel(const float* dy, const float* y, const float* x, const float* mean,
+                                     const float* variance, const float* weight, const float* sums, float* dx,
+                                     Accumulate accumulate, float eps, int64_t rows, int channels, int64_t chunk_rows) {
   const Place place = own_place(rows, chunk_rows);
   const Normalizer normalized = load_normalizer(mean, variance, eps, place.channel, channels);
   const Vec4 scale = load_or(weight, 1.0f, place.channel, channels);
@@ -320,7 +321,7 @@ __global__ void __launch_bounds__(THREADS)
   const Vec4 sum_dy_z = load_or(sums == nullptr ? nullptr : sums + channels, 0.0f, place.channel, channels);
   const float share = 1.0f / float(rows);
   for (int64_t row = place.row; row < place.stop; row += place.step) {
-    Vec4 gradient = load_vec4(dy + row * channels, place.channel, channels);
+    Vec4 gradient = load_row_gradient(dy, y, row, place, channels);
     const Vec4 value = load_vec4(x + row * channels, place.channel, channels);
     for (int i = 0; i < 4; ++i) {
       const float through_batch = (sum_dy.values[i] + normalized(value.values[i], i) * sum_dy_z.values[i]) * share;
@@ -352,31 +353,32 @@ void batch_norm_statistics(const float* x, float* workspace, float* mean, float*
 }
 
 void batch_norm_forward(const float* x, const float* mean, const float* variance, const float* weight,
-                        const float* bias, float* y, float eps, int64_t rows, int channels, Stream stream) {
+                        const float* bias, Activation activation, float* y, float eps, int64_t rows, int channels,
+                        Stream stream) {
   if (rows == 0) return;
   const Tiling tiles = tiling(rows, channels);
   launch(batch_norm_forward_kernel, config("batch_norm_forward", tiles.grid, tiles, 0, stream), x, mean, variance,
-         weight, bias, y, eps, rows, channels, tiles.chunk_rows);
+         weight, bias, activation, y, eps, rows, channels, tiles.chunk_rows);
 }
 
-void batch_norm_backward_sums(const float* dy, const float* x, const float* mean, const float* variance,
+void batch_norm_backward_sums(const float* dy, const float* y, const float* x, const float* mean, const float* variance,
                               float* workspace, float* sums, float* dweight, Accumulate accumulate_dweight,
                               float* dbias, Accumulate accumulate_dbias, float eps, int64_t rows, int channels,
                               Stream stream) {
   constexpr const char* op = "batch_norm_backward_sums";
   const Tiling tiles = tiling(rows, channels);
-  launch(batch_norm_backward_sums_kernel, config(op, tiles.grid, tiles, sizeof(Storage<Sums>), stream), dy, x, mean,
+  launch(batch_norm_backward_sums_kernel, config(op, tiles.grid, tiles, sizeof(Storage<Sums>), stream), dy, y, x, mean,
          variance, workspace, eps, rows, channels, tiles.chunk_rows);
   launch(batch_norm_backward_finish_kernel, config(op, tiles.grid.x, tiles, sizeof(Storage<Sums>), stream), workspace,
          sums, dweight, accumulate_dweight, dbias, accumulate_dbias, tiles.grid.y, channels);
 }
 
-void batch_norm_backward_input(const float* dy, const float* x, const float* mean, const float* variance,
-                               const float* weight, const float* sums, float* dx, Accumulate accumulate, float eps,
-                               int64_t rows, int channels, Stream stream) {
+void batch_norm_backward_input(const float* dy, const float* y, const float* x, const float* mean,
+                               const float* variance, const float* weight, const float* sums, float* dx,
+                               Accumulate accumulate, float eps, int64_t rows, int channels, Stream stream) {
   if (rows == 0) return;
   const Tiling tiles = tiling(rows, channels);
-  launch(batch_norm_backward_input_kernel, config("batch_norm_backward_input", tiles.grid, tiles, 0, stream), dy, x,
+  launch(batch_norm_backward_input_kernel, config("batch_norm_backward_input", tiles.grid, tiles, 0, stream), dy, y, x,
          mean, variance, weight, sums, dx, accumulate, eps, rows, channels, tiles.chunk_rows);
 }
 

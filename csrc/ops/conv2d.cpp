@@ -22,7 +22,8 @@ enum class Algorithm { implicit, winograd, gather, scatter };
 
 bool only_direct() { return std::getenv("MINICNN_CONV") != nullptr; }
 
-// Multiplications of the implicit GEMM for each one of Winograd's products, tiles over the border counted whole.
+// Multiplications of the implicit GEMM for each one of Winograd's products, tiles over an image's border counted whole
+// (side by side on a sheet, images take fewer).
 double winograd_saving(const ConvShape& shape, int rows, int columns) {
   const int outputs = 7 - shape.r;
   const double tiles = double(ceil_div(rows, outputs)) * ceil_div(columns, outputs);

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from minicnn.data.pictures import picture_of
 from minicnn.philox import permutation
 
 SPLIT_STREAM = 0x73706C69  # of the Philox counter: nothing else draws from it
@@ -39,10 +37,10 @@ class Dataset:
         """The same images one by one, (H, W, C), not to be written: what lies in memory is not copied."""
         return self.read(indices)
 
-    def picture(self, index: int, side: int | None = None) -> Image.Image:
-        """One image for Pillow, in mode "RGB" or "L": as `read` gives it, or, for rescaling its short side to `side`, the
+    def picture(self, index: int, side: int | None = None) -> np.ndarray:
+        """One image (H, W, C) uint8, not to be written: as `read` gives it, or, for rescaling its short side to `side`, the
         whole picture, where the source has more of it."""
-        return picture_of(next(iter(self.peek(np.array([index])))))
+        return next(iter(self.peek(np.array([index]))))
 
     def decodes(self, resampled: bool = False) -> bool:
         """Whether reading (`resampled`: taking pictures for rescaling) decodes files, again in every epoch."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from minicnn.data.datasets import DataError, Dataset
 from minicnn.data.images import check_format, read_image, read_picture
-from minicnn.data.pictures import picture_of, pixels, square
+from minicnn.data.pictures import square
 
 EXTENSIONS = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -112,7 +112,7 @@ class Resized(Dataset):
     def read(self, indices):
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         for image, out in zip(self.dataset.read(indices), images, strict=True):
-            out[...] = pixels(square(picture_of(image), len(out)))
+            out[...] = square(image, len(out))
         return images
 
     def picture(self, index, side=None):

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from minicnn.data.datasets import DataError
 from minicnn.data.pictures import picture_of, pixels, square
@@ -20,6 +20,15 @@ except ImportError:
 
 MODES_8_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 MODES_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_image(path, image_size: int, channels: int = 3) -> np.ndarray:
@@ -31,11 +40,11 @@ def read_image(path, image_size: int, channels: int = 3) -> np.ndarray:
     Raises DataError, which names the file.
     """
     check_format(image_size, channels)
-    return pixels(square(read_picture(path, image_size, channels), image_size))
+    return square(read_picture(path, image_size, channels), image_size)
 
 
-def read_picture(path, short_side: int, channels: int = 3) -> Image.Image:
-    """The whole picture in an image file, for shrinking to `short_side`: in mode "RGB" or, for one channel, "L".
+def read_picture(path, short_side: int, channels: int = 3) -> np.ndarray:
+    """The whole picture in an image file, for shrinking to `short_side`: (H, W, channels) uint8, not to be written.
 
     Turned upright by its EXIF orientation. Transparent parts become white; palette, CMYK and 16-bit images are
     converted (16-bit grey to v / 257, colour by Pillow to its high byte); of an animation the first frame. Floats,
@@ -49,9 +58,11 @@ def read_picture(path, short_side: int, channels: int = 3) -> Image.Image:
         content = Path(path).read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             image.draft(None, (2 * short_side, 2 * short_side))
-            decoded = _decode_jpeg(content, image) or image
-            _turn_upright(decoded)
-            return _convert(decoded, "RGB" if channels == 3 else "L")
+            mode = "RGB" if channels == 3 else "L"
+            decoded = _decode_jpeg(content, image, mode)
+            if decoded is None:
+                decoded = pixels(_convert(image, mode))
+            return _upright(decoded, image)
     except MemoryError:
         raise
     except Exception as error:  # for a damaged file Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
@@ -65,28 +76,28 @@ def check_format(image_size: int, channels: int) -> None:
         raise DataError(f"channels is {channels}: expected 3 (RGB) or 1 (grey)")
 
 
-def _decode_jpeg(content: bytes, image: Image.Image) -> Image.Image | None:
-    """By simplejpeg, in the size and mode that Pillow would decode it to; None of what is left to Pillow."""
-    if simplejpeg is None or image.format != "JPEG" or image.mode not in ("RGB", "L"):
+def _decode_jpeg(content: bytes, image: Image.Image, mode: str) -> np.ndarray | None:
+    """By simplejpeg, in the size that Pillow would decode it to; None of what is left to Pillow."""
+    if simplejpeg is None or image.format != "JPEG" or image.mode != mode:
         return None
     width, height = image.size
-    colours = "RGB" if image.mode == "RGB" else "GRAY"
+    colours = "RGB" if mode == "RGB" else "GRAY"
     try:
-        decoded = picture_of(simplejpeg.decode_jpeg(content, colours, min_height=height, min_width=width))
+        return simplejpeg.decode_jpeg(content, colours, min_height=height, min_width=width)
     except ValueError:  # it is stricter: whether the file can be read is for Pillow to say
         return None
-    decoded.info = image.info
-    return decoded
 
 
-def _turn_upright(image: Image.Image) -> None:
-    """In place, by its EXIF orientation; where that cannot be read, the image stays as it is."""
-    image.load()  # first: what this raises is about the pixels
+def _upright(decoded: np.ndarray, image: Image.Image) -> np.ndarray:
+    """Turned by the EXIF orientation of its file; where that cannot be read, as it is."""
+    turn = None
     with contextlib.suppress(SyntaxError):
-        ImageOps.exif_transpose(image, in_place=True)
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return decoded if turn is None else pixels(picture_of(decoded).transpose(turn))
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
+    image.load()  # first: what this raises is about the pixels
     if image.mode in MODES_16_BIT:
         image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
     elif image.mode not in MODES_8_BIT:

@@ -1,4 +1,4 @@
-"""Between arrays and Pillow's pictures, and the cuts that augmentation takes out of either."""
+"""What augmentation and evaluation cut out of images; and between images and Pillow's pictures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance
 
-BILINEAR = Image.Resampling.BILINEAR  # over the whole footprint, so that shrinking does not alias
+from minicnn.data.resize import resize
 
 
 class View(NamedTuple):
-    """What is drawn for one sample, before the extents of its picture are known.
+    """What is drawn for one sample, before the extents of its image are known.
 
-    side                 short side that the whole picture is rescaled to; None: the picture stays as it is
+    side                 short side that the whole image is rescaled to; None: the image stays as it is
     row, column          32-bit words that place the window among the places it has
     mirrored             whether left and right are swapped
-    angle                degrees by which the rescaled picture is turned anticlockwise about its centre
+    angle                degrees by which the rescaled image is turned anticlockwise about its centre
     brightness, contrast, saturation
                          factors of Pillow's ImageEnhance, in this order; 1 leaves the window as it is
     """
@@ -37,44 +37,54 @@ def picture_of(image: np.ndarray) -> Image.Image:
 
 
 def pixels(picture: Image.Image) -> np.ndarray:
-    """(H, W, C) uint8."""
-    return np.atleast_3d(np.array(picture))
+    """(H, W, C) uint8, not to be written."""
+    return np.atleast_3d(np.asarray(picture))
 
 
-def square(picture: Image.Image, size: int) -> Image.Image:
-    """The central square, its side the short side of the picture, resized to `size`."""
-    width, height = picture.size
-    side = min(width, height)
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """The central square of an image (H, W, C), its side the image's short side, resized to `size`."""
+    height, width, _ = image.shape
+    side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
-    return picture.resize((size, size), BILINEAR, box=(left, top, left + side, top + side))
+    return resize(image, (left, top, left + side, top + side), (size, size))
 
 
-def cut_view(picture: Image.Image, view: View, size: tuple[int, int], padding: int = 0) -> Image.Image:
-    """The window of `size` (height, width) that `view` shows of the picture, `padding` black pixels put on every side of
-    it once it is rescaled. The window must fit."""
-    extents = rescaled(picture.size, view.side)
-    height, width = size
-    left, top = (
+def cut_view(image: np.ndarray, view: View, size: tuple[int, int], padding: int = 0) -> np.ndarray:
+    """The window of `size` (height, width) that `view` shows of an image (H, W, C), `padding` black pixels put on every
+    side of it once it is rescaled. The window must fit."""
+    extents = rescaled(image.shape[:2], view.side)
+    top, left = (
         (word * (extent + 2 * padding - length + 1) >> 32) - padding
-        for word, extent, length in zip((view.column, view.row), extents, (width, height), strict=True)
+        for word, extent, length in zip((view.row, view.column), extents, size, strict=True)
     )
-    if view.angle or padding:
-        whole = picture.resize(extents, BILINEAR)
-        whole = whole.rotate(view.angle, BILINEAR) if view.angle else whole
-        window = whole.crop((left, top, left + width, top + height))
+    if view.angle or padding or extents == image.shape[:2]:
+        whole = whole_at(image, extents)
+        if view.angle:
+            whole = pixels(picture_of(whole).rotate(view.angle, Image.Resampling.BILINEAR))
+        window = np.empty((*size, image.shape[2]), np.uint8)
+        copy_window(whole, (top, left, view.mirrored), window)
     else:  # only the window's part is resized: the same pixels, within a rounding
-        across, down = (whole / extent for whole, extent in zip(picture.size, extents, strict=True))
-        part = left * across, top * down, (left + width) * across, (top + height) * down
-        window = picture.resize((width, height), BILINEAR, part)
-    if view.mirrored:
-        window = window.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        down, across = (whole / extent for whole, extent in zip(image.shape, extents, strict=False))
+        part = left * across, top * down, (left + size[1]) * across, (top + size[0]) * down
+        window = resize(image, part, size, view.mirrored)
+    return enhanced(window, view)
+
+
+def enhanced(image: np.ndarray, view: View) -> np.ndarray:
+    """The image in the colours of `view`."""
     for enhance, factor in (
         (ImageEnhance.Brightness, view.brightness),
         (ImageEnhance.Contrast, view.contrast),
         (ImageEnhance.Color, view.saturation),
     ):
-        window = window if factor == 1 else enhance(window).enhance(factor)
-    return window
+        image = image if factor == 1 else pixels(enhance(picture_of(image)).enhance(factor))
+    return image
+
+
+def whole_at(image: np.ndarray, extents: tuple[int, int]) -> np.ndarray:
+    """The whole image (H, W, C) at `extents` (height, width): itself where it has them already."""
+    height, width, _ = image.shape
+    return image if (height, width) == extents else resize(image, (0, 0, width, height), extents)
 
 
 def rescaled(extents: tuple[int, int], side: int | None) -> tuple[int, int]:

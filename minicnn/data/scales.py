@@ -6,7 +6,7 @@ import numpy as np
 
 from minicnn.data.datasets import Dataset
 from minicnn.data.images import read_picture
-from minicnn.data.pictures import BILINEAR, pixels, rescaled, square
+from minicnn.data.pictures import rescaled, square, whole_at
 
 
 def read_at(dataset: Dataset, indices, size: int, whole: bool = False) -> list[np.ndarray]:
@@ -23,8 +23,7 @@ def read_file_at(path, size: int, channels: int = 3, whole: bool = False) -> np.
     return _at(read_picture(path, size, channels), size, whole)
 
 
-def _at(picture, size: int, whole: bool) -> np.ndarray:
-    extents = rescaled(picture.size, size) if whole else (size, size)
-    if picture.size != extents:
-        picture = picture.resize(extents, BILINEAR) if whole else square(picture, size)
-    return pixels(picture)
+def _at(image: np.ndarray, size: int, whole: bool) -> np.ndarray:
+    if whole:
+        return whole_at(image, rescaled(image.shape[:2], size))
+    return image if image.shape[:2] == (size, size) else square(image, size)

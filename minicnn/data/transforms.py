@@ -8,6 +8,8 @@ in it, by any number of threads or processes. No transform writes into the batch
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple
@@ -15,12 +17,13 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from minicnn.data.datasets import DataError, Dataset
-from minicnn.data.pictures import View, copy_window, cut_view, pixels
+from minicnn.data.pictures import View, copy_window, cut_view
 from minicnn.philox import random_words
 
 GEOMETRY_STREAM = 0x67656F6D  # of the Philox counter, apart from each other and from the loader's
 APPEARANCE_STREAM = 0x61707065
 COLOUR_STREAM = 0x636F6C30
+BLOCK = 1 << 14  # pixels that are summed at a time: as float64 they stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,27 @@ class ChannelStatistics:
         object.__setattr__(self, "covariance", tuple(map(tuple, self.covariance)))
 
     @classmethod
-    def of(cls, dataset: Dataset, chunk: int = 64) -> ChannelStatistics:
+    def of(
+        cls,
+        dataset: Dataset,
+        chunk: int = 64,
+        workers: int = 1,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> ChannelStatistics:
         """Those that the dataset brings with it, as packed images do, else its own: exact, see ChannelSums.
 
-        Reads every image then; of a large folder pass a `Subset`.
+        Reads every image then, `chunk` at a time in each of `workers` threads; `report` is called with the images done and
+        in all. Of a large folder pass a `Subset`, or pack it.
         """
         if dataset.statistics is not None:
             return dataset.statistics
+        chunks = [np.arange(start, min(start + chunk, len(dataset))) for start in range(0, len(dataset), chunk)]
         sums = ChannelSums.none(dataset.image_shape[2])
-        for start in range(0, len(dataset), chunk):
-            sums += ChannelSums.of(dataset.read(np.arange(start, min(start + chunk, len(dataset)))))
+        with ThreadPoolExecutor(workers, thread_name_prefix="minicnn-statistics") as pool:
+            parts = pool.map(lambda indices: ChannelSums.of(dataset.read(indices)), chunks)
+            for indices, part in zip(chunks, parts, strict=True):
+                sums += part
+                report(int(indices[-1]) + 1, len(dataset))
         return sums.statistics()
 
     @cached_property
@@ -78,9 +92,15 @@ class ChannelSums:
     @classmethod
     def of(cls, images: np.ndarray) -> ChannelSums:
         """Of (B, H, W, C) uint8; sums of integers below 2^53 have no rounding in float64."""
-        pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
-        total, products = (sums.astype(np.int64).tolist() for sums in (pixels.sum(0), pixels.T @ pixels))
-        return cls(len(pixels), total, products)
+        pixels = images.reshape(-1, images.shape[-1])
+        sums = np.zeros((1 + pixels.shape[1],) * 2)
+        for start in range(0, len(pixels), BLOCK):
+            block = pixels[start : start + BLOCK]
+            with_one = np.ones((len(sums), len(block)))  # so that one product has the count and the sums, too
+            with_one[1:] = block.T
+            sums += with_one @ with_one.T
+        (count, *total), *products = sums.astype(np.int64).tolist()
+        return cls(count, total, [row[1:] for row in products])
 
     def __add__(self, other: ChannelSums) -> ChannelSums:
         sums = (np.add(getattr(self, name), getattr(other, name)).tolist() for name in ("total", "products"))
@@ -250,8 +270,7 @@ class Augment(Crop):
             self.windows(*dataset.image_shape[:2], indices, epoch, seed)  # refuses a crop that does not fit
         batch = np.empty((len(indices), *self.batch_shape(dataset)), np.uint8)
         for index, view, out in zip(indices, self.views(indices, epoch, seed), batch, strict=True):
-            picture = dataset.picture(index, view.side)
-            out[...] = pixels(cut_view(picture, view, out.shape[:2], self.padding))
+            out[...] = cut_view(dataset.picture(index, view.side), view, out.shape[:2], self.padding)
         return batch
 
     def for_evaluation(self) -> CenterCrop:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from minicnn.models.alexnet import alexnet, alexnet_one_tower, alexnet_owt
-from minicnn.models.googlenet import googlenet
+from minicnn.models.googlenet import googlenet, googlenet_bn
 from minicnn.models.lenet import lenet, lenet5
 from minicnn.models.network import Network
 from minicnn.models.nin import nin
@@ -37,7 +37,7 @@ CONSTRUCTORS: dict[str, Callable[..., Network]] = {
         nin,
         *(vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e, vgg11, vgg13, vgg16, vgg19),
         *(vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn),
-        googlenet,
+        *(googlenet, googlenet_bn),
         *(resnet18, resnet34, resnet50, plain18, plain34),
     )
 }
@@ -60,6 +60,7 @@ __all__ = [
     "alexnet_owt",
     "find",
     "googlenet",
+    "googlenet_bn",
     "lenet",
     "lenet5",
     "nin",

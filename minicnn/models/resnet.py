@@ -82,9 +82,7 @@ class ResNet(Network):
         self.fc = nn.Linear(inputs[-1], options["num_classes"])
 
     def forward(self, x):
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(self.flatten(self.avgpool(x)))
+        return nn.in_turn(self.chain(), x)
 
     def chain(self):
         return [layer for _, layer in self.children()]

@@ -5,7 +5,9 @@ from minicnn.nn import init
 from minicnn.nn.blocks import (
     BasicBlock,
     Bottleneck,
+    ConvBatchNorm2d,
     Inception,
+    InceptionBatchNorm,
     MirroredLocalResponseNorm,
     MlpConv,
     PadShortcut,
@@ -34,7 +36,7 @@ from minicnn.nn.layers import (
     Tanh,
 )
 from minicnn.nn.module import Buffer, Module, parameter
-from minicnn.nn.sequential import Sequential, fusion
+from minicnn.nn.sequential import Sequential, fusion, in_turn
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -47,9 +49,11 @@ __all__ = [
     "Buffer",
     "Concatenate",
     "Conv2d",
+    "ConvBatchNorm2d",
     "Dropout",
     "Flatten",
     "Inception",
+    "InceptionBatchNorm",
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",
@@ -69,6 +73,7 @@ __all__ = [
     "Subsampling2d",
     "Tanh",
     "fusion",
+    "in_turn",
     "init",
     "parameter",
 ]

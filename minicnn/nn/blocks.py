@@ -12,7 +12,7 @@ from minicnn.errors import OpError
 from minicnn.nn import init
 from minicnn.nn.layers import Add, BatchNorm2d, Concatenate, Conv2d, MaxPool2d, ReLU
 from minicnn.nn.module import Buffer, Module, parameter
-from minicnn.nn.sequential import Sequential
+from minicnn.nn.sequential import Sequential, in_turn
 from minicnn.shapes import ConvShape, IntOrPair, pair
 from minicnn.tensor import Tensor
 
@@ -66,6 +66,31 @@ class MlpConv(Sequential):
         super().__init__(*layers)
 
 
+class ConvBatchNorm2d(Module):
+    """A convolution without bias, batch normalisation and ReLU: x (N, H, W, in_channels) -> (N, P, Q, out_channels).
+
+    padding None keeps the extent of the image where the stride is 1. Names and eps are those of torchvision's BasicConv2d.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | None = None,
+        eps: float = 1e-3,
+    ):
+        super().__init__()
+        padding = (kernel_size - 1) // 2 if padding is None else padding
+        self.conv = Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.bn = BatchNorm2d(out_channels, eps)
+        self.relu = ReLU()
+
+    def forward(self, x):
+        return in_turn((self.conv, self.bn, self.relu), x)
+
+
 class Inception(Module):
     """Four views of x side by side: 1x1, 3x3 and 5x5 convolutions, the larger ones behind a 1x1 that reduces the channels,
     and a 3x3 maximum with a 1x1 projection.
@@ -76,14 +101,29 @@ class Inception(Module):
 
     def __init__(self, in_channels: int, direct: int, reduce3: int, out3: int, reduce5: int, out5: int, projected: int):
         super().__init__()
+        self.add_branches(in_channels, direct, reduce3, out3, reduce5, out5, projected)
+        self.concatenate = Concatenate(axis=3)
+
+    def add_branches(self, in_channels, direct, reduce3, out3, reduce5, out5, projected) -> None:
         self.branch1 = Sequential(*convolution(in_channels, direct, 1))
         self.branch2 = Sequential(*convolution(in_channels, reduce3, 1), *convolution(reduce3, out3, 3))
         self.branch3 = Sequential(*convolution(in_channels, reduce5, 1), *convolution(reduce5, out5, 5))
         self.branch4 = Sequential(MaxPool2d(3, stride=1, padding=1), *convolution(in_channels, projected, 1))
-        self.concatenate = Concatenate(axis=3)
 
     def forward(self, x):
         return self.concatenate(*(branch(x) for branch in (self.branch1, self.branch2, self.branch3, self.branch4)))
+
+
+class InceptionBatchNorm(Inception):
+    """The inception module of torchvision's GoogLeNet: each convolution has batch normalisation before its ReLU and no bias,
+    and the third view is a 3x3 one too, where the paper has 5x5."""
+
+    def add_branches(self, in_channels, direct, reduce3, out3, reduce5, out5, projected):
+        conv = ConvBatchNorm2d
+        self.branch1 = conv(in_channels, direct, 1)
+        self.branch2 = Sequential(conv(in_channels, reduce3, 1), conv(reduce3, out3, 3))
+        self.branch3 = Sequential(conv(in_channels, reduce5, 1), conv(reduce5, out5, 3))
+        self.branch4 = Sequential(MaxPool2d(3, stride=1, padding=1), conv(in_channels, projected, 1))
 
 
 class PadShortcut(Module):
@@ -130,7 +170,7 @@ class Residual(Module):
         outputs = channels * self.expansion
         self.add_layers(in_channels, channels, stride)
         if zero_init:
-            self.last_norm.weight.copy_(np.zeros(outputs))
+            self.residual_layers()[-1].weight.copy_(np.zeros(outputs))
         if shortcut is not None:
             if stride != 1 or in_channels != outputs:
                 self.downsample = {"A": PadShortcut, "B": projection}[shortcut](in_channels, outputs, stride)
@@ -140,19 +180,19 @@ class Residual(Module):
     def add_layers(self, in_channels: int, channels: int, stride: int) -> None:
         raise NotImplementedError
 
+    def residual_layers(self) -> tuple[Module, ...]:
+        """F: the layers one after another, a normalisation last."""
+        raise NotImplementedError
+
     def residual(self, x):
         """F(x)."""
-        raise NotImplementedError
-
-    @property
-    def last_norm(self) -> BatchNorm2d:
-        raise NotImplementedError
+        return in_turn(self.residual_layers(), x)
 
     def forward(self, x):
+        if not hasattr(self, "add"):
+            return in_turn((*self.residual_layers(), self.relu), x)
         y = self.residual(x)
-        if hasattr(self, "add"):
-            y = self.add(y, self.downsample(x) if hasattr(self, "downsample") else x)
-        return self.relu(y)
+        return in_turn((self.add, self.relu), y, self.downsample(x) if hasattr(self, "downsample") else x)
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> Sequential:
@@ -182,12 +222,8 @@ class BasicBlock(Residual):
         self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = BatchNorm2d(channels)
 
-    def residual(self, x):
-        return self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-
-    @property
-    def last_norm(self):
-        return self.bn2
+    def residual_layers(self):
+        return self.conv1, self.bn1, self.relu1, self.conv2, self.bn2
 
 
 class Bottleneck(Residual):
@@ -224,13 +260,8 @@ class Bottleneck(Residual):
         self.conv3 = Conv2d(channels, outputs, 1, bias=False)
         self.bn3 = BatchNorm2d(outputs)
 
-    def residual(self, x):
-        x = self.relu1(self.bn1(self.conv1(x)))
-        return self.bn3(self.conv3(self.relu2(self.bn2(self.conv2(x)))))
-
-    @property
-    def last_norm(self):
-        return self.bn3
+    def residual_layers(self):
+        return self.conv1, self.bn1, self.relu1, self.conv2, self.bn2, self.relu2, self.conv3, self.bn3
 
 
 class PartialConv2d(Module):

@@ -31,8 +31,9 @@ class AdaptiveAvgPool2d(Module):
 class Add(Module):
     """y = a + b, for tensors of one shape: the sum of two paths through a network."""
 
-    def forward(self, a, b):
-        return a + b
+    def forward(self, a, b, relu: ReLU | None = None):
+        """With `relu`, a layer, what this makes of the sum."""
+        return a + b if relu is None else functional.add_relu(a, b)
 
 
 class AvgPool2d(Module):
@@ -78,11 +79,13 @@ class BatchNorm(Module):
         self.running_mean = Buffer(np.zeros(num_features, np.float32))
         self.running_var = Buffer(np.ones(num_features, np.float32))
 
-    def forward(self, x):
+    def forward(self, x, relu: ReLU | None = None):
+        """With `relu`, a layer, what this makes of the output."""
         if x.ndim != self.axes:
             raise OpError(f"batch_norm: {type(self).__name__} takes x with {self.axes} axes, got {x.shape}")
-        running = (self.running_mean, self.running_var)
-        return functional.batch_norm(x, *running, self.weight, self.bias, self.training, self.momentum, self.eps)
+        arrays = self.running_mean, self.running_var, self.weight, self.bias
+        options = self.training, self.momentum, self.eps
+        return functional.batch_norm(x, *arrays, *options, activation=relu and "relu")
 
     def extra_repr(self):
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 
-from minicnn.nn.layers import Conv2d, Dropout, Linear, MaxPool2d, ReLU
+from minicnn.nn.layers import Add, BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, ReLU
 from minicnn.nn.module import Module
 
 # Behind each layer what it takes along, longest first.
-FUSED = {Conv2d: [(ReLU, MaxPool2d), (ReLU,)], Linear: [(ReLU, Dropout), (ReLU,)]}
+FUSED = {
+    Add: [(ReLU,)],
+    BatchNorm1d: [(ReLU,)],
+    BatchNorm2d: [(ReLU,)],
+    Conv2d: [(ReLU, MaxPool2d), (ReLU,)],
+    Linear: [(ReLU, Dropout), (ReLU,)],
+}
 
 _state = threading.local()
 
@@ -51,12 +58,23 @@ def taken_along(module: Module, followers: list[Module], device) -> list[Module]
     return []
 
 
+def in_turn(modules: Sequence[Module], *inputs):
+    """What the modules, the first of which reads the inputs, make one after another; neighbours as one op where FUSED says
+    so."""
+    while modules:
+        module, *followers = modules
+        along = taken_along(module, followers, inputs[0].device)
+        inputs = (module(*inputs, *along),)
+        modules = followers[len(along) :]
+    return inputs[0]
+
+
 class Sequential(Module):
     """Modules one after another; named "0", "1", ... and reached by index.
 
-    A convolution or a fully connected layer takes the ReLU behind it along into its own pass over memory, a fully
-    connected one also the dropout behind that, a convolution the max pooling where the device has a kernel for it;
-    `nn.fusion(False)` keeps them apart.
+    A convolution, a fully connected layer or batch normalisation takes the ReLU behind it along into its own pass over
+    memory, a fully connected layer also the dropout behind that, a convolution the max pooling where the device has a
+    kernel for it; `nn.fusion(False)` keeps them apart.
     """
 
     def __init__(self, *modules: Module):
@@ -67,13 +85,7 @@ class Sequential(Module):
         return ((str(i), module) for i, module in enumerate(self.modules))
 
     def forward(self, x):
-        waiting = self.modules
-        while waiting:
-            module, *followers = waiting
-            along = taken_along(module, followers, x.device)
-            x = module(x, *along)
-            waiting = followers[len(along) :]
-        return x
+        return in_turn(self.modules, x)
 
     def __getitem__(self, index: int | slice):
         return Sequential(*self.modules[index]) if isinstance(index, slice) else self.modules[index]

@@ -1,6 +1,7 @@
 """The operations, one file each: formula, shape check, NumPy reference and kernel calls side by side."""
 
 from minicnn.ops.adaptive_avgpool2d import AdaptiveAvgPool2d
+from minicnn.ops.add_relu import AddReLU
 from minicnn.ops.arithmetic import Add, Div, Mul, Sub
 from minicnn.ops.avgpool2d import AvgPool2d
 from minicnn.ops.batch_norm import BatchNorm
@@ -27,6 +28,7 @@ from minicnn.ops.to_device import ToDevice
 __all__ = [
     "AdaptiveAvgPool2d",
     "Add",
+    "AddReLU",
     "AvgPool2d",
     "BatchNorm",
     "Concatenate",

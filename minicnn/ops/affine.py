@@ -9,9 +9,10 @@ import numpy as np
 from minicnn.autograd import Op
 from minicnn.errors import OpError
 from minicnn.ops.precision import numbers_of
+from minicnn.ops.relu import mask_numpy
 from minicnn.shapes import AUTOMATIC, Activation
 from minicnn.tensor import Accumulate
-from minicnn.threads import elementwise, in_shares
+from minicnn.threads import in_shares
 
 
 class Affine(Op):
@@ -23,9 +24,7 @@ class Affine(Op):
     """
 
     def __init__(self, activation: str | None = None):
-        if activation not in (None, "relu"):
-            raise OpError(f"{self.name}: activation must be None or 'relu', got {activation!r}")
-        self.activation = Activation[activation or "none"]
+        self.activation = Activation.of(self.name, activation)
         self.relu_within = self.activation is Activation.relu
 
     def launch(self, direction: str, *arguments) -> None:
@@ -79,13 +78,11 @@ class Affine(Op):
 
     def mask_gradient(self, dy) -> None:
         """dy = 0, in place, where ReLU cut y: a pass that is left out where all ops that wrote dy have done it."""
-        y = self.slot.mask
-        if y is None or self.slot.unmasked == 0:
-            return
-        if self.kernels is not None:
+        y = self.pending_mask
+        if self.kernels is None:
+            mask_numpy(dy, y)
+        elif y is not None:
             self.kernels.relu_backward(dy, y, dy, Accumulate.overwrite, dy.size)
-        else:
-            elementwise(lambda dy, y: np.multiply(dy, y != 0, out=dy), dy, y)
 
     def bias_backward_numpy(self, dy) -> None:
         """dbias = dy (..., Q, K), summed over all axes but the last."""

@@ -8,17 +8,21 @@ import numpy as np
 
 from minicnn.autograd import Op
 from minicnn.errors import OpError
+from minicnn.ops.relu import mask_numpy
+from minicnn.shapes import Activation
 from minicnn.tensor import Accumulate, Tensor
 
 NOT_WANTED = (None, Accumulate.overwrite)
 
 
 class BatchNorm(Op):
-    """y = z * weight + bias, z = (x - mean) / sqrt(variance + eps): x (..., C), the others (C,) and optional.
+    """y = activation(z * weight + bias), z = (x - mean) / sqrt(variance + eps): x (..., C), the others (C,) and optional.
 
     training   mean and variance are the batch's, over all axes but the last; the running ones follow them in place:
                running <- (1 - momentum) * running + momentum * batch, with the batch's unbiased variance
     otherwise  mean and variance are the running ones
+
+    activation: None or "relu"; with it dy below is dy where y is not 0, and 0 elsewhere.
 
     Over the `rows` values of a channel: dbias = sum dy, dweight = sum dy * z, and in training
     dx = weight / sqrt(variance + eps) * (dy - dbias / rows - z * dweight / rows), otherwise its first term alone.
@@ -34,11 +38,14 @@ class BatchNorm(Op):
         training: bool = False,
         momentum: float = 0.1,
         eps: float = 1e-5,
+        activation: str | None = None,
     ):
         if (running_mean is None) != (running_variance is None):
             raise OpError("batch_norm: running_mean and running_var come together or not at all")
         self.running = () if running_mean is None else (running_mean, running_variance)
         self.training, self.momentum, self.eps = training, momentum, eps
+        self.activation = Activation.of(self.name, activation)
+        self.relu_within = self.activation is Activation.relu
 
     def check(self, x, *affine):
         if x.ndim < 2:
@@ -65,7 +72,7 @@ class BatchNorm(Op):
     def forward_numpy(self, x, *affine_and_y):
         *self.affine, y = affine_and_y
         x, y = x.reshape(-1, self.channels), y.reshape(-1, self.channels)
-        self.z = self.empty(y.shape) if self.affine else y
+        self.z = self.empty(y.shape) if self.affine or self.relu_within else y
         if self.training:
             self.inverse_std = self.normalize_by_batch(x, self.z)
         else:
@@ -77,6 +84,8 @@ class BatchNorm(Op):
             weight, bias = self.affine
             np.multiply(self.z, weight, out=y)
             y += bias
+        if self.relu_within:
+            np.maximum(y if self.affine else self.z, 0, out=y)
 
     def normalize_by_batch(self, x, z):
         """Write z from x (rows, channels), move the running statistics, return 1 / std (channels,)."""
@@ -94,6 +103,7 @@ class BatchNorm(Op):
         return inverse_std
 
     def backward_numpy(self, dy):
+        mask_numpy(dy, self.pending_mask)
         dy = dy.reshape(-1, self.channels)
         dbias = np.ones(self.rows, dy.dtype) @ dy
         dweight = np.einsum("rc,rc->c", dy, self.z)
@@ -122,19 +132,20 @@ class BatchNorm(Op):
         else:  # copies: the running statistics may move on before the backward pass
             for source, target in zip(running, (self.mean, self.variance), strict=True):
                 self.device.copy(source, target)
-        affine = self.affine or (None, None)
-        self.kernels.batch_norm_forward(x, self.mean, self.variance, *affine, y, self.eps, self.rows, self.channels)
+        arrays = (x, self.mean, self.variance, *(self.affine or (None, None)))
+        self.kernels.batch_norm_forward(*arrays, self.activation, y, self.eps, self.rows, self.channels)
 
     def backward_kernel(self, dy):
-        statistics, extents = (self.x, self.mean, self.variance), (self.eps, self.rows, self.channels)
+        gradient, extents = (dy, self.pending_mask), (self.eps, self.rows, self.channels)
+        statistics = self.x, self.mean, self.variance
         sums = self.empty((2, self.channels))  # of dy; of dy * z
         dweight = self.grad_out(1) if self.affine else NOT_WANTED
         dbias = self.grad_out(2) if self.affine else NOT_WANTED
         workspace = self.workspace("batch_norm", self.rows, self.channels)
-        self.kernels.batch_norm_backward_sums(dy, *statistics, workspace, sums, *dweight, *dbias, *extents)
+        self.kernels.batch_norm_backward_sums(*gradient, *statistics, workspace, sums, *dweight, *dbias, *extents)
         dx, accumulate = self.grad_out(0)
         if dx is not None:
             weight = self.affine[0] if self.affine else None
             self.kernels.batch_norm_backward_input(
-                dy, *statistics, weight, sums if self.training else None, dx, accumulate, *extents
+                *gradient, *statistics, weight, sums if self.training else None, dx, accumulate, *extents
             )

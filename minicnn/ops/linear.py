@@ -81,8 +81,7 @@ class Linear(Affine):
     def mask_gradient(self, dy):
         """The same, and dy times dropout's mask."""
         if self.dropout is not None and self.kernels is not None:
-            y = self.slot.mask if self.slot.unmasked else None
-            return self.dropout.apply_kernel(self, dy, y, dy, Accumulate.overwrite)
+            return self.dropout.apply_kernel(self, dy, self.pending_mask, dy, Accumulate.overwrite)
         super().mask_gradient(dy)
         if self.dropout is not None:
             dy *= self.dropout.multiplier

@@ -55,7 +55,10 @@ def test_shrinking_averages_over_the_whole_footprint(tmp_path):
         (1, [RED, GREEN, BLUE, WHITE]),
         (2, [GREEN, RED, WHITE, BLUE]),
         (3, [WHITE, BLUE, GREEN, RED]),
+        (4, [BLUE, WHITE, RED, GREEN]),
+        (5, [RED, BLUE, GREEN, WHITE]),
         (6, [BLUE, RED, WHITE, GREEN]),  # the camera was turned: show it a quarter clockwise
+        (7, [WHITE, GREEN, BLUE, RED]),
         (8, [GREEN, WHITE, RED, BLUE]),
     ],
 )

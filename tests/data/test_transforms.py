@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -17,7 +18,7 @@ from minicnn.data import (
     colour_shift,
     ten_crops,
 )
-from minicnn.data.transforms import below, normals
+from minicnn.data.transforms import ChannelSums, below, normals
 from minicnn.evaluation import network_input
 from minicnn.ops.prepare_images import cut
 
@@ -63,6 +64,32 @@ def test_statistics_are_exact(photos):
             assert statistics.covariance[a][b] == float((moment - mean[a] * mean[b]) / 255**2)
     assert np.allclose(statistics.covariance, np.cov(np.array(pixels).T / 255, bias=True), rtol=1e-12)
     assert np.allclose(statistics.std, (photos.images / 255).std((0, 1, 2)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_statistics_by_threads_are_the_same_and_reported(workers):
+    """Also of images larger than a block of the sums."""
+    images = positions(11, 130, 140, 3)
+    heard, dataset = [], ArrayDataset(images, np.arange(11) % 2)
+    statistics = ChannelStatistics.of(dataset, 2, workers, lambda done, total: heard.append((done, total)))
+    assert heard == [(2, 11), (4, 11), (6, 11), (8, 11), (10, 11), (11, 11)]
+    pixels = images.reshape(-1, 3).astype(np.int64)
+    assert statistics == ChannelSums(len(pixels), pixels.sum(0), pixels.T @ pixels).statistics()
+
+
+def test_what_reading_raises_ends_the_statistics():
+    class Damaged(ArrayDataset):
+        def read(self, indices):
+            read.append(int(indices[0]))
+            if indices[0] == 4:
+                raise DataError("cannot read image 4")
+            time.sleep(0.005 * (indices[0] > 4))
+            return super().read(indices)
+
+    read, dataset = [], Damaged(positions(400, 2, 2, 1), np.arange(400) % 2)
+    with pytest.raises(DataError, match=r"^cannot read image 4$"):
+        ChannelStatistics.of(dataset, 1, workers=2)
+    assert len(read) < 200  # the others are not begun any more
 
 
 def test_statistics_do_not_cancel():

@@ -56,7 +56,7 @@ def elementwise(device) -> None:
     for function in (F.relu, F.sigmoid, F.tanh, lambda t: t.exp(), lambda t: t.log(), lambda t: t.sqrt()):
         both_ways(function, x)
     both_ways(lambda t: t**1.5, x)
-    for function in (lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / b):
+    for function in (lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / b, F.add_relu):
         both_ways(function, x, y)
     both_ways(lambda t: F.dropout(t, 0.5), x)
     both_ways(lambda t: t.permute(0, 2, 1) + 0.0, x)

@@ -89,6 +89,7 @@ CASES = {  # name: (function, how its inputs are drawn, step, shapes of the inpu
     "sqrt": (lambda x: x.sqrt(), positive, CURVED, VECTORS),
     "pow": (lambda x: x**2.5, positive, CURVED, VECTORS),
     "add": (operator.add, normal, BILINEAR, PAIRS),
+    "add_relu": (lambda x: functional.add_relu(x, x * 0.5), apart, KINKED, VECTORS),
     "sub": (operator.sub, normal, BILINEAR, PAIRS),
     "mul": (operator.mul, normal, BILINEAR, PAIRS),
     "div": (operator.truediv, positive, CURVED, PAIRS),

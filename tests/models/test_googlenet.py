@@ -184,8 +184,52 @@ def test_outputs_and_gradients_are_those_of_torch(rng, torch):
     twins.check_against_torch(network, theirs, rng.standard_normal((2, 64, 64, 3)).astype(np.float32), rng, torch)
 
 
-def test_one_batch_is_learned_by_heart():
+def test_outputs_and_gradients_of_torchvisions(rng, torch):
+    """With normalisation, in evaluation and in training, heads and all."""
+    network = twins.spread(twins.network("googlenet_bn", 64, divisor=8), rng)
+    theirs = twins.to_torch(network, twins.torchvision_googlenet(torch, 8, 10, channels_last=True), torch)
+    twins.check_against_torch(network, theirs, rng.standard_normal((3, 64, 64, 3)).astype(np.float32), rng, torch)
+
+
+def test_parameters_of_torchvisions():
+    """Its documentation counts 6,624,904 without the heads."""
+    counts = [
+        sum(p.size for p in models.googlenet_bn(initialize=None, auxiliary=on).parameters()) for on in (False, True)
+    ]
+    heads = [c * 128 + 2 * 128 + 2048 * 1024 + 1024 + 1024 * 1000 + 1000 for c in (512, 528)]
+    assert counts == [6_624_904, 6_624_904 + sum(heads)]
+
+
+def test_without_heads_the_logits_are_all_there_is(rng):
+    network = models.googlenet_bn(5, 28, 1, auxiliary=False)
+    x = minicnn.tensor(rng.standard_normal((2, 28, 28, 1)).astype(np.float32))
+    assert network(x).shape == network.eval()(x).shape == (2, 5)
+    assert network.output_layers() == [network.fc]
+
+
+@pytest.mark.parametrize("form", ["full", "small"])
+def test_what_differs_from_the_paper(form):
+    paper, other = (
+        find(10, 64 if form == "full" else 28, initialize=None) for find in (models.googlenet, models.googlenet_bn)
+    )
+    assert (paper.form, other.form) == (form, form)
+    kinds = [[type(layer).__name__ for layer in network.layers(nn.Module)] for network in (paper, other)]
+    assert kinds[0].count("LocalResponseNorm") == 2 and kinds[1].count("LocalResponseNorm") == 0
+    assert kinds[0].count("Conv2d") == kinds[1].count("Conv2d") == kinds[1].count("BatchNorm2d") == 59
+    assert kinds[0].count("MaxPool2d") == kinds[1].count("MaxPool2d") == (13 if form == "full" else 12)
+    assert all(conv.bias is None for conv in other.layers(nn.Conv2d))
+    assert [branch.kernel_size for branch in (paper.inception4a.branch3[2], other.inception4a.branch3[1].conv)] == [
+        (5, 5),
+        (3, 3),
+    ]
+    assert other.maxpool4.kernel_size == 2 and paper.pool4.kernel_size == 3
+    assert {norm.eps for norm in other.layers(nn.BatchNorm2d)} == {0.001}
+    assert [layer.p for layer in other.layers(nn.Dropout)] == [0.2, 0.7, 0.7]
+
+
+@pytest.mark.parametrize(("name", "lr"), [("googlenet", 0.006), ("googlenet_bn", 0.006)])
+def test_one_batch_is_learned_by_heart(name, lr):
     """With the auxiliary losses, which end at zero too."""
-    network = twins.network("googlenet", 28, divisor=1, num_classes=4, in_channels=1)
-    losses = twins.learn_by_heart(network, lr=0.006, steps=50, images=2)
+    network = twins.network(name, 28, divisor=1, num_classes=4, in_channels=1)
+    losses = twins.learn_by_heart(network, lr=lr, steps=50, images=2)
     assert losses[0] > 1.6 * np.log(4) and losses[-1] < 0.05

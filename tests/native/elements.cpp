@@ -186,6 +186,33 @@ void verify_arithmetic() {
   }
 }
 
+void verify_add_relu() {
+  const Array a = integers(COUNT, 1), b = integers(COUNT, 2), dy = integers(COUNT, 3), before = integers(COUNT, 4);
+  const auto sums = map(COUNT, [&](int64_t i) { return std::max(double(a[i]) + b[i], 0.0); });
+  verify("add_relu_forward", "", sums, EXACT, [&](float* y) { add_relu_forward(a, b, y, COUNT, nullptr); });
+  const Array y(sums.begin(), sums.end());
+  for (const bool masked : {false, true}) {
+    const auto gradient = map(COUNT, [&](int64_t i) { return masked && y[i] <= 0 ? 0.0 : dy[i]; });
+    const auto added = map(COUNT, [&](int64_t i) { return gradient[i] + before[i]; });
+    const auto run = [&](Accumulate mode_a, Accumulate mode_b) {
+      Array da = before, db = before;
+      add_relu_backward(dy, masked ? y.begin() : nullptr, da, mode_a, db, mode_b, COUNT, nullptr);
+      return std::vector{da, db};
+    };
+    const std::string variant = masked ? "masked" : "";
+    verify("add_relu_backward", variant + " db added", {{"da", gradient, EXACT}, {"db", added, EXACT}},
+           [&] { return run(Accumulate::overwrite, Accumulate::add); });
+    verify("add_relu_backward", variant + " da added", {{"da", added, EXACT}, {"db", gradient, EXACT}},
+           [&] { return run(Accumulate::add, Accumulate::overwrite); });
+    verify_gradient("add_relu_backward", variant + " da alone", gradient, EXACT, [&](float* da, Accumulate mode) {
+      add_relu_backward(dy, masked ? y.begin() : nullptr, da, mode, nullptr, Accumulate::overwrite, COUNT, nullptr);
+    });
+    verify_gradient("add_relu_backward", variant + " db alone", gradient, EXACT, [&](float* db, Accumulate mode) {
+      add_relu_backward(dy, masked ? y.begin() : nullptr, nullptr, Accumulate::overwrite, db, mode, COUNT, nullptr);
+    });
+  }
+}
+
 void verify_copies() {
   constexpr int64_t ELEMENTS = int64_t(ROWS) * COLUMNS;
   const Array x = integers(ELEMENTS, 1);
@@ -212,6 +239,7 @@ void verify_elements() {
   verify_adam();
   verify_clipping();
   verify_arithmetic();
+  verify_add_relu();
   verify_copies();
 }
 

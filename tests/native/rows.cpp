@@ -126,31 +126,42 @@ void verify_batch_norm(int64_t n, int channels) {
   const Array means(mean.begin(), mean.end()), variances(variance.begin(), variance.end());
   const auto inverse = [&](int64_t i) { return 1 / std::sqrt(double(variances[i % channels]) + eps); };
   const auto z = [&](int64_t i) { return (double(x[i]) - means[i % channels]) * inverse(i); };
-  verify("batch_norm_forward", columns.name(),
-         map(count, [&](int64_t i) { return z(i) * weight[i % channels] + bias[i % channels]; }), ROUNDED,
-         [&](float* y) { batch_norm_forward(x, means, variances, weight, bias, y, eps, n, channels, nullptr); });
+  const Array y = integers(count, 6);  // of a ReLU, or null
+  for (const Activation activation : {Activation::none, Activation::relu}) {
+    const bool is_relu = activation == Activation::relu;
+    const std::string variant = columns.name() + (is_relu ? " ReLU" : "");
+    const auto normalized = map(count, [&](int64_t i) {
+      const double value = z(i) * weight[i % channels] + bias[i % channels];
+      return is_relu ? std::max(value, 0.0) : value;
+    });
+    verify("batch_norm_forward", variant, normalized, ROUNDED, [&](float* to) {
+      batch_norm_forward(x, means, variances, weight, bias, activation, to, eps, n, channels, nullptr);
+    });
 
-  const auto sum_dy = columns.sums([&](int64_t i) { return dy[i]; });
-  const auto sum_dy_z = columns.sums([&](int64_t i) { return dy[i] * z(i); });
-  std::vector<double> both = sum_dy;
-  both.insert(both.end(), sum_dy_z.begin(), sum_dy_z.end());
-  verify("batch_norm_backward_sums", columns.name(),
-         {{"sums", both, ROUNDED}, {"dweight", sum_dy_z, ROUNDED}, {"dbias", sum_dy, ROUNDED}}, [&] {
-           Array workspace = unwritten(batch_norm_workspace(n, channels)), sums = unwritten(2 * channels),
-                 dweight = unwritten(channels), dbias = dweight;
-           batch_norm_backward_sums(dy, x, means, variances, workspace, sums, dweight, Accumulate::overwrite, dbias,
-                                    Accumulate::overwrite, eps, n, channels, nullptr);
-           return std::vector{sums, dweight, dbias};
-         });
+    const float* const cut = is_relu ? y.begin() : nullptr;
+    const auto g = [&](int64_t i) { return is_relu && y[i] <= 0 ? 0.0 : dy[i]; };
+    const auto sum_g = columns.sums(g);
+    const auto sum_g_z = columns.sums([&](int64_t i) { return g(i) * z(i); });
+    std::vector<double> both = sum_g;
+    both.insert(both.end(), sum_g_z.begin(), sum_g_z.end());
+    verify("batch_norm_backward_sums", variant,
+           {{"sums", both, ROUNDED}, {"dweight", sum_g_z, ROUNDED}, {"dbias", sum_g, ROUNDED}}, [&] {
+             Array workspace = unwritten(batch_norm_workspace(n, channels)), sums = unwritten(2 * channels),
+                   dweight = unwritten(channels), dbias = dweight;
+             batch_norm_backward_sums(dy, cut, x, means, variances, workspace, sums, dweight, Accumulate::overwrite,
+                                      dbias, Accumulate::overwrite, eps, n, channels, nullptr);
+             return std::vector{sums, dweight, dbias};
+           });
 
-  const Array sums(both.begin(), both.end());
-  const auto expected = map(count, [&](int64_t i) {
-    const int64_t c = i % channels;
-    return weight[c] * inverse(i) * (dy[i] - (sum_dy[c] + z(i) * sum_dy_z[c]) / double(n));
-  });
-  verify_gradient("batch_norm_backward_input", columns.name(), expected, ROUNDED, [&](float* dx, Accumulate mode) {
-    batch_norm_backward_input(dy, x, means, variances, weight, sums, dx, mode, eps, n, channels, nullptr);
-  });
+    const Array sums(both.begin(), both.end());
+    const auto expected = map(count, [&](int64_t i) {
+      const int64_t c = i % channels;
+      return weight[c] * inverse(i) * (g(i) - (sum_g[c] + z(i) * sum_g_z[c]) / double(n));
+    });
+    verify_gradient("batch_norm_backward_input", variant, expected, ROUNDED, [&](float* dx, Accumulate mode) {
+      batch_norm_backward_input(dy, cut, x, means, variances, weight, sums, dx, mode, eps, n, channels, nullptr);
+    });
+  }
 }
 
 void verify_lrn(int64_t pixels, int channels, int below, int above, float beta) {

@@ -9,13 +9,14 @@ from tolerances import assert_close
 
 import minicnn
 from minicnn import functional, nn
+from minicnn.autograd import ops_behind
 from minicnn.nn import init
 
 TABLE = np.array([[1, 0, 1], [1, 1, 0]], bool)  # two inputs, three filters
 
 
-def floats(rng, *shape):
-    return minicnn.tensor(rng.standard_normal(shape))
+def floats(rng, *shape, dtype=np.float64):
+    return minicnn.tensor(rng.standard_normal(shape).astype(dtype))
 
 
 def test_partial_conv_is_a_sum_over_the_connected_maps(rng):
@@ -179,6 +180,32 @@ def test_residual_block_adds_its_input_or_what_stands_for_it(block, shortcut, rn
             expected = f + layer.downsample(x).numpy()
             assert isinstance(layer.downsample, nn.PadShortcut if shortcut == "A" else nn.Sequential)
         np.testing.assert_array_equal(layer(x).numpy(), np.maximum(expected, 0))
+
+
+def ops_of(y) -> list[str]:
+    """The names of the ops behind y, last first."""
+    return [op.name for op in ops_behind(y.op)]
+
+
+@pytest.mark.parametrize("hooked", ["", "add", "relu", "bn1", "relu1", "bn2"])
+def test_a_residual_block_is_two_convolutions_a_normalisation_each_and_a_sum(hooked, rng):
+    layer = nn.BasicBlock(3, 3)
+    if hooked:
+        getattr(layer, hooked).register_forward_hook(lambda module, inputs, y: None)
+    names = ["add_relu", "batch_norm", "conv2d", "batch_norm", "conv2d"]
+    if hooked in ("add", "relu"):
+        names[:1] = ["relu", "add"]
+    elif hooked in ("bn1", "relu1"):
+        names[3:3] = ["relu"]
+    assert ops_of(layer(floats(rng, 1, 4, 4, 3, dtype=np.float32))) == names
+    with nn.fusion(False):
+        apart = ["relu", "add", "batch_norm", "conv2d", "relu", "batch_norm", "conv2d"]
+        assert ops_of(layer(floats(rng, 1, 4, 4, 3, dtype=np.float32))) == apart
+
+
+def test_a_plain_block_ends_in_a_normalisation_with_relu(rng):
+    layer = nn.BasicBlock(3, 3, shortcut=None)
+    assert ops_of(layer(floats(rng, 1, 4, 4, 3, dtype=np.float32))) == ["batch_norm", "conv2d"] * 2
 
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)

@@ -150,13 +150,63 @@ def test_what_somebody_derived_from_a_layer_stays_itself(rng):
     assert (y.numpy() < 0).any()
 
 
-def test_batch_norm_stays_between(rng):
-    model = Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.ReLU())
-    assert ops_behind(model(leaf(rng.standard_normal((2, 3, 3, 2)).astype(np.float32), "cpu"))) == [
-        "relu",
-        "batch_norm",
-        "conv2d",
-    ]
+def normalized(norm=nn.BatchNorm2d):
+    """Batch normalisation and a ReLU, of images or of rows, and a layer before and behind."""
+    if norm is nn.BatchNorm2d:
+        return Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    return Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+
+
+BATCH_NORMS = {
+    nn.BatchNorm1d: ["linear", "batch_norm", "linear", "reshape"],
+    nn.BatchNorm2d: ["conv2d", "batch_norm", "conv2d"],
+}
+
+
+@pytest.mark.parametrize("norm", BATCH_NORMS)
+def test_batch_norm_takes_the_relu_along(norm, device, rng):
+    model, together = normalized(norm).to(device), BATCH_NORMS[norm]
+    x = leaf(rng.standard_normal((2, 8, 8, 3)).astype(np.float32), device)
+    for enabled, names in ((True, together), (False, [together[0], "relu", *together[1:]])):
+        with nn.fusion(enabled):
+            assert ops_behind(model(x)) == names
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_hook_keeps_batch_norm_and_relu_apart(place, rng):
+    model, x = normalized(), leaf(rng.standard_normal((2, 8, 8, 3)).astype(np.float32), "cpu")
+    remove = model[place].register_forward_hook(lambda module, inputs, y: None)
+    assert ops_behind(model(x)) == ["conv2d", "relu", "batch_norm", "conv2d"]
+    remove()
+    assert ops_behind(model(x)) == ["conv2d", "batch_norm", "conv2d"]
+
+
+def residual():
+    """Every kind of block, and behind the last one a consumer that masks."""
+    minicnn.manual_seed(3)
+    blocks = nn.BasicBlock(4, 4), nn.BasicBlock(4, 8, 2), nn.Bottleneck(8, 2), nn.Bottleneck(8, 3, 2, "A")
+    plain = nn.BasicBlock(12, 12, shortcut=None)
+    return Sequential(nn.Conv2d(3, 4, 3, padding=1), *blocks, plain, nn.AdaptiveAvgPool2d(1))
+
+
+@pytest.mark.parametrize("make", [normalized, residual])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_the_same_bits_behind_batch_norm_and_additions(make, training, device, rng):
+    """Each number comes of the same operations in the same order: what ReLU cuts is only not written in between."""
+    model = twins.spread(make(), rng).train(training)
+    x, state, results = rng.standard_normal((2, 8, 8, 3)).astype(np.float32), model.state_dict(), []
+    for enabled in (True, False):
+        model.load_state_dict(state)
+        model.to(device).zero_grad()
+        images = leaf(x, device)
+        with nn.fusion(enabled):
+            y = model(images)
+        y.backward(np.random.default_rng(1).standard_normal(y.shape))
+        gradients = {name: p.grad.numpy() for name, p in model.named_parameters()}
+        results.append({"y": y.numpy(), "dx": images.grad.numpy()} | gradients | model.state_dict())
+    for name, fused in results[0].items():
+        np.testing.assert_array_equal(fused, results[1][name], err_msg=name)
+    assert all(np.isfinite(values).all() and values.any() for values in results[0].values())
 
 
 @pytest.mark.parametrize(("name", "divisor"), [("alexnet", 8), ("alexnet_owt", 16)])

@@ -1,5 +1,6 @@
 """Batch normalisation: reference, running statistics, accuracy, gradient, kernels, layers, errors."""
 
+import itertools
 import re
 
 import numpy as np
@@ -8,7 +9,7 @@ from checks import check_accumulates, check_kernels, check_thread_orders, leaf, 
 from tolerances import assert_close
 
 import minicnn
-from minicnn import nn
+from minicnn import functional, nn
 from minicnn.functional import batch_norm
 
 SHAPES = {
@@ -29,14 +30,24 @@ def statistics(channels, device, dtype, rng_seed=5):
     return leaf(mean.astype(dtype), device, False), leaf(variance.astype(dtype), device, False)
 
 
-def function(training, momentum=MOMENTUM):
+def function(training, activation=None):
     """batch_norm as a function of x, weight and bias, with fresh running statistics at each call."""
 
-    def apply(x, *affine):
+    def apply(x, weight=None, bias=None):
         running = statistics(x.shape[-1], x.device, x.dtype)
-        return batch_norm(x, *running, *affine, training=training, momentum=momentum, eps=EPS)
+        return batch_norm(x, *running, weight, bias, training, MOMENTUM, EPS, activation)
 
     return apply
+
+
+def apart(training):
+    """The two ops that it stands for with a ReLU."""
+    return lambda *inputs: functional.relu(function(training)(*inputs))
+
+
+in_either_mode = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+with_and_without_affine = pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
+with_and_without_relu = pytest.mark.parametrize("activation", [None, "relu"], ids=["linear", "relu"])
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
@@ -49,8 +60,8 @@ def inputs(request, rng):
 
 def test_reference_is_the_formula(rng):
     x, weight, bias = rng.standard_normal((2, 3, 2)), [1.5, -2.0], [0.25, 3.0]
-    for training in (False, True):
-        y, _ = run(function(training), [x, np.array(weight), np.array(bias)], "numpy")
+    for training, activation in itertools.product((False, True), (None, "relu")):
+        y, _ = run(function(training, activation), [x, np.array(weight), np.array(bias)], "numpy")
         running_mean, running_variance = (t.numpy() for t in statistics(2, "numpy", np.float64))
         for c in range(2):
             values = [x[n, w, c] for n in range(2) for w in range(3)]
@@ -59,18 +70,20 @@ def test_reference_is_the_formula(rng):
             for n in range(2):
                 for w in range(3):
                     z = (x[n, w, c] - mean) / (variance + EPS) ** 0.5
-                    assert y[n, w, c] == pytest.approx(z * weight[c] + bias[c], rel=1e-12)
+                    expected = z * weight[c] + bias[c]
+                    assert y[n, w, c] == pytest.approx(max(expected, 0) if activation else expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_everything_matches_torch(inputs, training, affine, torch, rng):
+@with_and_without_relu
+@with_and_without_affine
+@in_either_mode
+def test_everything_matches_torch(inputs, training, affine, activation, torch, rng):
     inputs = inputs if affine else inputs[:1]
     dy = rng.standard_normal(inputs[0].shape)
     x, *rest = (leaf(v, "numpy") for v in inputs)
     running = statistics(x.shape[-1], "numpy", np.float64)
     second_running = [torch.tensor(t.numpy()) for t in running]
-    y = batch_norm(x, *running, *rest, training=training, momentum=MOMENTUM, eps=EPS)
+    y = batch_norm(x, *running, *rest, training=training, momentum=MOMENTUM, eps=EPS, activation=activation)
     y.backward(dy)
 
     second = [torch.tensor(v, requires_grad=True) for v in inputs]
@@ -78,6 +91,7 @@ def test_everything_matches_torch(inputs, training, affine, torch, rng):
     result = torch.nn.functional.batch_norm(
         channels_second, *second_running, *second[1:], training=training, momentum=MOMENTUM, eps=EPS
     ).movedim(1, -1)
+    result = torch.relu(result) if activation else result
     result.backward(torch.tensor(dy))
     assert_close(y.numpy(), result.detach().numpy(), what="y")
     for ours, theirs in zip((x, *rest), second, strict=True):
@@ -86,15 +100,59 @@ def test_everything_matches_torch(inputs, training, affine, torch, rng):
         assert_close(ours.numpy(), theirs.numpy(), what="running statistics")
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_gradient_of_the_reference(inputs, training):
-    minicnn.gradcheck(function(training), [leaf(v, "numpy") for v in inputs])
+@with_and_without_relu
+@in_either_mode
+def test_gradient_of_the_reference(inputs, training, activation):
+    minicnn.gradcheck(function(training, activation), [leaf(v, "numpy") for v in inputs])
 
 
-@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_kernels_match_the_reference(inputs, training, affine, kernel_device, rng):
-    check_kernels(function(training), inputs if affine else inputs[:1], kernel_device, rng)
+@with_and_without_relu
+@with_and_without_affine
+@in_either_mode
+def test_kernels_match_the_reference(inputs, training, affine, activation, kernel_device, rng):
+    check_kernels(function(training, activation), inputs if affine else inputs[:1], kernel_device, rng)
+
+
+@with_and_without_affine
+@in_either_mode
+def test_the_same_bits_as_with_a_relu_behind(inputs, training, affine, device, rng):
+    inputs = [v.astype(np.float32) for v in (inputs if affine else inputs[:1])]
+    dy = rng.standard_normal(inputs[0].shape)
+    (y, gradients), (expected, expected_gradients) = (
+        run(f, inputs, device, dy) for f in (function(training, "relu"), apart(training))
+    )
+    assert (y == 0).any() and (y > 0).any()
+    np.testing.assert_array_equal(y, expected)
+    for got, gradient in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_array_equal(got, gradient)
+
+
+@in_either_mode
+def test_consumers_that_mask_and_consumers_that_do_not(training, device, rng):
+    """The gradient of y comes masked by the fully connected layer, not by the sum: the same bits either way."""
+    inputs = [rng.standard_normal(shape).astype(np.float32) for shape in ((6, 5), (5,), (5,), (3, 5))]
+    dy = rng.standard_normal((6, 3))
+    for share in (0.0, 0.5):
+
+        def consumed(norm, share=share):
+            def apply(x, weight, bias, matrix):
+                y = norm(x, weight, bias)
+                z = functional.linear(y, matrix)
+                return z + y.sum() * share if share else z
+
+            return apply
+
+        (_, gradients), (_, expected) = (
+            run(consumed(norm), inputs, device, dy) for norm in (function(training, "relu"), apart(training))
+        )
+        for got, gradient in zip(gradients, expected, strict=True):
+            np.testing.assert_array_equal(got, gradient)
+
+
+def test_nan_stays_nan_with_relu(device):
+    x = np.array([[np.nan, 1.0], [2.0, -3.0], [0.5, 4.0]], np.float32)
+    y, _ = run(function(False, "relu"), [x], device)
+    assert np.isnan(y).tolist() == [[True, False], [False, False], [False, False]]
 
 
 def test_running_statistics_of_the_kernels(inputs, kernel_device):
@@ -108,16 +166,29 @@ def test_running_statistics_of_the_kernels(inputs, kernel_device):
         assert_close(got, expected)
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@in_either_mode
 def test_gradient_of_the_kernels(training, kernel_device, rng):
     inputs = [rng.standard_normal((2, 3, 5)) + 1, rng.uniform(0.5, 2, 5), rng.standard_normal(5)]
     leaves = [leaf(v.astype(np.float32), kernel_device) for v in inputs]
     minicnn.gradcheck(function(training), leaves, eps=0.02, rtol=2e-3)  # the difference errs by eps^2
 
 
+@in_either_mode
+def test_gradient_of_the_kernels_with_relu(training, kernel_device, rng):
+    signs = np.where(np.arange(40).reshape(2, 4, 5) % 3 < 1, 1, -1)  # no y comes near the kink
+    mean, _ = (t.numpy() for t in statistics(5, "numpy", np.float64))
+    inputs = [3 * signs + rng.uniform(0, 0.5, (2, 4, 5)) + mean, rng.uniform(0.5, 2, 5), np.zeros(5)]
+    leaves = [leaf(v.astype(np.float32), kernel_device) for v in inputs]
+    y = function(training, "relu")(*leaves).numpy()
+    assert 0.2 < (y > 0).mean() < 0.8 and y[y > 0].min() > 0.2
+    minicnn.gradcheck(function(training, "relu"), leaves, eps=0.02, rtol=2e-3)
+
+
 def test_gradients_accumulate(device, rng):
     dy = rng.standard_normal((3, 4)).astype(np.float32)  # the gradient along ones is 0
-    check_accumulates(function(True), [rng.standard_normal((3, 4)), np.ones(4), np.zeros(4)], device, dy)
+    for activation in (None, "relu"):
+        inputs = [rng.standard_normal((3, 4)), np.ones(4), np.zeros(4)]
+        check_accumulates(function(True, activation), inputs, device, dy)
 
 
 def test_only_wanted_gradients_are_written(device, rng):
@@ -133,8 +204,8 @@ def test_thread_order_does_not_matter(kernel_device, rng):
     inputs, dy = [v.astype(np.float32) for v in inputs], rng.standard_normal((300, 5)).astype(np.float32)
 
     def compute():
-        y, gradients = run(function(True), inputs, kernel_device, dy)
-        return y, *gradients
+        (y, gradients), (z, others) = (run(function(True, each), inputs, kernel_device, dy) for each in (None, "relu"))
+        return y, z, *gradients, *others
 
     check_thread_orders(compute, kernel_device)
 
@@ -233,6 +304,7 @@ def test_refuses_what_does_not_fit(kernel_device):
     single = minicnn.tensor(np.ones(3), "float32")
     refused("running_mean must be (3,) float64 for x of shape (2, 3), got (3,) float32", x, single, c3)
     refused("weight and bias come together or not at all", x, c3, c3, c3)
+    refused("activation must be None or 'relu', got 'tanh'", x, c3, c3, activation="tanh")
     refused("running_mean and running_var come together or not at all", x, c3, None)
     refused("outside of training the running statistics are needed, got None", x, None, None)
     refused(
