@@ -5,7 +5,7 @@ Floor: 2*N*P*Q*K*R*S*C/groups FLOPs a pass; each of x, weight and y moves once.
 
 import numpy as np
 import torch
-from harness import Case, main
+from harness import Case, add_precision, main
 from layers import layers
 
 from minicnn import nn
@@ -35,4 +35,4 @@ def cases(batch):
 
 
 if __name__ == "__main__":
-    main("conv2d", cases)
+    main("conv2d", cases, add_precision)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -23,7 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from report import markdown, read_rows, write_rows
+from pieces import add_arguments, measure
+from report import read_rows, write_rows
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "cpu_native"
@@ -225,26 +227,13 @@ def pieces() -> dict[str, Callable[[], list[dict]]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("piece", nargs="*", help="empty: every one that has no results yet")
-    parser.add_argument("--list", action="store_true", help="name the pieces and what is measured already")
-    arguments = parser.parse_args()
-    known = pieces()
-    for piece in arguments.piece:
-        if piece not in known:
-            parser.error(f"no piece {piece!r}: --list names them")
-    if arguments.list:
-        print("\n".join(f"{piece:<28} {'measured' if path_of(piece).exists() else ''}" for piece in known))
-        return
-    for piece in arguments.piece or [piece for piece in known if not path_of(piece).exists()]:
-        print(f"== {piece}", flush=True)
-        write_rows(path_of(piece), known[piece]())
-        print(markdown(path_of(piece)), flush=True)
-    measured = [path_of(piece) for piece in known if path_of(piece).exists()]
-    (RESULTS / "tables.md").write_text("\n".join(markdown(path) for path in measured))
+    add_arguments(parser)
+    known = {name: functools.partial(write, rows) for name, rows in pieces().items()}
+    measure(parser, parser.parse_args(), known, RESULTS)
 
 
-def path_of(piece: str) -> Path:
-    return RESULTS / f"{piece}.csv"
+def write(rows: Callable[[], list[dict]], path: Path) -> None:
+    write_rows(path, rows())
 
 
 if __name__ == "__main__":

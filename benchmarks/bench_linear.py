@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from harness import Case, main
+from harness import Case, add_precision, main
 from layers import layers
 
 from minicnn import nn
@@ -20,4 +20,4 @@ def cases(batch):
 
 
 if __name__ == "__main__":
-    main("linear", cases)
+    main("linear", cases, add_precision)

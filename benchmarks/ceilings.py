@@ -51,9 +51,9 @@ class Ceilings:
         bandwidth = 2 * source.numel() * 4 / _best_seconds(lambda: target.copy_(source), synchronize)
         return cls(bandwidth, rate(matrix), _tensor_core_rates(matrix, rate) if place == "cuda" else {})
 
-    def floor(self, flops: int, nbytes: int) -> float:
+    def floor(self, flops: int, nbytes: int, precision: str = "float32") -> float:
         """Seconds below which nobody comes: all bytes once, or all operations once."""
-        return max(flops / self.flops, nbytes / self.bandwidth)
+        return max(flops / self.tensor_cores.get(precision, self.flops), nbytes / self.bandwidth)
 
     def __str__(self) -> str:
         rates = {"float32": self.flops, **self.tensor_cores}

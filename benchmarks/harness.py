@@ -1,7 +1,11 @@
 """One benchmark of one op: each case is checked against PyTorch first and then timed beside it and its floor.
 
-A bench_<op>.py lists cases; `main` does the rest. On "cuda" PyTorch means cuDNN (float32, allow_tf32 off, benchmark mode),
-on the CPU its own kernels; in both it runs in NCHW and in channels-last, and the faster one counts.
+A bench_<op>.py lists cases; `main` does the rest. On "cuda" PyTorch means cuDNN (benchmark mode, TF32 only where that is
+asked for), on the CPU its own kernels; in both it runs in NCHW and in channels-last, and the faster one counts. In 16 bits
+PyTorch is given its numbers in that format; ours, which keeps float32 between the layers, narrows them within its time.
+
+Two times: of many calls in a row (warm), and with --cold of single ones behind a flush of the caches. `score` says where
+between the rival (1/2) and the floor (1) ours stands.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from ceilings import Ceilings
-from report import write_rows
-from timing import interleaved
+from report import clock, score, write_rows
+from timing import cold, cuda_stopwatch, host_stopwatch, interleaved
 
 import minicnn
 from minicnn import backend
@@ -23,6 +27,10 @@ from minicnn.threads import thread_count
 torch.backends.cudnn.benchmark = True
 torch.backends.cudnn.allow_tf32 = False
 torch.backends.cuda.matmul.allow_tf32 = False
+
+RTOL = {"float32": 0.0, "tf32": 5e-3, "float16": 5e-3, "bfloat16": 2e-2}  # at least, of the largest value
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+FLUSHED = {"cuda": 1 << 30, "cpu": 1 << 26}  # bytes: on a GPU a third of a millisecond, in which the host gets ahead
 
 
 @dataclass
@@ -54,19 +62,21 @@ def gradient_of(shape) -> np.ndarray:
     return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
 
-def run_ours(case: Case, wanted, device) -> tuple[Callable, Callable]:
+def run_ours(case: Case, wanted, device, precision: str = "float32") -> tuple[Callable, Callable]:
     """(the pass to time, its results as host arrays)."""
+    numbers = minicnn.precision(precision)
     leaves = [minicnn.tensor(x, device=device, requires_grad=i in wanted) for i, x in enumerate(case.inputs)]
     if not wanted:
-        with minicnn.no_grad():
+        with minicnn.no_grad(), numbers:
             y = case.ours(*leaves)
 
         def forward():
-            with minicnn.no_grad():
+            with minicnn.no_grad(), numbers:
                 case.ours(*leaves)
 
         return forward, lambda: [y.numpy()]
-    y = case.ours(*leaves)
+    with numbers:
+        y = case.ours(*leaves)
     y.slot.unmasked = 1  # an op that ends in a ReLU masks this dy itself
     dy = device.array(gradient_of(y.shape))
 
@@ -78,15 +88,18 @@ def run_ours(case: Case, wanted, device) -> tuple[Callable, Callable]:
     return backward, lambda: [leaves[i].grad.numpy() for i in wanted]
 
 
-def run_torch(case: Case, wanted, place: str, layout) -> tuple[Callable, Callable]:
+def run_torch(case: Case, wanted, place: str, layout, precision: str = "float32") -> tuple[Callable, Callable]:
     """The same with PyTorch: images and weights become NCHW views of the same numbers, in `layout`."""
+    dtype = HALVES.get(precision, torch.float32)
 
     def given(x, needs):
         t = torch.from_numpy(x)
+        t = t.to(dtype) if t.is_floating_point() else t
         t = t.permute(0, 3, 1, 2).contiguous(memory_format=layout) if t.ndim == 4 else t
         return t.to(place).requires_grad_(needs)
 
     def back(t):
+        t = t.float() if t.is_floating_point() else t
         return (t.permute(0, 2, 3, 1) if t.ndim == 4 else t).detach().cpu().numpy()
 
     leaves = [given(x, i in wanted) for i, x in enumerate(case.inputs)]
@@ -100,7 +113,8 @@ def run_torch(case: Case, wanted, place: str, layout) -> tuple[Callable, Callabl
     y = case.theirs(*leaves)
     dy = gradient_of([y.shape[i] for i in (0, 2, 3, 1)] if y.ndim == 4 else y.shape)
     dy = torch.from_numpy(dy).permute(0, 3, 1, 2) if y.ndim == 4 else torch.from_numpy(dy)
-    dy = dy.to(y.device).contiguous(memory_format=layout) if y.ndim == 4 else dy.to(y.device)
+    dy = dy.to(y.device, y.dtype)
+    dy = dy.contiguous(memory_format=layout) if y.ndim == 4 else dy
     chosen = [leaves[i] for i in wanted]
 
     def backward():
@@ -109,12 +123,13 @@ def run_torch(case: Case, wanted, place: str, layout) -> tuple[Callable, Callabl
     return backward, lambda: [back(g) for g in backward()]
 
 
-def check(case: Case, which: str, ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
+def check(case: Case, which: str, ours: list[np.ndarray], theirs: list[np.ndarray], precision: str = "float32") -> None:
     """Nothing is timed that is not right: relative to the largest value, which float32 sums of thousands of terms allow."""
+    rtol = max(case.rtol, RTOL[precision])
     for got, expected in zip(ours, theirs, strict=True):
         got, expected = case.compared(got), case.compared(expected.reshape(got.shape))
         worst = float(np.abs(got - expected).max(initial=0))
-        allowed = case.rtol * float(np.abs(expected).max(initial=0))
+        allowed = rtol * float(np.abs(expected).max(initial=0))
         if not worst <= allowed:
             raise SystemExit(
                 f"{case.name} {which}: differs from PyTorch by {worst:.3g}, allowed {allowed:.3g}; not timed"
@@ -131,25 +146,41 @@ class Session:
         parser.add_argument("--rounds", type=int, default=9)
         parser.add_argument("--only", default="", help="cases whose name contains this")
         parser.add_argument("--out", default=None, help="a CSV file to write (benchmarks/results/...)")
+        parser.add_argument(
+            "--cold",
+            action=argparse.BooleanOptionalAction,
+            default=None,
+            help="also time single calls behind a flush of the caches (on cuda)",
+        )
         add_arguments(parser)
         self.arguments = arguments = parser.parse_args()
         self.op, self.rounds, self.only, self.out = op, arguments.rounds, arguments.only, arguments.out
         torch.set_num_threads(thread_count())
         self.device = backend.device(arguments.device)
+        self.precision = getattr(arguments, "precision", "float32")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
+        on_gpu = device_place(self.device) == "cuda"
+        self.cold = on_gpu if arguments.cold is None else arguments.cold
+        self.stopwatch = cuda_stopwatch() if on_gpu else host_stopwatch(self.device.synchronize)
         self.batch = arguments.batch or (128 if device_place(self.device) == "cuda" else 16)
         self.ceilings = Ceilings.measure(self.device)
         self.rows: list[dict] = []
         print(self.ceilings)
 
-    def race(self, case: str, which: str, shapes, ours, rivals: dict[str, Callable], flops: int, nbytes: int) -> None:
+    def race(
+        self, case: str, which: str, shapes, ours, rivals: dict[str, Callable], flops: int, nbytes: int, precision=None
+    ) -> None:
         """Time `ours` among `rivals`, the fastest of which counts; print and keep the row."""
-        timings = interleaved({"ours": ours, **rivals}, self.device.synchronize, self.rounds)
+        contenders, precision = {"ours": ours, **rivals}, precision or self.precision
+        timings = interleaved(contenders, self.device.synchronize, self.rounds)
         best = min(rivals, key=lambda name: timings[name].median)
         mine, theirs = timings["ours"], timings[best]
+        floor = self.ceilings.floor(flops, nbytes, precision)
         row = {
             "op": self.op,
             "case": case,
             "pass": which,
+            "precision": precision,
             "shapes": " ".join("x".join(map(str, shape)) for shape in shapes),
             "device": self.device.name,
             "ms": mine.median * 1e3,
@@ -157,17 +188,33 @@ class Session:
             "ms_high": mine.high * 1e3,
             "gflops": flops / mine.median / 1e9,
             "gbytes": nbytes / mine.median / 1e9,
-            "floor_percent": 100 * self.ceilings.floor(flops, nbytes) / mine.median,
+            "floor_percent": 100 * floor / mine.median,
             "rival": best,
             "rival_ms": theirs.median * 1e3,
             "ratio": mine.median / theirs.median,
+            "score": score(mine.median, floor, theirs.median),
         }
-        self.rows.append(row)
+        row |= self.cold_columns(contenders, floor) if self.cold else {}
+        self.rows.append(row | ({"sm_mhz": clock()} if device_place(self.device) == "cuda" else {}))
         print(
             f"{case:<28} {which:<8} {row['ms']:9.3f} ms  {row['gflops']:8.1f} GFLOP/s  {row['gbytes']:7.1f} GB/s  "
             f"{row['floor_percent']:5.1f}% of floor  {best} {row['rival_ms']:9.3f} ms  ratio {row['ratio']:.2f}",
             flush=True,
         )
+
+    def cold_columns(self, contenders: dict[str, Callable], floor: float) -> dict:
+        """Of the same contenders, of which another may be the fastest rival."""
+        place = device_place(self.device)
+        other = torch.empty(FLUSHED[place], dtype=torch.uint8, device=place)
+        timings = cold(contenders, other.zero_, self.stopwatch, self.rounds)
+        mine = timings.pop("ours").median
+        theirs = min(timing.median for timing in timings.values())
+        return {
+            "cold_ms": mine * 1e3,
+            "rival_cold_ms": theirs * 1e3,
+            "cold_ratio": mine / theirs,
+            "cold_score": score(mine, floor, theirs),
+        }
 
     def close(self) -> None:
         if not self.rows:
@@ -179,18 +226,25 @@ class Session:
 def measure(session: Session, case: Case, which: str) -> None:
     """One row of the table: both PyTorch layouts are checked against, the faster one is the rival."""
     wanted, flops, nbytes = case.passes[which]
-    ours, our_result = run_ours(case, wanted, session.device)
+    precision = session.precision
+    ours, our_result = run_ours(case, wanted, session.device, precision)
     rivals = {}
     for name, layout in (("NCHW", torch.contiguous_format), ("channels-last", torch.channels_last)):
-        rivals[f"torch {name}"], their_result = run_torch(case, wanted, device_place(session.device), layout)
+        place = device_place(session.device)
+        rivals[f"torch {name}"], their_result = run_torch(case, wanted, place, layout, precision)
         ours()
-        check(case, which, our_result(), their_result())
+        check(case, which, our_result(), their_result(), precision)
+    nbytes = nbytes // 2 if precision in HALVES else nbytes
     session.race(case.name, which, [x.shape for x in case.inputs], ours, rivals, flops, nbytes)
 
 
-def main(op: str, cases: Callable[[int], Iterable[Case]]) -> None:
-    """What every bench_<op>.py of a graph's op does."""
-    session = Session(op)
+def add_precision(parser) -> None:
+    parser.add_argument("--precision", choices=RTOL, default="float32", help="of the products (float32)")
+
+
+def main(op: str, cases: Callable[[int], Iterable[Case]], add_arguments: Callable = lambda parser: None) -> None:
+    """What every bench_<op>.py of a graph's op does; add_precision for one that is a matrix product."""
+    session = Session(op, add_arguments)
     for case in cases(session.batch):
         if session.only in case.name:
             for which in case.passes:

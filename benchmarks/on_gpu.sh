@@ -8,7 +8,8 @@
 #   sanitize      memcheck, racecheck, initcheck and synccheck of compute-sanitizer, where it is installed
 #   ceilings      copy bandwidth, matrix rates: what the layers' figures are shares of
 #   ladder        the rungs of the matrix product, as a picture
-#   layers        every benchmark of an op, at the layers of the networks
+#   layers        the tables of convolutions, fully connected layers, matrix products and single forward passes, in every
+#                 precision; every other benchmark of an op, at the layers of the networks
 #   steps         whole training steps, also as one graph, beside PyTorch's: eager, compiled and as graphs
 #   tune          the schedules of the networks' products, measured; then the steps once more
 #   train         AlexNet in each precision, from the first command to the learning curve
@@ -17,7 +18,8 @@
 #   DEVICE=emulated benchmarks/on_gpu.sh OUT  rehearses the same calls with no GPU, at shapes that an emulator can do
 #
 # No package index is needed: numpy, cupy, torch, pybind11, scikit-build-core, ninja, pytest, hypothesis and matplotlib
-# must be installed. Every stage leaves its log in OUT; a stage that fails does not keep the next from running.
+# must be installed. Every stage leaves its log in OUT; a stage that fails does not keep the next from running. Tables
+# (benchmarks/tables.py) are in OUT/tables, in pieces of less than eight minutes; a second run makes those that are missing.
 set -u
 cd "$(dirname "$0")/.."
 OUT=$(realpath -m "$1")
@@ -41,6 +43,13 @@ build() {
 }
 export -f build # timeout runs programs, not functions: the stage calls it through bash
 
+tables() { # tables PATTERN: the pieces whose names it matches, but for those that are there
+  local piece
+  for piece in $(python3 benchmarks/tables.py "$OUT/tables" --device "$DEVICE" --list | awk 'NF == 1' | grep -E "$1"); do
+    stage 500 "$piece" python3 benchmarks/tables.py "$OUT/tables" "$piece" --device "$DEVICE"
+  done
+}
+
 steps() { # steps NAME
   local network precision
   for network in $NETWORKS; do
@@ -53,12 +62,12 @@ steps() { # steps NAME
 
 PYTEST=(python3 -P -m pytest -q -p no:cacheprovider)
 if [ "$DEVICE" = cuda ]; then
-  SIZES=() SMALL=() FEW=() PLANNED=(alexnet:128:224 vgg_d:64:224) NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REPEATS=20
+  SIZES=() SMALL=() PLANNED=(alexnet:128:224 vgg_d:64:224) NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REPEATS=20
   PRECISIONS="bfloat16 float32"
   INSTRUCTIONS=(tests/kernels/test_instructions_on_cuda.py)
   export MINICNN_REQUIRE=cuda,instructions,emulated,torch
 else
-  SIZES=(--batch 1 --rounds 1) SMALL=(--rounds 1 --only "28 pixels") FEW=(--only "alexnet features.8") PLANNED=(lenet:1:28)
+  SIZES=(--batch 1 --rounds 1) SMALL=(--rounds 1 --only "28 pixels") PLANNED=(lenet:1:28)
   NETWORKS=lenet BATCH=1 REPEATS=1 PRECISIONS="bfloat16 float32"
   INSTRUCTIONS=(tests/kernels/test_mma.py tests/kernels/test_ldmatrix.py tests/kernels/test_async_copy.py)
   export MINICNN_REQUIRE=emulated,torch
@@ -71,7 +80,8 @@ for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layer
     instructions) stage 200 instructions "${PYTEST[@]}" "${INSTRUCTIONS[@]}" ;;
     test)
       stage 500 test "${PYTEST[@]}" tests/ops tests/kernels -k "$DEVICE"
-      stage 200 graphs "${PYTEST[@]}" tests/test_graph.py tests/test_graphed_step.py tests/test_tune.py -k "$DEVICE"
+      stage 200 graphs "${PYTEST[@]}" tests/test_graph.py tests/test_graphed_step.py \
+        tests/test_feed.py tests/test_resident.py tests/test_tune.py -k "$DEVICE"
       ;;
     repeat)
       for ((i = 1; i <= REPEATS; i++)); do stage 200 "repeat_$i" "${PYTEST[@]}" "${MATRICES[@]}"; done
@@ -89,20 +99,19 @@ for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layer
         --ladder "$OUT/ladder.png" --out "$OUT/ladder.csv"
       ;;
     layers)
+      tables '^(conv2d|linear|gemm|forward)_'
       for bench in benchmarks/bench_*.py; do
         op=$(basename "$bench" .py)
         case $op in
-          bench_step | bench_cpu) ;;
+          bench_conv2d | bench_linear | bench_gemm | bench_forward | bench_step) ;; # these are tables
+          bench_cpu | bench_loader | bench_recipes) ;; # and these measure no GPU
           bench_memory_plan) stage 100 "$op" python3 "$bench" --device "$DEVICE" "${PLANNED[@]}" ;;
-          bench_conv2d | bench_gemm)
-            stage 200 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" "${FEW[@]}" --out "$OUT/$op.csv"
-            ;;
           bench_sgd | bench_adam) stage 120 "$op" python3 "$bench" --device "$DEVICE" "${SMALL[@]}" --out "$OUT/$op.csv" ;;
           *) stage 200 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" --out "$OUT/$op.csv" ;;
         esac
       done
       ;;
-    steps) steps step ;;
+    steps) tables '^step_' ;;
     tune)
       export MINICNN_CACHE=$OUT/tuned
       for network in $NETWORKS; do

@@ -13,6 +13,7 @@ COLUMNS = {
     "op": "op",
     "case": "case",
     "pass": "pass",
+    "precision": "precision",
     "threads": "threads",
     "algorithm": "algorithm",
     "fprop": "fprop",
@@ -30,6 +31,12 @@ COLUMNS = {
     "rival": "rival",
     "rival_ms": "rival ms",
     "ratio": "ratio",
+    "score": "score",
+    "cold_ms": "cold ms",
+    "rival_cold_ms": "rival cold ms",
+    "cold_ratio": "cold ratio",
+    "cold_score": "cold score",
+    "sm_mhz": "MHz",
     "first_loss": "first loss",
     "fifth_loss": "fifth loss",
 }
@@ -67,11 +74,22 @@ def circumstances() -> dict[str, str]:
     }
 
 
+def clock() -> str:
+    """MHz of the GPU's processors at this moment; "" where there is none."""
+    return _output("nvidia-smi", "--query-gpu=clocks.sm", "--format=csv,noheader,nounits").partition("\n")[0]
+
+
+def score(seconds: float, floor: float, rival: float) -> float | str:
+    """1 / (1 + (T - T_floor) / (T_rival - T_floor)): 1 at the floor, 1/2 at the rival's time; "" where the rival is below
+    what is called the floor here, as Winograd's algorithms may be."""
+    return 1 / (1 + (seconds - floor) / (rival - floor)) if rival > floor and seconds >= floor else ""
+
+
 def write_rows(path: str | Path, rows: list[dict], ceilings=None) -> None:
     """One CSV; its first lines, behind #, are the circumstances."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = circumstances() | ({"ceilings": str(ceilings)} if ceilings else {})
+    head = circumstances() | ({"ceilings": str(ceilings).removeprefix("ceilings: ")} if ceilings else {})
     with path.open("w", newline="") as file:
         file.writelines(f"# {name}: {value}\n" for name, value in head.items())
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")

@@ -1,9 +1,12 @@
-"""Interleaved timing: every contender in every round, in turn and in reverse turn, so that a drifting machine hits all."""
+"""Interleaved timing: every contender in every round, in turn and in reverse turn, so that a drifting machine hits all.
+
+Warm: many calls in a row, whose data the caches keep as far as they can. Cold: single calls, each behind a flush.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,13 +37,63 @@ def interleaved(
     """Time each contender over `rounds` rounds of about `seconds` each."""
     calls = {name: calls_for(function, synchronize, seconds) for name, function in contenders.items()}
     samples: dict[str, list[float]] = {name: [] for name in contenders}
+    for name in turns(contenders, rounds):
+        function = contenders[name]
+        synchronize()
+        started = time.perf_counter()
+        for _ in range(calls[name]):
+            function()
+        synchronize()
+        samples[name].append((time.perf_counter() - started) / calls[name])
+    return {name: timing_of(seconds) for name, seconds in samples.items()}
+
+
+def cold(contenders: dict[str, Callable], flush: Callable, stopwatch: Callable, rounds: int = 9) -> dict[str, Timing]:
+    """Time single calls, each behind `flush()`, by a stopwatch."""
+    readings: dict[str, list[Callable]] = {name: [] for name in contenders}
+    for name in turns(contenders, rounds):
+        flush()
+        readings[name].append(stopwatch(contenders[name]))
+    return {name: timing_of([read() for read in those]) for name, those in readings.items()}
+
+
+def turns(contenders: dict, rounds: int) -> Iterator[str]:
     for i in range(rounds):
-        for name in list(contenders) if i % 2 == 0 else reversed(contenders):
-            function = contenders[name]
-            synchronize()
-            started = time.perf_counter()
-            for _ in range(calls[name]):
-                function()
-            synchronize()
-            samples[name].append((time.perf_counter() - started) / calls[name])
-    return {name: Timing(*(float(np.percentile(s, p)) for p in (50, 25, 75))) for name, s in samples.items()}
+        yield from contenders if i % 2 == 0 else reversed(contenders)
+
+
+def timing_of(seconds: list[float]) -> Timing:
+    return Timing(*(float(np.percentile(seconds, p)) for p in (50, 25, 75)))
+
+
+def host_stopwatch(synchronize: Callable) -> Callable:
+    """A function that calls another and returns a function: how many seconds that took."""
+
+    def timed(function):
+        synchronize()
+        started = time.perf_counter()
+        function()
+        synchronize()
+        seconds = time.perf_counter() - started
+        return lambda: seconds
+
+    return timed
+
+
+def cuda_stopwatch() -> Callable:
+    """The same by events on the stream, to which the host's work does not count while the stream is busy with a flush."""
+    import torch
+
+    def timed(function):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        function()
+        end.record()
+
+        def seconds() -> float:
+            end.synchronize()
+            return begin.elapsed_time(end) / 1e3
+
+        return seconds
+
+    return timed

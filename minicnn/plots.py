@@ -98,6 +98,7 @@ def variants(
     curves.legend(frameon=False)
     dots.set_yticks(range(len(values)), values)
     dots.set_ylim(len(values) - 0.5, -0.5)
+    dots.locator_params(axis="x", nbins=6)  # as many as have room for their digits
     dots.set_title(f"{what}, a dot a seed", color=INK)
     for axes in (curves, dots):
         axes.spines[["top", "right"]].set_visible(False)

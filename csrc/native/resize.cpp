@@ -10,11 +10,11 @@
 //       input. Multiples of 2^-22 that sum to 1 but for their roundings; it would take 8,224 units of those for a sum
 //       of bytes to pass 255, and it fits into 31 bits.
 //
-// A row of t is made when a row of y first needs it and kept as long as one does. What is not under the box is not
-// read. Every output of an axis is a sum of the same number of inputs, some weighted by 0, so that no branch depends on
-// where a pixel lies.
-// Bytes: those under the box once, y once. Multiplications: a row of t, T x 4 lanes a pixel (of C = 3); a byte of y, T;
-// with T = ceil(2 * shrink), 3 for the pictures of 375 rows that are cut for training at a short side of 256.
+// Rows of t are made when a row of y first needs them, as many at a time as pixels fill a vector, and kept as long as a
+// row of y needs them. Every output of an axis is a sum of the same number of inputs, some weighted by 0, so that no
+// branch depends on where a pixel lies.
+// Bytes: those under the box once, y once. Multiplications: of a pixel of t, T in each of 4 lanes (C = 3); of a byte of
+// y, T; with T = ceil(2 * shrink), 3 for the pictures of 375 rows that are cut for training at a short side of 256.
 //
 // Source: Pillow, src/libImaging/Resample.c. Up to version 12 it goes along the rows first, too; from 13 on unless many
 // more rows than columns are lost.
@@ -22,7 +22,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
 #include <vector>
 
 #include "native/simd.h"
@@ -32,6 +31,12 @@ namespace {
 
 constexpr int FRACTION_BITS = 22;
 constexpr int32_t HALF = 1 << (FRACTION_BITS - 1);
+
+inline Ints load(const int32_t* from) {
+  Ints values;
+  __builtin_memcpy(&values, from, sizeof values);
+  return values;
+}
 
 // The inputs [begin, end) whose centres are under an output pixel.
 struct Footprint {
@@ -75,27 +80,35 @@ struct Axis {
   }
 };
 
-// A pixel's channels as lanes: of three channels four, the last of which is the next pixel's first.
-using FourLanes = int32_t __attribute__((vector_size(4 * sizeof(int32_t))));
+// The lanes of a pixel, of which its channels are the first, and the rows whose pixels fill a vector.
 template <int C>
-using Pixel = std::conditional_t<C == 1, int32_t, FourLanes>;
+constexpr int PIXEL_LANES = C == 1 ? 1 : 4;
+template <int C>
+constexpr int ROWS = LANES / PIXEL_LANES<C>;
 
-// A row t (Q, C) from the part x (W, C) of one that is under the box. Behind the last pixel of either there is room for
-// the fourth lane.
+// Of a part (W, ROWS, PIXEL_LANES), the row number `row`, from x (W, C).
 template <int C>
-void resize_row(const int32_t* x, const Axis& columns, bool mirrored, int32_t* t) {
-  for (int q = 0; q < columns.outputs(); ++q, t += C) {
+void set_row(const uint8_t* x, int64_t w, int row, int32_t* part) {
+  part += row * PIXEL_LANES<C>;
+  for (int64_t i = 0; i < w; ++i, x += C, part += LANES)
+    for (int c = 0; c < C; ++c) part[c] = x[c];
+}
+
+// ROWS rows t (Q, C) from the part (W, ROWS, PIXEL_LANES) of as many that is under the box. Behind the last pixel of
+// each there is room for the lanes that are no channels.
+template <int C>
+void resize_rows(const int32_t* part, const Axis& columns, bool mirrored, int32_t* const* t) {
+  for (int q = 0; q < columns.outputs(); ++q) {
     const int column = mirrored ? columns.outputs() - 1 - q : q;
-    const int32_t* from = x + int64_t(columns.first[column] - columns.first[0]) * C;
+    const int32_t* from = part + int64_t(columns.first[column] - columns.first[0]) * LANES;
     const int32_t* weights = columns.weights_of(column);
-    Pixel<C> sums = Pixel<C>{} + HALF;
-    for (int tap = 0; tap < columns.taps; ++tap, from += C) {
-      Pixel<C> pixel;
-      __builtin_memcpy(&pixel, from, sizeof pixel);
-      sums += pixel * weights[tap];
-    }
+    Ints sums = broadcast(HALF);
+    for (int tap = 0; tap < columns.taps; ++tap) sums += load(from + tap * LANES) * weights[tap];
     sums >>= FRACTION_BITS;
-    __builtin_memcpy(t, &sums, sizeof sums);
+    int32_t pixels[LANES];
+    __builtin_memcpy(pixels, &sums, sizeof sums);
+    for (int row = 0; row < ROWS<C>; ++row)
+      __builtin_memcpy(t[row] + q * C, pixels + row * PIXEL_LANES<C>, PIXEL_LANES<C> * sizeof(int32_t));
   }
 }
 
@@ -103,29 +116,29 @@ void resize_row(const int32_t* x, const Axis& columns, bool mirrored, int32_t* t
 void sum_rows(const std::vector<const int32_t*>& rows, const int32_t* weights, int64_t count, uint8_t* y) {
   in_vectors(0, count, [&](int64_t i, auto lanes) {
     Ints sums = broadcast(HALF);
-    for (size_t tap = 0; tap < rows.size(); ++tap) {
-      Ints row;
-      __builtin_memcpy(&row, rows[tap] + i, sizeof row);
-      sums += row * weights[tap];
-    }
+    for (size_t tap = 0; tap < rows.size(); ++tap) sums += load(rows[tap] + i) * weights[tap];
     store_narrow(y + i, sums >> FRACTION_BITS, lanes);
   });
 }
 
 template <int C>
-void resize(const uint8_t* x, int64_t w, const Axis& rows, const Axis& columns, bool mirrored, uint8_t* y) {
+void resize(const uint8_t* x, int h, int64_t w, const Axis& rows, const Axis& columns, bool mirrored, uint8_t* y) {
   const int64_t begin = columns.first.front(), width = columns.first.back() + columns.taps - begin;
-  const int64_t count = int64_t(columns.outputs()) * C, stride = count + LANES;
-  std::vector<int32_t> part(width * C + LANES), kept(rows.taps * stride);
+  const int64_t count = int64_t(columns.outputs()) * C, stride = count + LANES, places = rows.taps + ROWS<C> - 1;
+  std::vector<int32_t> part(width * LANES), kept(places * stride);
   std::vector<const int32_t*> under(rows.taps);
-  const auto row = [&](int h) { return &kept[h % rows.taps * stride]; };
-  for (int p = 0, h = rows.first[0]; p < rows.outputs(); ++p, y += count) {
-    const int first = rows.first[p];
-    for (; h < first + rows.taps; ++h) {
-      std::copy_n(x + (h * w + begin) * C, width * C, part.data());
-      resize_row<C>(part.data(), columns, mirrored, row(h));
+  const auto place = [&](int row) { return &kept[row % places * stride]; };
+  for (int p = 0, next = rows.first[0]; p < rows.outputs(); ++p, y += count) {
+    for (; next < rows.first[p] + rows.taps; next += ROWS<C>) {
+      int32_t* t[ROWS<C>];
+      for (int i = 0; i < ROWS<C>; ++i) {
+        t[i] = place(next + i);
+        const int row = std::min(next + i, h - 1);  // behind the last one: a row that nobody asks for
+        set_row<C>(x + (row * w + begin) * C, width, i, part.data());
+      }
+      resize_rows<C>(part.data(), columns, mirrored, t);
     }
-    for (int tap = 0; tap < rows.taps; ++tap) under[tap] = row(first + tap);
+    for (int tap = 0; tap < rows.taps; ++tap) under[tap] = place(rows.first[p] + tap);
     sum_rows(under, rows.weights_of(p), count, y);
   }
 }
@@ -135,7 +148,7 @@ void resize(const uint8_t* x, int64_t w, const Axis& rows, const Axis& columns, 
 void resize(const uint8_t* x, int h, int w, int c, float left, float top, float right, float bottom, int mirrored,
             uint8_t* y, int p, int q) {
   const Axis rows(top, bottom, h, p), columns(left, right, w, q);
-  (c == 1 ? resize<1> : resize<3>)(x, w, rows, columns, mirrored, y);
+  (c == 1 ? resize<1> : resize<3>)(x, h, w, rows, columns, mirrored, y);
 }
 
 }  // namespace minicnn

@@ -1,0 +1,89 @@
+"""The tables of a GPU, piece by piece, in the order in which they are wanted: each layer, each product, single forward
+passes, whole steps; each of one precision and, where it takes minutes, of one network.
+
+    python benchmarks/tables.py OUT               every piece that OUT lacks, then OUT/tables.md and OUT/roofline_*.png
+    python benchmarks/tables.py OUT --list        the pieces; each takes less than eight minutes
+    python benchmarks/tables.py OUT PIECE ...     these, anew
+    python benchmarks/tables.py OUT --minutes 8   as many as that, and no piece is begun later
+
+With --device emulated the same commands run at sizes that an emulator can do: their times say nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pieces
+import roofline
+
+HERE = Path(__file__).resolve().parent
+LIMIT = 480  # seconds of a piece
+PRECISIONS = ("bfloat16", "float16", "tf32", "float32")
+STEPS = ("alexnet_owt", "alexnet", "alexnet_one_tower", "vgg_a", "vgg_d")
+BATCHES = {"vgg_a": (64,), "vgg_d": (32,)}  # of a step, whose contenders share the memory; of the others 128 and 1024
+LAYERS = ("alexnet", "alexnet_owt", "vgg_a", "vgg_d")
+FORWARD = ("alexnet", "vgg16", "vgg19", "alexnet_conv1")
+
+
+def run(script: str, *options: str) -> Callable[[Path], None]:
+    """A function that has the script write its table to a path."""
+    return partial(_run, [str(HERE / f"bench_{script}.py"), *options])
+
+
+def _run(command: list[str], path: Path) -> None:
+    subprocess.run([sys.executable, *command, "--out", str(path)], check=True, timeout=LIMIT)
+
+
+def on_gpu(device: str) -> dict[str, Callable[[Path], None]]:
+    found, place = {}, ("--device", device)
+    for precision in PRECISIONS:
+        for network in LAYERS:
+            options = "--only", f"{network} ", "--precision", precision
+            found[f"conv2d_{network}_{precision}"] = run("conv2d", *place, *options)
+        found[f"linear_{precision}"] = run("linear", *place, "--precision", precision)
+        found[f"gemm_{precision}"] = run("gemm", *place, "--precision", precision)
+    for network in FORWARD:
+        found[f"forward_{network}"] = run("forward", *place, network)
+    for network in STEPS:
+        for batch in BATCHES.get(network, (128, 1024)):
+            for precision in PRECISIONS:
+                options = network, "--batch", str(batch), "--precision", precision, "--rounds", "5"
+                found[f"step_{network}_{batch}_{precision}"] = run("step", *place, *options)
+    return found
+
+
+def rehearsal(device: str) -> dict[str, Callable[[Path], None]]:
+    """A piece of each kind."""
+    place, quick = ("--device", device), ("--batch", "1", "--rounds", "1")
+    one_layer = *place, *quick, "--cold", "--only", "alexnet features.10", "--precision"
+    found = {f"conv2d_alexnet_{precision}": run("conv2d", *one_layer, precision) for precision in PRECISIONS}
+    one_layer = *place, *quick, "--cold", "--only", "alexnet classifier.6", "--precision"
+    found |= {f"linear_{precision}": run("linear", *one_layer, precision) for precision in PRECISIONS}
+    found |= {f"gemm_{precision}": run("gemm", *one_layer, precision) for precision in PRECISIONS}
+    found["forward_alexnet"] = run("forward", *place, *quick, "--image-size", "28", "alexnet")
+    found["step_lenet_1_bfloat16"] = run("step", *place, "lenet", *quick, "--precision", "bfloat16")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder of the tables")
+    pieces.add_arguments(parser)
+    parser.add_argument("--device", default="cuda")
+    arguments = parser.parse_args()
+    known = (on_gpu if arguments.device.startswith("cuda") else rehearsal)(arguments.device)
+    if not pieces.measure(parser, arguments, known, arguments.out):
+        return
+    for kind in ("conv2d", "linear", "gemm"):
+        tables = sorted(arguments.out.glob(f"{kind}_*.csv"))
+        if tables:
+            roofline.draw(tables, arguments.out / f"roofline_{kind}.png")
+
+
+if __name__ == "__main__":
+    main()

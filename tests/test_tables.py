@@ -1,0 +1,138 @@
+"""What the tables of the benchmarks are made with: pieces that are taken up again, scores, both orders, rooflines."""
+
+import argparse
+import importlib
+import itertools
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """benchmarks("pieces") is that module."""
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+# Pieces.
+
+
+def measure(pieces, folder, *words):
+    """What was measured, in the order in which it was."""
+    done, parser = [], argparse.ArgumentParser()
+    pieces.add_arguments(parser)
+
+    def piece(name):
+        def write(path):
+            done.append(name)
+            path.write_text(f"# date: today\nop,ms\n{name},{len(done)}\n")
+
+        return write
+
+    known = {name: piece(name) for name in ("one", "two", "three")}
+    pieces.measure(parser, parser.parse_args(list(words)), known, folder)
+    return done
+
+
+def test_pieces_that_are_missing_are_measured(benchmarks, tmp_path):
+    pieces = benchmarks("pieces")
+    assert measure(pieces, tmp_path, "two") == ["two"]
+    assert measure(pieces, tmp_path) == ["one", "three"]
+    assert measure(pieces, tmp_path) == []
+    assert measure(pieces, tmp_path, "three", "two") == ["three", "two"]
+    tables = (tmp_path / "tables.md").read_text()
+    assert [line for line in tables.splitlines() if line.startswith("### ")] == ["### one", "### two", "### three"]
+
+
+def test_a_list_says_what_there_is_and_measures_nothing(benchmarks, tmp_path, capsys):
+    pieces = benchmarks("pieces")
+    measure(pieces, tmp_path, "two")
+    capsys.readouterr()
+    assert measure(pieces, tmp_path, "--list") == []
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["one"], ["two", "measured"], ["three"]]
+
+
+def test_no_piece_is_begun_when_the_minutes_are_over(benchmarks, tmp_path, monkeypatch, capsys):
+    pieces = benchmarks("pieces")
+    clock = itertools.count(step=90)  # seconds, of which a minute and a half pass at each look
+    monkeypatch.setattr(pieces.time, "monotonic", lambda: next(clock))
+    assert measure(pieces, tmp_path, "--minutes", "2") == ["one"]
+    assert capsys.readouterr().out.endswith("2 minutes are over: the same command goes on with two\n")
+
+
+def test_an_unknown_piece_is_refused(benchmarks, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        measure(benchmarks("pieces"), tmp_path, "four")
+    assert "no piece 'four': --list names them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["on_gpu", "rehearsal"])
+def test_every_piece_of_the_tables_has_its_script(benchmarks, kind):
+    tables = benchmarks("tables")
+    found = getattr(tables, kind)("cuda")
+    assert len(found) > 10
+    for name, write in found.items():
+        (script, *options) = write.args[0]
+        assert Path(script).is_file() and "cuda" in options, name
+
+
+# Times.
+
+
+def test_the_score_is_one_at_the_floor_and_a_half_at_the_rival(benchmarks):
+    score = benchmarks("report").score
+    assert score(2.0, 2.0, 5.0) == 1
+    assert score(5.0, 2.0, 5.0) == 0.5
+    assert score(8.0, 2.0, 5.0) == pytest.approx(1 / 3)
+    assert score(8.0, 2.0, 1.9) == ""
+
+
+def test_contenders_take_turns_in_both_orders(benchmarks):
+    timing = benchmarks("timing")
+    assert list(timing.turns({"a": 1, "b": 2, "c": 3}, 3)) == list("abccbaabc")
+
+
+def test_cold_calls_stand_each_behind_a_flush(benchmarks):
+    timing, log, seconds = benchmarks("timing"), [], iter([4.0, 1.0, 3.0, 2.0, 6.0, 5.0])
+
+    def stopwatch(function):
+        function()
+        reading = next(seconds)
+        return lambda: reading
+
+    contenders = {"a": lambda: log.append("a"), "b": lambda: log.append("b")}
+    found = timing.cold(contenders, lambda: log.append("flush"), stopwatch, rounds=3)
+    assert log == ["flush", "a", "flush", "b", "flush", "b", "flush", "a", "flush", "a", "flush", "b"]
+    assert (found["a"].median, found["b"].median) == (4.0, 3.0)
+
+
+def test_a_floor_is_that_of_the_precision(benchmarks):
+    ceilings = benchmarks("ceilings").Ceilings(bandwidth=10.0, flops=100.0, tensor_cores={"tf32": 400.0})
+    assert ceilings.floor(1000, 20) == 10
+    assert ceilings.floor(1000, 20, "tf32") == 2.5
+    assert ceilings.floor(1000, 200, "tf32") == 20
+
+
+# Rooflines.
+
+
+def test_ceilings_are_read_as_tables_have_them(benchmarks):
+    roofline, ceilings = benchmarks("roofline"), benchmarks("ceilings")
+    said = str(ceilings.Ceilings(3e12, 5e13, {"tf32": 4e14, "bfloat16": 8e14}))
+    assert roofline.ceilings_of({"ceilings": said}) == (3000, {"float32": 50000, "tf32": 400000, "bfloat16": 800000})
+    older = "ceilings: copy 20.2 GB/s, float32 matrix product 249 GFLOP/s"
+    assert roofline.ceilings_of({"ceilings": older}) == (20.2, {"float32": 249})
+
+
+def test_a_table_becomes_a_picture(benchmarks, tmp_path):
+    pytest.importorskip("matplotlib")
+    roofline = benchmarks("roofline")
+    row = {"gflops": "120", "gbytes": "3", "precision": "tf32", "pass": "dgrad"}
+    assert roofline.points_of([row]) == [(40, 120, "tf32", "dgrad")]
+    table = BENCHMARKS / "results" / "cpu_layers_conv2d.csv"
+    roofline.draw([table], tmp_path / "roofline.png")
+    assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
