@@ -4,9 +4,10 @@
     python benchmarks/bench_cpu.py --list     the pieces; each takes about two minutes at most on two quiet cores
     python benchmarks/bench_cpu.py PIECE ...  these, anew
 
-Steps: contenders in processes of their own, interleaved, the losses of the first five steps compared. PyTorch runs at
-its best (channels-last, fused SGD, an allocator that keeps its memory) and as it comes (NCHW, its default SGD and
-allocator). Memory: how far resident memory grows in three steps beyond the network, each with its default allocator.
+Steps: contenders in processes of their own, interleaved, each after a rest in which the last one's threads stop
+spinning; the losses of the first five steps compared. PyTorch runs at its best (channels-last, fused SGD, an allocator
+that keeps its memory) and as it comes (NCHW, its default SGD and allocator). Memory: how far resident memory grows in
+three steps beyond the network, each with its default allocator.
 Layers: bench_conv2d.py, and the share of the multiply-add rate that fma_peak.cpp finds.
 """
 

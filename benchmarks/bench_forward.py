@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 import torch
 from ceilings import Ceilings
-from harness import FLUSHED, device_place
+from harness import FLUSHED, REST, device_place
 from report import clock, write_rows
 from timing import cold, cuda_stopwatch, host_stopwatch, interleaved
 from torch_twin import twin
@@ -114,7 +114,7 @@ def measure(name: str, arguments, device) -> dict:
     for rival, forward in contenders.items():
         if rival != "ours" and not agree(result, forward()):
             raise SystemExit(f"{name}: {rival} has another result; not timed")
-    warm = interleaved(contenders, device.synchronize, arguments.rounds, seconds=0.1)
+    warm = interleaved(contenders, device.synchronize, arguments.rounds, seconds=0.1, rest=REST[place])
     other = torch.empty(FLUSHED[place], dtype=torch.uint8, device=place)
     stopwatch = cuda_stopwatch() if place == "cuda" else host_stopwatch(device.synchronize)
     chilled = cold(contenders, other.zero_, stopwatch, arguments.rounds)

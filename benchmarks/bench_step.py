@@ -15,7 +15,7 @@ import os
 
 import numpy as np
 import torch
-from harness import device_place
+from harness import REST, device_place
 from report import write_rows
 from timing import interleaved
 from torch_twin import twin
@@ -190,7 +190,8 @@ def main() -> None:
         print(f"{name:<28} losses of the first steps " + " ".join(f"{v:.6f}" for v in values))
         if not np.allclose(values, losses["ours"], rtol=RTOL[arguments.precision]):
             raise SystemExit("the losses part: not the same computation, nothing timed")
-    timings = interleaved(steps, device.synchronize, arguments.rounds, seconds=0)
+    rest = REST[device_place(device)]
+    timings = interleaved(steps, device.synchronize, arguments.rounds, seconds=0, rest=rest)
     ours, best = (
         min((name for name in steps if name.startswith("ours") is mine), key=lambda name: timings[name].median)
         for mine in (True, False)

@@ -30,6 +30,7 @@ torch.backends.cuda.matmul.allow_tf32 = False
 
 RTOL = {"float32": 0.0, "tf32": 5e-3, "float16": 5e-3, "bfloat16": 2e-2}  # at least, of the largest value
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+REST = {"cuda": 0.0, "cpu": 0.05}  # seconds in which the idle threads of the last contender stop spinning: libgomp's do
 FLUSHED = {"cuda": 1 << 30, "cpu": 1 << 26}  # bytes: on a GPU a third of a millisecond, in which the host gets ahead
 
 
@@ -172,7 +173,7 @@ class Session:
     ) -> None:
         """Time `ours` among `rivals`, the fastest of which counts; print and keep the row."""
         contenders, precision = {"ours": ours, **rivals}, precision or self.precision
-        timings = interleaved(contenders, self.device.synchronize, self.rounds)
+        timings = interleaved(contenders, self.device.synchronize, self.rounds, rest=REST[device_place(self.device)])
         best = min(rivals, key=lambda name: timings[name].median)
         mine, theirs = timings["ours"], timings[best]
         floor = self.ceilings.floor(flops, nbytes, precision)

@@ -32,14 +32,19 @@ def calls_for(function: Callable, synchronize: Callable, seconds: float) -> int:
 
 
 def interleaved(
-    contenders: dict[str, Callable], synchronize: Callable = lambda: None, rounds: int = 9, seconds: float = 0.02
+    contenders: dict[str, Callable],
+    synchronize: Callable = lambda: None,
+    rounds: int = 9,
+    seconds: float = 0.02,
+    rest: float = 0.0,
 ) -> dict[str, Timing]:
-    """Time each contender over `rounds` rounds of about `seconds` each."""
+    """Time each contender over `rounds` rounds of about `seconds` each, `rest` seconds before each of its turns."""
     calls = {name: calls_for(function, synchronize, seconds) for name, function in contenders.items()}
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     for name in turns(contenders, rounds):
         function = contenders[name]
         synchronize()
+        time.sleep(rest)
         started = time.perf_counter()
         for _ in range(calls[name]):
             function()
