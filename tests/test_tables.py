@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import itertools
+import types
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_a_list_says_what_there_is_and_measures_nothing(benchmarks, tmp_path, ca
 def test_no_piece_is_begun_when_the_minutes_are_over(benchmarks, tmp_path, monkeypatch, capsys):
     pieces = benchmarks("pieces")
     clock = itertools.count(step=90)  # seconds, of which a minute and a half pass at each look
-    monkeypatch.setattr(pieces.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(pieces, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     assert measure(pieces, tmp_path, "--minutes", "2") == ["one"]
     assert capsys.readouterr().out.endswith("2 minutes are over: the same command goes on with two\n")
 
