@@ -80,7 +80,7 @@ class Workers:
             if failures:
                 error, where = failures[0]
                 raise error from WorkerTraceback(where)
-            return self.slots[number, : len(indices)].copy()  # for a GPU, a copy into pinned memory belongs here
+            return self.slots[number, : len(indices)].copy()  # the next batch of this number may come at once
 
         return images
 
