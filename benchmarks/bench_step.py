@@ -2,7 +2,8 @@
 
 Ours runs kernel by kernel and, where the device has graphs, as one graph. PyTorch runs in NCHW and in channels-last, on a
 GPU with fused SGD, also compiled and as a CUDA graph; the fastest counts. All compute in --precision, PyTorch by autocast.
-Dropout is off, so that the losses of the first steps can be compared.
+Dropout is off, so that the losses of the first steps can be compared. The floor is that of `minicnn.summary`, each layer's bytes
+or operations, at the ceilings that ceilings.py measures here.
 
     python benchmarks/bench_step.py alexnet_owt --batch 16
     python benchmarks/bench_step.py alexnet --device cuda --batch 128 --precision bfloat16
@@ -15,6 +16,7 @@ import os
 
 import numpy as np
 import torch
+from ceilings import Ceilings
 from harness import REST, device_place
 from report import write_rows
 from timing import interleaved
@@ -23,6 +25,7 @@ from torch_twin import twin
 import minicnn
 from minicnn import backend, functional, models, nn
 from minicnn.optim import SGD
+from minicnn.summary import Machine
 
 LR, MOMENTUM, WEIGHT_DECAY = 1e-3, 0.9, 5e-4
 RTOL = {"float32": 1e-3, "tf32": 5e-3, "bfloat16": 3e-2, "float16": 5e-3}  # of losses, by precision
@@ -169,6 +172,15 @@ def contenders(name: str, device, batch: int, precision: str) -> dict:
     return steps
 
 
+def floor_seconds(name: str, device, batch: int, precision: str) -> float:
+    """Of a step: what no kernels of layer after layer come below."""
+    ceilings = Ceilings.measure(device)
+    print(ceilings)
+    machine = Machine(device.name, ceilings.tensor_cores.get(precision, ceilings.flops), ceilings.bandwidth)
+    network, image_shape = build(name)
+    return minicnn.summary(network.to(device), (batch, *image_shape), machine).floor_seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", help=f"lenet, or one of {', '.join(models.CONSTRUCTORS)}")
@@ -190,7 +202,10 @@ def main() -> None:
         print(f"{name:<28} losses of the first steps " + " ".join(f"{v:.6f}" for v in values))
         if not np.allclose(values, losses["ours"], rtol=RTOL[arguments.precision]):
             raise SystemExit("the losses part: not the same computation, nothing timed")
-    rest = REST[device_place(device)]
+    floor, rest = (
+        floor_seconds(arguments.network, device, arguments.batch, arguments.precision),
+        REST[device_place(device)],
+    )
     timings = interleaved(steps, device.synchronize, arguments.rounds, seconds=0, rest=rest)
     ours, best = (
         min((name for name in steps if name.startswith("ours") is mine), key=lambda name: timings[name].median)
@@ -208,11 +223,13 @@ def main() -> None:
                 "ms_low": t.low * 1e3,
                 "ms_high": t.high * 1e3,
                 "images_per_second": arguments.batch / t.median,
+                "floor_percent": 100 * floor / t.median,
                 "ratio": ratio,
             }
         )
         print(
-            f"{name:<28} {t.median * 1e3:9.2f} ms  [{t.low * 1e3:.2f} .. {t.high * 1e3:.2f}]  {ours} / this {ratio:.3f}"
+            f"{name:<28} {t.median * 1e3:9.2f} ms  [{t.low * 1e3:.2f} .. {t.high * 1e3:.2f}]  "
+            f"{arguments.batch / t.median:8.1f} images/s  {floor / t.median:6.1%} of floor  {ours} / this {ratio:.3f}"
         )
     print(f"{ours} to PyTorch's fastest ({best}): {timings[ours].median / timings[best].median:.3f}")
     if arguments.out:
