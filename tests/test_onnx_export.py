@@ -90,7 +90,16 @@ def test_a_network_of_features_alone(run, rng):
 
 def test_every_layer_has_its_nodes():
     layers = {value for value in vars(nn).values() if isinstance(value, type) and issubclass(value, nn.Module)}
-    blocks = {nn.BasicBlock, nn.Bottleneck, nn.Inception, nn.MlpConv, nn.Module, nn.Residual, nn.Sequential}
+    blocks = {
+        nn.BasicBlock,
+        nn.Bottleneck,
+        nn.ConvBatchNorm2d,
+        nn.Inception,
+        nn.InceptionBatchNorm,
+        nn.MlpConv,
+        nn.Module,
+    }
+    blocks |= {nn.Residual, nn.Sequential}
     assert layers - blocks == NODES.keys()
 
 

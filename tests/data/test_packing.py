@@ -281,7 +281,9 @@ def test_a_killed_pack_leaves_nothing_half_written(photos, tmp_path):
         f"data.pack(*sys.argv[1:], image_size={SIZE}, shard_bytes={SHARD_BYTES}, report=report)"
     )
     out = tmp_path / "packed"
-    with subprocess.Popen([sys.executable, "-c", script, photos, out], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, photos, out], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
         try:
             assert [process.stdout.readline() for _ in range(2)] == ["5\n", "10\n"]
         finally:
