@@ -3,7 +3,8 @@
 // With float32 sums its error is 4 to 12 times that of the sum over taps, 1 to 4 parts in a million of the result's
 // root mean square, by layer in tests/ops/test_conv2d_native.py.
 // An infinity or NaN reaches every output of its tile, as NaN: B^T subtracts infinities from each other. A tile may lie
-// across images of the batch (winograd_tiles.h), so it may reach the next image, too.
+// across images of the batch (winograd_tiles.h), so it may reach the next image, too, and how a result is rounded
+// depends on its image's place in the batch.
 #pragma once
 #include "kernels.h"
 
