@@ -46,7 +46,7 @@ def section(name: str, experiment: Experiment) -> str:
     found, question = "\n\n".join(map(capitalized, sentences)), capitalized(experiment.question)
     return (
         f"## {name}\n\n**{question}** ({experiment.source})\n\n{found}\n\n"
-        f"![{name}](experiments/{name}.png)\n\n{runs} runs, {seconds / 60:.0f} minutes; "
+        f"![{name}](experiments/{name}.png)\n\n{runs} runs, {seconds / 60:.1f} minutes; "
         f"[every epoch](experiments/{name}.csv).\n"
     )
 
