@@ -88,17 +88,30 @@ def test_what_is_foreseen_is_what_is_used(device, name, make, size, batch):
         assert (plan.peak_bytes, plan.held_bytes) == (in_use, pytest.approx(held, rel=0.1))
 
 
+@pytest.mark.parametrize("make", (alexnet_like, vgg_like))
 @pytest.mark.parametrize("precision", ("tf32", "bfloat16", "float16"))
 @pytest.mark.parametrize("device", ("numpy", "cpu", "emulated"))
-def test_the_copies_of_reduced_precision_are_foreseen(device, precision, monkeypatch):
+def test_the_copies_of_reduced_precision_are_foreseen(device, precision, make, monkeypatch):
     monkeypatch.setenv("MINICNN_THREADS", "1")  # or NumPy's scratch depends on whether two threads have it at once
     why = backend.available()[device]
     if why:
         pytest.skip(f"{device}: {why}")
-    network, shape, place = alexnet_like(), (4, 16, 16, 3), backend.device(device)
+    network, shape, place = make(), (4, 16, 16, 3), backend.device(device)
     plan = memory_plan(network, shape, device=place, precision=precision)
     in_use, _ = grown(network, place, shape, precision=precision)
     assert plan.peak_bytes == pytest.approx(in_use, rel=0.1)
+    if device == "emulated":  # where nothing is NumPy's
+        assert plan.peak_bytes == in_use
+
+
+def test_activations_of_16_bits_take_half(monkeypatch):
+    """Of VGG-16 as published, on a device with kernels for them: what is in use beside the arenas."""
+    if why := backend.available()["emulated"]:
+        pytest.skip(f"emulated: {why}")
+    network, shape = models.vgg_d(initialize=None), (64, 224, 224, 3)
+    single, half = (memory_plan(network, shape, device="emulated", precision=p) for p in ("float32", "bfloat16"))
+    activations = [sum(x.at_peak_bytes for x in plan.rows) for plan in (single, half)]
+    assert half.peak == single.peak and activations[1] == pytest.approx(activations[0] / 2, rel=0.1)
 
 
 def test_slices_take_less(rng):
