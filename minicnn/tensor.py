@@ -87,18 +87,19 @@ class GradSlot:
         """(array, how to write into it), for exactly one writer, who must write all of it.
 
         A writer that can write `numbers` of 16 bits says so, and whether what it writes has been rounded to them before:
-        the array has their dtype where it is to do so.
+        the array has their dtype where it is to do so. It never adds to them.
         """
         if self.array is None:
-            narrow = numbers if self.may_hold(numbers, rounded) else None
-            array = self.device.empty(self.shape, self.dtype if narrow is None else narrow.dtype)
-            self.array = to_hold(array, narrow)
+            numbers = numbers if self.may_hold(numbers, rounded) else None
+            array = self.device.empty(self.shape, self.dtype if numbers is None else numbers.dtype)
+            self.array = to_hold(array, numbers)
         accumulate = Accumulate.overwrite if self.stale else Accumulate.add
         self.stale = False
         self.unmasked += 1
-        return elements(self.array, numbers), accumulate
+        return elements(self.array, numbers if accumulate is Accumulate.overwrite else None), accumulate
 
     def may_hold(self, numbers, rounded: bool) -> bool:
+        """Whether the gradient may be such numbers in 16 bits."""
         return are_same(numbers, self.numbers) and self.writers == 1 and (rounded or self.rounds)
 
     def adopt(self, array) -> bool:

@@ -75,12 +75,12 @@ def plain(x, w, between):
 
 
 def joined(x, w, between):
-    """A result that two read: one path's layers, and a sum."""
+    """Results that two read: two layers, or a layer and a sum."""
     x = between(conv2d(x, w[0], w[1], padding=1, activation="relu"))
-    x = between(max_pool2d(x, 3, 1, 1))
-    a = between(conv2d(x, w[2], padding=1, activation="relu"))
+    side = between(conv2d(x, w[2], padding=1))
+    a = between(conv2d(between(max_pool2d(x, 3, 1, 1)), w[2], padding=1, activation="relu"))
     b = between(conv2d(a, w[2], padding=1))
-    x = between(max_pool2d(add_relu(a, b), 3, 2))
+    x = between(max_pool2d(add_relu(a + side, b), 3, 2))
     x = between(conv2d(x, w[2], padding=1, activation="relu"))
     return between(linear(between(flatten(x)), w[5]))
 
@@ -102,12 +102,20 @@ def normalised(x, w, between):
     return between(linear(between(flatten(x)), w[5]))
 
 
-NETWORKS = {function.__name__: function for function in (plain, joined, two_poolings, normalised)}
+def two_views(x, w, between):
+    """A result that a view and a layer read: in the walk backward the one's gradient is there first, then the other's."""
+    first = between(conv2d(x, w[0], w[1], stride=2, padding=1, activation="relu"))
+    flat, x = linear(between(first.reshape(10, 40)), w[6]), between(conv2d(first, w[2], padding=1, activation="relu"))
+    x, again = between(conv2d(x, w[2], padding=1)), linear(between(x.reshape(10, 40)), w[6])
+    return between(linear(between(flatten(between(max_pool2d(x, 2)))), w[3])[:, :5]) + (flat + again)[:2]
+
+
+NETWORKS = {function.__name__: function for function in (plain, joined, two_poolings, normalised, two_views)}
 each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 
 
 def inputs(rng):
-    weights = (8, 3, 3, 3), (8,), (8, 3, 3, 8), (12, 32), (5, 12), (5, 128)
+    weights = (8, 3, 3, 3), (8,), (8, 3, 3, 8), (12, 32), (5, 12), (5, 128), (5, 40)
     return drawn(rng, 2, 9, 9, 3), [drawn(rng, *shape) for shape in weights], drawn(rng, 2, 5)
 
 
