@@ -17,7 +17,7 @@ import torch
 from ceilings import Ceilings
 from harness import FLUSHED, REST, device_place
 from report import clock, write_rows
-from timing import cold, cuda_stopwatch, host_stopwatch, interleaved
+from timing import cuda_stopwatch, host_stopwatch, interleaved, single
 from torch_twin import twin
 
 import minicnn
@@ -117,7 +117,7 @@ def measure(name: str, arguments, device) -> dict:
     warm = interleaved(contenders, device.synchronize, arguments.rounds, seconds=0.1, rest=REST[place])
     other = torch.empty(FLUSHED[place], dtype=torch.uint8, device=place)
     stopwatch = cuda_stopwatch() if place == "cuda" else host_stopwatch(device.synchronize)
-    chilled = cold(contenders, other.zero_, stopwatch, arguments.rounds)
+    chilled = single(contenders, lambda _: other.zero_(), stopwatch, arguments.rounds)
     best = min(set(contenders) - {"ours"}, key=lambda rival: warm[rival].median)
     row = {
         "op": "forward",

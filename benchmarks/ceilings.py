@@ -6,22 +6,16 @@
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from timing import cuda_stopwatch, host_stopwatch
 
 
-def _best_seconds(function, synchronize, rounds: int = 7) -> float:
-    times = []
-    for _ in range(rounds):
-        synchronize()
-        started = time.perf_counter()
-        function()
-        synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+def _best_seconds(function, stopwatch, rounds: int = 7) -> float:
+    readings = [stopwatch(function) for _ in range(rounds)]
+    return min(read() for read in readings[1:])
 
 
 @dataclass(frozen=True)
@@ -39,16 +33,16 @@ class Ceilings:
     def measure(cls, device) -> Ceilings:
         """Best of several runs, through PyTorch (BLAS or cuBLAS): the library's rate, not the data sheet's."""
         place = "cuda" if device.name.startswith("cuda") else "cpu"
-        synchronize = torch.cuda.synchronize if place == "cuda" else lambda: None
+        stopwatch = cuda_stopwatch() if place == "cuda" else host_stopwatch(lambda: None)
         source = torch.ones(1 << 26, device=place)
         target = torch.empty_like(source)
         size = 8192 if place == "cuda" else 2048
         matrix = torch.from_numpy(np.random.default_rng(0).standard_normal((size, size), np.float32)).to(place)
 
         def rate(factor) -> float:
-            return 2 * size**3 / _best_seconds(lambda: torch.mm(factor, factor), synchronize)
+            return 2 * size**3 / _best_seconds(lambda: torch.mm(factor, factor), stopwatch)
 
-        bandwidth = 2 * source.numel() * 4 / _best_seconds(lambda: target.copy_(source), synchronize)
+        bandwidth = 2 * source.numel() * 4 / _best_seconds(lambda: target.copy_(source), stopwatch)
         return cls(bandwidth, rate(matrix), _tensor_core_rates(matrix, rate) if place == "cuda" else {})
 
     def floor(self, flops: int, nbytes: int, precision: str = "float32") -> float:

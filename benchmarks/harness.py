@@ -4,8 +4,9 @@ A bench_<op>.py lists cases; `main` does the rest. On "cuda" PyTorch means cuDNN
 asked for), on the CPU its own kernels; in both it runs in NCHW and in channels-last, and the faster one counts. In 16 bits
 PyTorch is given its numbers in that format; ours, which keeps float32 between the layers, narrows them within its time.
 
-Two times: of many calls in a row (warm), and with --cold of single ones behind a flush of the caches. `score` says where
-between the rival (1/2) and the floor (1) ours stands.
+Two times: of calls whose data the caches keep as far as they can (warm; on a GPU without the host's work, which a step made as
+a graph has not), and with --cold of calls behind a flush of the caches. `score` says where between the rival (1/2) and the
+floor (1) ours stands.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from ceilings import Ceilings
 from report import clock, score, write_rows
-from timing import cold, cuda_stopwatch, host_stopwatch, interleaved
+from timing import Timing, cuda_stopwatch, host_stopwatch, interleaved, single
 
 import minicnn
 from minicnn import backend
@@ -160,10 +161,12 @@ class Session:
         self.device = backend.device(arguments.device)
         self.precision = getattr(arguments, "precision", "float32")
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
-        on_gpu = device_place(self.device) == "cuda"
+        self.place = device_place(self.device)
+        on_gpu = self.place == "cuda"
         self.cold = on_gpu if arguments.cold is None else arguments.cold
         self.stopwatch = cuda_stopwatch() if on_gpu else host_stopwatch(self.device.synchronize)
-        self.batch = arguments.batch or (128 if device_place(self.device) == "cuda" else 16)
+        self.flushed = torch.empty(FLUSHED[self.place], dtype=torch.uint8, device=self.place)
+        self.batch = arguments.batch or (128 if on_gpu else 16)
         self.ceilings = Ceilings.measure(self.device)
         self.rows: list[dict] = []
         print(self.ceilings)
@@ -173,7 +176,7 @@ class Session:
     ) -> None:
         """Time `ours` among `rivals`, the fastest of which counts; print and keep the row."""
         contenders, precision = {"ours": ours, **rivals}, precision or self.precision
-        timings = interleaved(contenders, self.device.synchronize, self.rounds, rest=REST[device_place(self.device)])
+        timings = self.warm(contenders)
         best = min(rivals, key=lambda name: timings[name].median)
         mine, theirs = timings["ours"], timings[best]
         floor = self.ceilings.floor(flops, nbytes, precision)
@@ -196,18 +199,29 @@ class Session:
             "score": score(mine.median, floor, theirs.median),
         }
         row |= self.cold_columns(contenders, floor) if self.cold else {}
-        self.rows.append(row | ({"sm_mhz": clock()} if device_place(self.device) == "cuda" else {}))
+        self.rows.append(row | ({"sm_mhz": clock()} if self.place == "cuda" else {}))
         print(
             f"{case:<28} {which:<8} {row['ms']:9.3f} ms  {row['gflops']:8.1f} GFLOP/s  {row['gbytes']:7.1f} GB/s  "
             f"{row['floor_percent']:5.1f}% of floor  {best} {row['rival_ms']:9.3f} ms  ratio {row['ratio']:.2f}",
             flush=True,
         )
 
+    def warm(self, contenders: dict[str, Callable]) -> dict[str, Timing]:
+        if self.place == "cpu":
+            return interleaved(contenders, self.device.synchronize, self.rounds, rest=REST[self.place])
+
+        def fill(contender):
+            self.flush()
+            contender()
+
+        return single(contenders, fill, self.stopwatch, self.rounds)
+
+    def flush(self, _contender=None) -> None:
+        self.flushed.zero_()
+
     def cold_columns(self, contenders: dict[str, Callable], floor: float) -> dict:
         """Of the same contenders, of which another may be the fastest rival."""
-        place = device_place(self.device)
-        other = torch.empty(FLUSHED[place], dtype=torch.uint8, device=place)
-        timings = cold(contenders, other.zero_, self.stopwatch, self.rounds)
+        timings = single(contenders, self.flush, self.stopwatch, self.rounds)
         mine = timings.pop("ours").median
         theirs = min(timing.median for timing in timings.values())
         return {

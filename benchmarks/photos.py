@@ -1,4 +1,4 @@
-"""JPEG files of ImageNet's usual extents, made from the bundled images: what bench_loader.py reads."""
+"""JPEG files of ImageNet's usual extents, made from the bundled images: for bench_loader.py and rehearse_recipes.py."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ class Photos(ImageFolder):
         return super().picture(index, side)
 
 
-def make_photos(root: Path, count: int) -> None:
-    """`count` of them in two class folders: garments, upscaled, in three colours, with the grain of a sensor."""
-    garments = data.open().train
-    rng = np.random.default_rng(0)
+def make_photos(root: Path, count: int, classes: int = 2) -> None:
+    """`count` of them in as many class folders: garments of a kind, upscaled, in three colours, with the grain of a sensor."""
+    splits = data.open()
+    garments, rng = splits.train, np.random.default_rng(0)
     for i in range(count):
-        folder = root / "ab"[i % 2]
+        kind = i % classes
+        folder = root / splits.class_names[kind]
         folder.mkdir(parents=True, exist_ok=True)
-        chosen = garments.read(rng.integers(len(garments), size=36))[..., 0].reshape(3, 3, 4, 28, 28)
+        chosen = rng.choice(np.flatnonzero(garments.labels == kind), size=36)
+        chosen = garments.read(chosen)[..., 0].reshape(3, 3, 4, 28, 28)
         channels = [np.block([list(row) for row in tiles]) for tiles in chosen]
         picture = Image.fromarray(np.stack(channels, -1)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
         grain = rng.normal(0, 5, (HEIGHT, WIDTH, 3))

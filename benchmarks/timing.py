@@ -1,6 +1,7 @@
 """Interleaved timing: every contender in every round, in turn and in reverse turn, so that a drifting machine hits all.
 
-Warm: many calls in a row, whose data the caches keep as far as they can. Cold: single calls, each behind a flush.
+Warm: many calls in a row, whose data the caches keep as far as they can. Single: each call behind one of another function,
+which empties the caches, or fills them, and on a GPU keeps it busy meanwhile, so that the host's own work does not show.
 """
 
 from __future__ import annotations
@@ -53,11 +54,13 @@ def interleaved(
     return {name: timing_of(seconds) for name, seconds in samples.items()}
 
 
-def cold(contenders: dict[str, Callable], flush: Callable, stopwatch: Callable, rounds: int = 9) -> dict[str, Timing]:
-    """Time single calls, each behind `flush()`, by a stopwatch."""
+def single(
+    contenders: dict[str, Callable], before: Callable, stopwatch: Callable, rounds: int = 9
+) -> dict[str, Timing]:
+    """Time single calls by a stopwatch, that of each contender behind `before(contender)`."""
     readings: dict[str, list[Callable]] = {name: [] for name in contenders}
     for name in turns(contenders, rounds):
-        flush()
+        before(contenders[name])
         readings[name].append(stopwatch(contenders[name]))
     return {name: timing_of([read() for read in those]) for name, those in readings.items()}
 

@@ -25,6 +25,7 @@ PLANS = {
     "lenet5": (5, None),
     "vgg_a": (4, None),
     "googlenet": (3, None),
+    "googlenet_bn": (3, None),
     "alexnet": (3, None),
     "resnet18": (2, None),
     "plain18": (2, None),

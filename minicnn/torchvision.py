@@ -28,6 +28,8 @@ STATISTICS = ChannelStatistics(
 # What the weights of its googlenet expect: torchvision turns the images above into these itself, by `transform_input`.
 GOOGLENET_STATISTICS = ChannelStatistics((0.5, 0.5, 0.5), tuple(map(tuple, np.diag([0.5**2] * 3).tolist())))
 
+UNTOLD = 0  # channels of a concatenation
+
 
 def load_torchvision(name: str, path: str | Path) -> models.Network:
     """The network that torchvision calls `name`, with the weights of a state dict in .safetensors or .pth.
@@ -95,16 +97,26 @@ def to_torch(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 def _flattened_channels(network: nn.Module) -> dict[str, int]:
-    """The weights of the fully connected layers that read a flattened map of several pixels -> how many channels it has."""
+    """The weights of the fully connected layers that read a flattened map of several pixels -> how many channels it has.
+
+    Raises ValueError where that map is a concatenation, whose channels no layer tells.
+    """
     found, channels, flattened = {}, None, False
     for path, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             channels = module.weight.shape[0]
         elif isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
             channels = None
+        elif isinstance(module, nn.Concatenate):
+            channels = UNTOLD
         elif isinstance(module, nn.Flatten):
             flattened = channels is not None
         elif isinstance(module, nn.Linear) and flattened:
+            if channels is UNTOLD:
+                raise ValueError(
+                    f"{path} reads a flattened concatenation, whose channels are told by no layer; PyTorch's order of its "
+                    "weights is unknown: put a convolution or a global average pooling before the Flatten"
+                )
             found[f"{path}.weight"], flattened = channels, False
     return found
 

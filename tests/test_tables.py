@@ -102,7 +102,7 @@ def test_contenders_take_turns_in_both_orders(benchmarks):
     assert list(timing.turns({"a": 1, "b": 2, "c": 3}, 3)) == list("abccbaabc")
 
 
-def test_cold_calls_stand_each_behind_a_flush(benchmarks):
+def test_single_calls_stand_each_behind_what_comes_before(benchmarks):
     timing, log, seconds = benchmarks("timing"), [], iter([4.0, 1.0, 3.0, 2.0, 6.0, 5.0])
 
     def stopwatch(function):
@@ -111,7 +111,7 @@ def test_cold_calls_stand_each_behind_a_flush(benchmarks):
         return lambda: reading
 
     contenders = {"a": lambda: log.append("a"), "b": lambda: log.append("b")}
-    found = timing.cold(contenders, lambda: log.append("flush"), stopwatch, rounds=3)
+    found = timing.single(contenders, lambda contender: log.append("flush"), stopwatch, rounds=3)
     assert log == ["flush", "a", "flush", "b", "flush", "b", "flush", "a", "flush", "a", "flush", "b"]
     assert (found["a"].median, found["b"].median) == (4.0, 3.0)
 

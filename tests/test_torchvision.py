@@ -250,6 +250,15 @@ def test_flattened_maps_of_any_network_change_their_order(rng):
         np.testing.assert_array_equal(back[path], array, err_msg=path)
 
 
+def test_a_flattened_concatenation_is_refused():
+    inception = nn.Inception(3, 4, 2, 4, 2, 4, 4)
+    behind = nn.Sequential(inception, nn.Flatten(), nn.Linear(16 * 4, 2))
+    with pytest.raises(ValueError, match=r"^2 reads a flattened concatenation"):
+        weights.to_torch(behind)
+    pooled = nn.Sequential(inception, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+    np.testing.assert_array_equal(weights.to_torch(pooled)["3.weight"], pooled.state_dict()["3.weight"])
+
+
 @pytest.mark.parametrize(
     ("name", "state", "message"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from minicnn import _build_info
@@ -12,6 +14,12 @@ from minicnn.errors import DeviceError
 from minicnn.host_memory import SharedScratch
 
 FLOAT32 = np.dtype(np.float32)
+
+
+class Capture(threading.local):
+    """What this thread captures of its work on a device: `graph` is what that will be, None where it captures none."""
+
+    graph = None
 
 
 class Device:
@@ -26,6 +34,7 @@ class Device:
     choices = Choices()  # of schedules
     prefers_graphs = False
     feed_type: type = HostFeed
+    capture: Capture
 
     def kernels_for(self, dtype) -> Kernels | None:
         """The kernels of ops in `dtype`; None where NumPy computes."""
@@ -63,6 +72,13 @@ class Device:
     def new_graph(self):
         """An empty graph: EmulatedGraph says what it is. DeviceError where NumPy computes, or another's kernels."""
         raise DeviceError(f"device {self.name!r} has no graphs: 'cuda' has them, and 'emulated'")
+
+    def refuse_in_capture(self, what: str) -> None:
+        """DeviceError where this thread captures a graph, of work within which values are `what`."""
+        if self.capture.graph is not None:
+            raise DeviceError(
+                f"a graph cannot be captured of work within which values are {what}: it would not be repeated"
+            )
 
     def new_feed(self) -> HostFeed | Feed:
         """A way for batches to the device: `push(arrays)` returns them there, to be read before the next push."""

@@ -5,22 +5,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import threading
 from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.backend.device import Capture
 from minicnn.backend.feed import Feed
 from minicnn.backend.host import HostDevice
 from minicnn.backend.kernels import Kernels
-from minicnn.errors import DeviceError
 from minicnn.host_memory import GuardedMemory
-
-
-class Capture(threading.local):
-    """What this thread has recorded; None where it does not."""
-
-    calls: list | None = None
 
 
 class EmulatedGraph:
@@ -40,11 +33,11 @@ class EmulatedGraph:
         yield  # the calls hold their arrays
 
     def capture(self, work):
-        self.device.capture.calls = self.calls = []
+        self.device.capture.graph, self.calls = self, []
         try:
             return work()
         finally:
-            self.device.capture.calls = None
+            self.device.capture.graph = None
 
     def replay(self) -> None:
         for call in self.calls:
@@ -125,21 +118,21 @@ class EmulatedDevice(HostDevice):
         return functools.partial(self._queue, launch) if signature[-1:] == ("stream",) else launch
 
     def array(self, values):
-        self._refuse_in_capture("copied to the device")
+        self.refuse_in_capture("copied to the device")
         return self._written(super().array(values))
 
     def write(self, array, values) -> None:
         """In the stream's order; the values are those of now."""
-        self._refuse_in_capture("copied to the device")
+        self.refuse_in_capture("copied to the device")
         self.stream.queue(self._copy, np.array(values), array)
 
     def to_numpy(self, array):
-        self._refuse_in_capture("read from the device")
+        self.refuse_in_capture("read from the device")
         self.synchronize()
         return super().to_numpy(array)
 
     def on_host(self, array):
-        self._refuse_in_capture("read from the device")
+        self.refuse_in_capture("read from the device")
         self.synchronize()
         return super().on_host(array)
 
@@ -174,16 +167,10 @@ class EmulatedDevice(HostDevice):
 
     def _queue(self, work, *arguments) -> None:
         """On the stream, or kept for the graph that this thread captures."""
-        if self.capture.calls is None:
+        if self.capture.graph is None:
             self.stream.queue(work, *arguments)
         else:
-            self.capture.calls.append(functools.partial(work, *arguments))
-
-    def _refuse_in_capture(self, what: str) -> None:
-        if self.capture.calls is not None:
-            raise DeviceError(
-                f"a graph cannot be captured of work within which values are {what}: it would not be repeated"
-            )
+            self.capture.graph.calls.append(functools.partial(work, *arguments))
 
     def _written(self, array):
         if array.flags.c_contiguous:

@@ -10,7 +10,7 @@ import weakref
 import numpy as np
 
 from minicnn import choices, toolchain
-from minicnn.backend.device import Device
+from minicnn.backend.device import Capture, Device
 from minicnn.backend.feed import Feed
 from minicnn.backend.kernels import ARRAYS, Kernels, check_arrays
 from minicnn.errors import DeviceError
@@ -42,9 +42,10 @@ class CudaGraph:
         queue.wait_event(self.stream.record())
 
     def capture(self, work):
-        """Other threads may allocate meanwhile; what this one does must come out of the pool."""
+        """In the relaxed mode: the pool may ask for more memory, here and in other threads, which is done at once."""
         with self.memory():
-            self.stream.begin_capture(self.cuda.runtime.streamCaptureModeThreadLocal)
+            self.stream.begin_capture(self.cuda.runtime.streamCaptureModeRelaxed)
+            self.device.capture.graph = self
             try:
                 result = work()
             except BaseException as error:
@@ -53,6 +54,8 @@ class CudaGraph:
                 if isinstance(error, self.cuda.runtime.CUDARuntimeError):
                     raise DeviceError(f"a graph cannot be captured of this work: {error}") from error
                 raise
+            finally:
+                self.device.capture.graph = None
             self.graph = self.stream.end_capture()
             return result
 
@@ -75,6 +78,7 @@ class CudaDevice(Device):
         self.graph_pools = weakref.WeakSet()
         self.choices = choices.load(self.identity())
         self.side_streams: list = []
+        self.capture = Capture()
 
     def empty(self, shape, dtype=np.float32):
         return self.cupy.empty(shape, dtype)
@@ -87,8 +91,7 @@ class CudaDevice(Device):
         return [self.cupy.get_default_memory_pool(), *self.graph_pools]
 
     def start_watch(self) -> int:
-        for pool in self.pools:
-            pool.free_all_blocks()
+        self.cupy.get_default_memory_pool().free_all_blocks()  # in another, graphs still use what is free
         return sum(pool.total_bytes() for pool in self.pools)
 
     def most_memory(self):
@@ -99,9 +102,11 @@ class CudaDevice(Device):
         return free + self.cupy.get_default_memory_pool().free_bytes()
 
     def array(self, values):
-        return self.cupy.asarray(np.ascontiguousarray(values))
+        self.refuse_in_capture("copied to the device")
+        return self.cupy.asarray(values, order="C")
 
     def to_numpy(self, array) -> np.ndarray:
+        self.refuse_in_capture("read from the device")
         return self.cupy.asnumpy(array)
 
     on_host = to_numpy
@@ -111,6 +116,7 @@ class CudaDevice(Device):
 
     def write(self, array, values) -> None:
         """In the stream's order, without waiting for it: memory that can be paged out has been read on return."""
+        self.refuse_in_capture("copied to the device")
         array.set(np.ascontiguousarray(values, dtype=array.dtype).reshape(array.shape), stream=self.stream)
 
     def copy(self, source, target) -> None:
