@@ -19,6 +19,7 @@ with loading included (loading.py), each with --workers.
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import os
 from collections.abc import Callable
@@ -48,12 +49,13 @@ def contenders(name: str, device, batch: int, precision: str) -> dict[str, Calla
     image_shape = build(name)[1]
     images, labels = batch_of(name, image_shape, batch)
     place, on_gpu = device_place(device), device.name.startswith("cuda")
+    original = rival_of(build(name)[0], image_shape)
 
     def ours(how):
         return our_step(build(name)[0].to(device), images, labels, device, precision=precision, how=how)
 
     def theirs(layout, how):
-        rival = rival_of(build(name)[0], image_shape)
+        rival = copy.deepcopy(original)
         return TorchStep(rival, images, labels, place, layout, True if on_gpu else None, precision=precision, how=how)
 
     found = {"ours": partial(ours, "eager")}
