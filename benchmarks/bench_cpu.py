@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import json
 import os
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from pieces import add_arguments, measure
+from process import Process, threads_of
 from report import read_rows, write_rows
 
 HERE = Path(__file__).resolve().parent
@@ -42,41 +42,19 @@ CONTENDERS = {
 }
 
 
-class Contender:
-    """A process of contender.py."""
-
-    def __init__(self, name: str, network: str, environment: dict[str, str]):
-        kind, settings = CONTENDERS[name]
-        command = [sys.executable, str(HERE / "contender.py"), kind, network, str(BATCHES[network])]
-        environment = os.environ | environment | settings
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def ask(self, question: str):
-        self.process.stdin.write(question + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"{' '.join(self.process.args)} ended without an answer to {question!r}")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        self.process.communicate()
+def contender_of(name: str, network: str, environment: dict[str, str]) -> Process:
+    kind, settings = CONTENDERS[name]
+    return Process(kind, network, BATCHES[network], environment | settings)
 
 
 @contextlib.contextmanager
 def contenders(network: str, environment: dict[str, str]):
-    started = {name: Contender(name, network, environment) for name in CONTENDERS}
+    started = {name: contender_of(name, network, environment) for name in CONTENDERS}
     try:
         yield started
     finally:
         for contender in started.values():
             contender.close()
-
-
-def threads_of(count: int) -> dict[str, str]:
-    return {"MINICNN_THREADS": str(count), "OMP_NUM_THREADS": str(count)}
 
 
 def steps(network: str, threads: int, environment: dict[str, str]) -> list[dict]:
@@ -111,7 +89,7 @@ def steps(network: str, threads: int, environment: dict[str, str]) -> list[dict]
 def memory(network: str) -> list[dict]:
     rows = []
     for name in ("minicnn", "PyTorch as it comes"):
-        contender = Contender(name, network, threads_of(len(os.sched_getaffinity(0))))
+        contender = contender_of(name, network, threads_of(len(os.sched_getaffinity(0))))
         for _ in range(3):
             contender.ask("seconds")
         rows.append(

@@ -114,6 +114,8 @@ def draw_ladder(session: Session, path: str) -> None:
         race(session, f"{side} x {side} x {side}", side, side, side)
         of_this = [row["rival_ms"] for row in session.rows if row["precision"] == session.precision]
         rivals[f"cuBLAS, {session.precision}"] = 2e-9 * side**3 / min(of_this)
+    if not plots.available():
+        return print(f"no {path}: pictures need matplotlib")
     product = f"c = a b, {side} x {side} x {side}"
     rates = {row["pass"]: row["gflops"] for row in session.rows}
     if on_gpu:

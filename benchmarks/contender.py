@@ -14,17 +14,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from bench_step import LR, flattened, our_step, torch_step
-from bench_step import build as construct
 from harness import REST
-from torch_twin import twin
+from steps import LAYOUTS, LR, TorchStep, batch_of, our_step, rival_of
+from steps import build as construct
 
 from minicnn import backend
 from minicnn.threads import thread_count
 
-LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
 FIRST_STEPS = 5
 LR_OF = {"vgg_d": LR / 10}  # at LR its losses part within five steps, as those of any two roundings would
 
@@ -33,21 +30,19 @@ def build(kind: str, name: str, batch: int):
     """A function that makes one training step of network `name`. Both libraries get the same numbers."""
     network, image_shape = construct(name)
     lr = LR_OF.get(name, LR)
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((batch, *image_shape), np.float32)
-    labels = rng.integers(0, 10 if name == "lenet" else 1000, batch)
+    images, labels = batch_of(name, image_shape, batch)
     if kind == "ours":
         device = backend.device("cpu")
         network.to(device)
         start_of_growth()
         return our_step(network, images, labels, device, lr)
-    rival = twin(network, flattened(network, image_shape))
+    rival = rival_of(network, image_shape)
     rival.load_state_dict({key: value.clone() for key, value in rival.state_dict().items()}, assign=True)
     del network
     gc.collect()
     start_of_growth()
     layout, _, fused = kind.partition("+")
-    return torch_step(rival, images, labels, "cpu", LAYOUTS[layout], fused == "fused", lr)
+    return TorchStep(rival, images, labels, "cpu", LAYOUTS[layout], fused == "fused", lr)
 
 
 def resident(which: str) -> int:

@@ -12,9 +12,12 @@ floor (1) ours stands.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+import layers
 import numpy as np
 import torch
 from ceilings import Ceilings
@@ -147,6 +150,7 @@ class Session:
         parser.add_argument("--batch", type=int, default=None, help="images (128 on cuda, 16 elsewhere)")
         parser.add_argument("--rounds", type=int, default=9)
         parser.add_argument("--only", default="", help="cases whose name contains this")
+        parser.add_argument("--cases", type=int, default=None, help="no more than so many of them")
         parser.add_argument("--out", default=None, help="a CSV file to write (benchmarks/results/...)")
         parser.add_argument(
             "--cold",
@@ -157,6 +161,7 @@ class Session:
         add_arguments(parser)
         self.arguments = arguments = parser.parse_args()
         self.op, self.rounds, self.only, self.out = op, arguments.rounds, arguments.only, arguments.out
+        layers.only, self.cases = self.only, arguments.cases
         torch.set_num_threads(thread_count())
         self.device = backend.device(arguments.device)
         self.precision = getattr(arguments, "precision", "float32")
@@ -200,6 +205,8 @@ class Session:
         }
         row |= self.cold_columns(contenders, floor) if self.cold else {}
         self.rows.append(row | ({"sm_mhz": clock()} if self.place == "cuda" else {}))
+        if self.out:
+            write_rows(unfinished(self.out), self.rows, self.ceilings)
         print(
             f"{case:<28} {which:<8} {row['ms']:9.3f} ms  {row['gflops']:8.1f} GFLOP/s  {row['gbytes']:7.1f} GB/s  "
             f"{row['floor_percent']:5.1f}% of floor  {best} {row['rival_ms']:9.3f} ms  ratio {row['ratio']:.2f}",
@@ -236,6 +243,12 @@ class Session:
             raise SystemExit(f"bench {self.op}: no case has {self.only!r} in its name")
         if self.out:
             write_rows(self.out, self.rows, self.ceilings)
+            unfinished(self.out).unlink()
+
+
+def unfinished(path: str) -> Path:
+    """What stands there of a table whose benchmark was ended before its end."""
+    return Path(path).with_suffix(".unfinished")
 
 
 def measure(session: Session, case: Case, which: str) -> None:
@@ -260,8 +273,8 @@ def add_precision(parser) -> None:
 def main(op: str, cases: Callable[[int], Iterable[Case]], add_arguments: Callable = lambda parser: None) -> None:
     """What every bench_<op>.py of a graph's op does; add_precision for one that is a matrix product."""
     session = Session(op, add_arguments)
-    for case in cases(session.batch):
-        if session.only in case.name:
-            for which in case.passes:
-                measure(session, case, which)
+    wanted = (case for case in cases(session.batch) if session.only in case.name)
+    for case in itertools.islice(wanted, session.cases):
+        for which in case.passes:
+            measure(session, case, which)
     session.close()

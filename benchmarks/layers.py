@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from minicnn import models
 from minicnn.nn import Module
 
 NETWORKS = ("alexnet", "alexnet_owt", "vgg_a", "vgg_d")
+only = ""  # what the names of the wanted cases contain: where they begin with a network, no other one is built
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,11 @@ def _walk(network: str) -> list[tuple[str, Module, tuple[int, ...]]]:
     return seen
 
 
-def layers(kind: type, batch: int, networks=NETWORKS) -> list[Layer]:
+def layers(kind: type, batch: int, networks=NETWORKS) -> Iterator[Layer]:
     """Every layer of that class, each distinct configuration once, at this batch size."""
-    found: dict[tuple, Layer] = {}
-    for network in networks:
+    found = set()
+    for network in [name for name in networks if only.startswith(f"{name} ")] or networks:
         for path, module, shape in _walk(network):
-            if type(module) is kind:
-                layer = Layer(network, path, module, (batch, *shape[1:]))
-                found.setdefault((repr(module), shape), layer)
-    return list(found.values())
+            if type(module) is kind and (repr(module), shape) not in found:
+                found.add((repr(module), shape))
+                yield Layer(network, path, module, (batch, *shape[1:]))

@@ -1,105 +1,169 @@
 #!/usr/bin/env bash
 # All that wants a GPU, in the order of trust: what is wrong in one stage makes the next ones' figures worthless.
 #
-#   build         for this GPU, with the probes of single instructions
+#   build         a wheel for this GPU, with the probes of single instructions, in OUT/wheel; WHEEL=FILE installs that one
 #   instructions  mma, ldmatrix, cp.async and the number formats, one at a time, by the tests of their emulated twins
 #   test          every op and kernel, at the shapes of CI
+#   graphs        the step as one graph, batches that come on a stream of their own, images that stay, the tuner
 #   repeat        the tests of the matrix kernels again and again: what is not ordered shows as bits that differ
 #   sanitize      memcheck, racecheck, initcheck and synccheck of compute-sanitizer, where it is installed
 #   ceilings      copy bandwidth, matrix rates: what the layers' figures are shares of
-#   ladder        the rungs of the matrix product, as a picture
-#   layers        the tables of convolutions, fully connected layers, matrix products and single forward passes, in every
-#                 precision; every other benchmark of an op, at the layers of the networks
-#   steps         whole training steps, also as one graph, beside PyTorch's: eager, compiled and as graphs
+#   headline      the whole steps and the layers that are asked for first, beside PyTorch's
+#   profile       where a step goes, as a table and a picture
 #   tune          the schedules of the networks' products, measured; then the steps once more
 #   train         AlexNet in each precision, from the first command to the learning curve
+#   ladder        the rungs of the matrix product, as a picture
+#   layers        the tables of convolutions, fully connected layers, matrix products and single forward passes, in every
+#                 precision
+#   steps         every table of whole steps, beside PyTorch's: eager, compiled and as graphs
+#   ops           every other benchmark of an op, at the layers of the networks
 #
 #   benchmarks/on_gpu.sh OUT [STAGE ...]      all stages by default
+#   MINUTES=9 benchmarks/on_gpu.sh OUT ...    no longer than that: what runs then is ended, the rest is left out
 #   DEVICE=emulated benchmarks/on_gpu.sh OUT  rehearses the same calls with no GPU, at shapes that an emulator can do
 #
-# No package index is needed: numpy, cupy, torch, pybind11, scikit-build-core, ninja, pytest, hypothesis and matplotlib
-# must be installed. Every stage leaves its log in OUT; a stage that fails does not keep the next from running. Tables
-# (benchmarks/tables.py) are in OUT/tables, in pieces of less than eight minutes; a second run makes those that are missing.
+# The first half hour on a GPU, in three calls of less than ten minutes, each worth something without the next. Seconds are
+# the most that a stage takes, not what it is expected to take; the call's own nine minutes hold whatever the stages do.
+#
+#   MINUTES=9 benchmarks/on_gpu.sh OUT is-it-right    build 300, instructions 60, ceilings 60, test 240, graphs 120, repeat 60
+#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast   build, ceilings 60, headline 120 a table, profile 60
+#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast-at-best   build, tune 60 a network, and 120 a step, train 60 a
+#                                             precision, sanitize 60 a tool, layers and steps as far as they come
+#
+# No package index is needed, but what minicnn needs (pillow, rich, safetensors, threadpoolctl) beside numpy, cupy, torch,
+# pybind11, scikit-build-core, cmake, ninja and pytest; a stage `needs`, which always comes first, says what is missing.
+# pytest-xdist shares the tests among processes, matplotlib draws; neither need be there. Every stage leaves its log in OUT
+# and a line in OUT/stages.txt; one that fails does not keep the next from running. Tables (benchmarks/tables.py) are in
+# OUT/tables, in pieces; a second run makes those that are missing. OUT.tar.gz is all of OUT but the wheel. Exit code: how
+# many stages failed.
 set -u
 cd "$(dirname "$0")/.."
 OUT=$(realpath -m "$1")
 shift
 DEVICE=${DEVICE:-cuda}
+END=$((SECONDS + 60 * ${MINUTES:-10000}))
+FAILED=0
 mkdir -p "$OUT"
 
-stage() { # stage SECONDS NAME COMMAND...
-  local seconds=$1 name=$2
+stage() { # stage SECONDS NAME COMMAND...: within so many seconds, and what is left of the call's minutes
+  local limit=$(($1 * SLACK)) name=$2 left=$((END - SECONDS)) began=$SECONDS status
   shift 2
+  if ((left < 5)); then
+    echo "== $name: left out, the minutes are over" | tee -a "$OUT/stages.txt"
+    return
+  fi
+  ((limit < left)) || limit=$left
   echo "== $name"
-  timeout "$seconds" "$@" >"$OUT/$name.log" 2>&1
-  echo "exit $? after at most $seconds s; last lines:"
+  timeout --kill-after=5 "$limit" "$@" >"$OUT/$name.log" 2>&1
+  status=$?
+  ((status == 0)) || FAILED=$((FAILED + 1))
   tail -n 3 "$OUT/$name.log"
+  echo "$name: exit $status after $((SECONDS - began)) s of $limit" | tee -a "$OUT/stages.txt"
+}
+
+needs() { # names what is missing; fails where nothing can go on without it
+  python3 - "$DEVICE" <<'PYTHON'
+import importlib.util as found, sys
+base = "numpy torch pytest PIL rich safetensors threadpoolctl".split() + ["cupy"] * (sys.argv[1] == "cuda")
+wanted = {"minicnn or a benchmark": base, "the stage build": ["pybind11", "scikit_build_core"],
+          "pictures": ["matplotlib"], "tests in several processes": ["xdist"]}
+missing = {what: [name for name in names if not found.find_spec(name)] for what, names in wanted.items()}
+print(*(f"missing for {what}: {', '.join(names)}" for what, names in missing.items() if names), sep="\n")
+sys.exit(bool(missing["minicnn or a benchmark"]))
+PYTHON
 }
 
 build() {
+  if [ -n "${WHEEL:-}" ]; then
+    python3 -m pip install --no-deps --no-index --force-reinstall "$WHEEL" && python3 -P -m minicnn doctor
+    return
+  fi
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,clocks.max.sm --format=csv
-  MINICNN_CUDA=on MINICNN_CUDA_ARCHITECTURES=${ARCHITECTURES:-90a} MINICNN_STRICT=1 MINICNN_PROBES=1 \
-    python3 -m pip install --no-build-isolation --no-deps --no-index . && python3 -P -m minicnn doctor
+  MINICNN_CUDA=on MINICNN_CUDA_ARCHITECTURES=${ARCHITECTURES:-90a} MINICNN_PROBES=1 \
+    python3 -m pip wheel --no-build-isolation --no-deps --no-index --wheel-dir "$OUT/wheel" . &&
+    python3 -m pip install --no-deps --no-index --force-reinstall "$OUT"/wheel/*.whl && python3 -P -m minicnn doctor
 }
-export -f build # timeout runs programs, not functions: the stage calls it through bash
+export -f build needs # timeout runs programs, not functions: the stage calls them through bash
+export DEVICE OUT
 
-tables() { # tables PATTERN: the pieces whose names it matches, but for those that are there
-  local piece
-  for piece in $(python3 benchmarks/tables.py "$OUT/tables" --device "$DEVICE" --list | awk 'NF == 1' | grep -E "$1"); do
-    stage 500 "$piece" python3 benchmarks/tables.py "$OUT/tables" "$piece" --device "$DEVICE"
-  done
-}
-
-steps() { # steps NAME
-  local network precision
-  for network in $NETWORKS; do
-    for precision in $PRECISIONS; do
-      stage 300 "$1_${network}_$precision" python3 benchmarks/bench_step.py "$network" --device "$DEVICE" --batch $BATCH \
-        --precision "$precision" --rounds 3 --out "$OUT/$1_${network}_$precision.csv"
+tables() { # tables SECONDS PATTERN...: the pieces whose names match, of the first pattern first, but for those that are there
+  local seconds=$1 pattern piece
+  shift
+  for pattern in "$@"; do
+    for piece in $(python3 benchmarks/tables.py "$OUT/tables" --device "$DEVICE" --list | awk 'NF == 1' | grep -E "$pattern"); do
+      stage "$seconds" "$piece" python3 benchmarks/tables.py "$OUT/tables" "$piece" --device "$DEVICE"
     done
   done
 }
 
-PYTEST=(python3 -P -m pytest -q -p no:cacheprovider)
+PYTEST=(python3 -P -m pytest -q -p no:cacheprovider -W default) # warnings of a library that is newer than ours do not fail
 if [ "$DEVICE" = cuda ]; then
-  SIZES=() SMALL=() PLANNED=(alexnet:128:224 vgg_d:64:224) NETWORKS="alexnet_owt alexnet vgg_a" BATCH=128 REPEATS=20
-  PRECISIONS="bfloat16 float32"
+  SLACK=1 SIZES=() SMALL=() PLANNED=(alexnet:128:224 vgg_d:64:224) TUNED="alexnet_owt alexnet" BATCH=128 REPEATS=20
+  HEADLINE=('^step_alexnet_owt_128_bfloat16' '^step_alexnet_128_bfloat16' '^conv2d_alexnet_bfloat16' '^step_vgg_d_32_bfloat16'
+    '^linear_bfloat16' '^step_alexnet_owt_128_float32' '^conv2d_alexnet_float32')
+  PROFILED=(alexnet --batch-size 128 --precision bfloat16)
+  TRAINED=(alexnet --device cuda) PRECISIONS="bfloat16 float32" TRAININGS="float32 tf32 bfloat16 float16"
   INSTRUCTIONS=(tests/kernels/test_instructions_on_cuda.py)
   export MINICNN_REQUIRE=cuda,instructions,emulated,torch
+  python3 -c 'import xdist' 2>/dev/null && PARALLEL=(-n 8) || PARALLEL=()
 else
-  SIZES=(--batch 1 --rounds 1) SMALL=(--rounds 1 --only "28 pixels") PLANNED=(lenet:1:28)
-  NETWORKS=lenet BATCH=1 REPEATS=1 PRECISIONS="bfloat16 float32"
+  SLACK=5 SIZES=(--batch 1 --rounds 1 --cases 1) SMALL=(--rounds 1 --only "28 pixels") PLANNED=(lenet:1:28)
+  TUNED=lenet BATCH=1 REPEATS=1 HEADLINE=('^step_lenet' '^conv2d_.*_bfloat16')
+  PROFILED=(lenet --batch-size 1 --steps 1)
+  TRAINED=(lenet --device cpu --epochs 1) PRECISIONS=bfloat16 TRAININGS=float32
   INSTRUCTIONS=(tests/kernels/test_mma.py tests/kernels/test_ldmatrix.py tests/kernels/test_async_copy.py)
   export MINICNN_REQUIRE=emulated,torch
+  PARALLEL=()
 fi
 MATRICES=(tests/kernels/test_gemm.py tests/ops/test_conv2d*.py tests/ops/test_linear*.py -k "$DEVICE and exact")
 
-for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layers steps tune train}; do
-  case $wanted in
-    build) [ "$DEVICE" = cuda ] && stage 400 build bash -c build ;;
-    instructions) stage 200 instructions "${PYTEST[@]}" "${INSTRUCTIONS[@]}" ;;
-    test)
-      stage 500 test "${PYTEST[@]}" tests/ops tests/kernels -k "$DEVICE"
-      stage 200 graphs "${PYTEST[@]}" tests/test_graph.py tests/test_graphed_step.py \
+run() { # run STAGE
+  local tool network precision bench op i
+  case $1 in
+    build) if [ "$DEVICE" = cuda ]; then stage 300 build bash -c build; fi ;;
+    instructions) stage 60 instructions "${PYTEST[@]}" "${INSTRUCTIONS[@]}" ;;
+    test) stage 240 test "${PYTEST[@]}" "${PARALLEL[@]}" tests/ops tests/kernels -k "$DEVICE" ;;
+    graphs)
+      stage 120 graphs "${PYTEST[@]}" tests/test_graph.py tests/test_graphed_step.py \
         tests/test_feed.py tests/test_resident.py tests/test_tune.py -k "$DEVICE"
       ;;
-    repeat)
-      for ((i = 1; i <= REPEATS; i++)); do stage 200 "repeat_$i" "${PYTEST[@]}" "${MATRICES[@]}"; done
-      ;;
+    repeat) for ((i = 1; i <= REPEATS; i++)); do stage 60 "repeat_$i" "${PYTEST[@]}" "${MATRICES[@]}"; done ;;
     sanitize)
       if [ "$DEVICE" = cuda ] && command -v compute-sanitizer >/dev/null; then
         for tool in memcheck racecheck initcheck synccheck; do
-          stage 500 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 "${PYTEST[@]}" "${MATRICES[@]}"
+          stage 60 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 "${PYTEST[@]}" "${MATRICES[@]}"
         done
       fi
       ;;
-    ceilings) stage 100 ceilings python3 benchmarks/ceilings.py --device "$DEVICE" ;;
+    ceilings) stage 60 ceilings python3 benchmarks/ceilings.py --device "$DEVICE" ;;
+    headline) tables 120 "${HEADLINE[@]}" ;;
+    profile)
+      stage 60 profile python3 -P -m minicnn profile "${PROFILED[@]}" --device "$DEVICE" "${DRAWN[@]}"
+      ;;
+    tune)
+      export MINICNN_CACHE=$OUT/tuned
+      for network in $TUNED; do
+        for precision in $PRECISIONS; do
+          stage 60 "tune_${network}_$precision" \
+            python3 -P -m minicnn tune "$network" --device "$DEVICE" --batch-size $BATCH --precision "$precision"
+          stage 120 "tuned_step_${network}_$precision" python3 benchmarks/bench_step.py "$network" --device "$DEVICE" \
+            --batch $BATCH --precision "$precision" --rounds 3 --out "$OUT/tuned_step_${network}_$precision.csv"
+        done
+      done
+      ;;
+    train)
+      for precision in $TRAININGS; do
+        stage 60 "train_$precision" \
+          python3 -P -m minicnn train "${TRAINED[@]}" --precision "$precision" --out "$OUT/trained_$precision"
+      done
+      ;;
     ladder)
-      stage 200 ladder python3 benchmarks/bench_gemm.py --device "$DEVICE" "${SIZES[@]}" \
+      stage 100 ladder python3 benchmarks/bench_gemm.py --device "$DEVICE" "${SIZES[@]}" \
         --ladder "$OUT/ladder.png" --out "$OUT/ladder.csv"
       ;;
-    layers)
-      tables '^(conv2d|linear|gemm|forward)_'
+    layers) tables 480 '^(conv2d|linear|gemm|forward)_' ;;
+    steps) tables 480 '^step_' ;;
+    ops)
       for bench in benchmarks/bench_*.py; do
         op=$(basename "$bench" .py)
         case $op in
@@ -107,27 +171,26 @@ for wanted in ${@:-build instructions test repeat sanitize ceilings ladder layer
           bench_cpu | bench_loader | bench_recipes) ;; # and these measure no GPU
           bench_memory_plan) stage 100 "$op" python3 "$bench" --device "$DEVICE" "${PLANNED[@]}" ;;
           bench_sgd | bench_adam) stage 120 "$op" python3 "$bench" --device "$DEVICE" "${SMALL[@]}" --out "$OUT/$op.csv" ;;
-          *) stage 200 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" --out "$OUT/$op.csv" ;;
+          *) stage 100 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" --out "$OUT/$op.csv" ;;
         esac
       done
       ;;
-    steps) tables '^step_' ;;
-    tune)
-      export MINICNN_CACHE=$OUT/tuned
-      for network in $NETWORKS; do
-        for precision in $PRECISIONS; do
-          stage 200 "tune_${network}_$precision" \
-            python3 -P -m minicnn tune "$network" --device "$DEVICE" --batch-size $BATCH --precision "$precision"
-        done
-      done
-      steps tuned_step
+    is-it-right) for i in build instructions ceilings test graphs repeat; do run $i; done ;;
+    how-fast) for i in build ceilings headline profile; do run $i; done ;;
+    how-fast-at-best) for i in build tune train sanitize steps layers; do run $i; done ;;
+    all) for i in is-it-right sanitize headline profile tune train ladder layers steps ops; do run $i; done ;;
+    *)
+      echo "there is no stage $1" >&2
+      FAILED=$((FAILED + 1))
       ;;
-    train)
-      for precision in float32 tf32 bfloat16 float16; do
-        [ "$DEVICE" = cuda ] && stage 200 "train_$precision" \
-          python3 -P -m minicnn train alexnet --device cuda --precision "$precision" --out "$OUT/alexnet_$precision"
-      done
-      ;;
-    *) echo "there is no stage $wanted" >&2 ;;
   esac
-done
+}
+
+stage 60 needs bash -c needs
+cat "$OUT/needs.log"
+if ((FAILED == 0)); then
+  python3 -c 'import matplotlib' 2>/dev/null && DRAWN=(--png "$OUT/profile.png") || DRAWN=()
+  for wanted in "${@:-all}"; do run "$wanted"; done
+fi
+tar -C "$(dirname "$OUT")" --exclude "$(basename "$OUT")/wheel" -czf "$OUT.tar.gz" "$(basename "$OUT")"
+exit $FAILED

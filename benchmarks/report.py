@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import functools
 import platform
 import subprocess
 import sys
@@ -22,7 +23,10 @@ COLUMNS = {
     "ms": "ms",
     "ms_low": "lower quartile",
     "ms_high": "upper quartile",
+    "images_per_second": "images/s",
+    "loaded_images_per_second": "images/s, loading included",
     "mib": "MiB",
+    "peak_mib": "peak MiB",
     "gflops": "GFLOP/s",
     "gbytes": "GB/s",
     "floor_percent": "% of floor",
@@ -55,6 +59,7 @@ def _processor() -> str:
     return f"{model[0].partition(': ')[2]}, {len(model)} cores" if model else platform.processor()
 
 
+@functools.cache
 def circumstances() -> dict[str, str]:
     """Device, driver, clocks, libraries, commit and date: what a figure means nothing without."""
     import numpy

@@ -21,6 +21,8 @@ from pathlib import Path
 import pieces
 import roofline
 
+from minicnn import plots
+
 HERE = Path(__file__).resolve().parent
 LIMIT = 480  # seconds of a piece
 PRECISIONS = ("bfloat16", "float16", "tf32", "float32")
@@ -79,7 +81,7 @@ def main() -> None:
     known = (on_gpu if arguments.device.startswith("cuda") else rehearsal)(arguments.device)
     if not pieces.measure(parser, arguments, known, arguments.out):
         return
-    for kind in ("conv2d", "linear", "gemm"):
+    for kind in ("conv2d", "linear", "gemm") if plots.available() else ():
         tables = sorted(arguments.out.glob(f"{kind}_*.csv"))
         if tables:
             roofline.draw(tables, arguments.out / f"roofline_{kind}.png")

@@ -159,6 +159,10 @@ class SGD(Optimizer):
         `zero_grad`. To clip gradients, to add them up or to look at them, call `backward` and `step`.
         """
         self.prepare()
+        self.backward_and_move(loss, grad)
+
+    def backward_and_move(self, loss: Tensor, grad=None) -> None:
+        """The rest of `backward_and_step()`, which takes nothing from the host."""
         fused = self._stepped_within(loss)
         try:
             for parameter in fused:

@@ -23,11 +23,9 @@ from minicnn.summary import H100, Machine, summary
 from minicnn.threads import in_shares, one_blas_thread, thread_count
 
 WARMUP = 2  # steps: memory is allocated, caches and clocks come up
-MATRIX, COPIED, ROUNDS = (
-    768,
-    32 << 20,
-    5,
-)  # of a ceiling's measurement on the host: matrices of this side, bytes a thread
+# Of a ceiling's measurement on the host: the matrices' side, bytes a thread, rounds.
+MATRIX, COPIED, ROUNDS = 768, 32 << 20, 5
+H100_TENSOR_CORES = {"tf32": 494.7e12, "bfloat16": 989.4e12, "float16": 989.4e12}  # FLOP/s, dense, by the data sheet
 
 
 class Row(NamedTuple):
@@ -142,7 +140,7 @@ def profile(
             clock.stop()
         else:
             whole.append(_timed(lambda batch=batch: step(*batch), place)[0])
-    machine = ceilings(place)
+    machine = ceilings(place, precision)
     return Profile(
         title=f"{model.name}, {model.form} form" if isinstance(model, Network) else type(model).__name__,
         device=place.name,
@@ -230,10 +228,12 @@ def _rows(medians: dict[Part, float], layers, floors: bool) -> list[Row]:
     ]
 
 
-def ceilings(device: backend.Device) -> Machine | None:
-    """What the device can do at most: measured on the host, an H100's by its data sheet; None where nobody knows."""
+def ceilings(device: backend.Device, precision: str = "float32") -> Machine | None:
+    """What the device can do at most: measured on the host, where every precision is computed in float32; an H100's by its
+    data sheet; None where nobody knows."""
     if not device.computes_on_host:
-        return H100 if "H100" in device.hardware() else None
+        flops = H100_TENSOR_CORES.get(precision, H100.flops)
+        return H100._replace(flops=flops) if "H100" in device.hardware() else None
     threads = thread_count()
     factors = [np.random.default_rng(i).standard_normal((MATRIX, MATRIX), np.float32) for i in range(threads)]
     products = [np.empty_like(factor) for factor in factors]

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from minicnn.data import Augment
 from minicnn.names import check_known
 from minicnn.ops.precision import precision
+from minicnn.step import check_step_in_backward
 
 AUGMENTATIONS = {"mirror": Augment(mirror=True), "none": Augment()}
 OPTIMIZERS = ("sgd", "adam")
 LEAST = {"epochs": 1, "batch_size": 1, "micro_batch": 1, "digest_every": 1, "save_every": 1, "keep": 1, "patience": 0}
-KINDS = {"int": int, "float": (int, float), "str": str, "tuple": (tuple, list), "dict": dict, "None": type(None)}
+KINDS = {"int": int, "float": (int, float), "str": str, "bool": bool, "tuple": (tuple, list), "dict": dict}
+KINDS["None"] = type(None)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Settings:
     ema: float | None = None  # decay of the average of the weights that is evaluated and saved; None: the weights are
     augment: str | dict = "mirror"  # or "none", or the fields of data.Augment
     precision: str = "float32"
+    step_in_backward: bool = False  # SGD moves a fully connected layer's weight in place of writing its gradient
     digest_every: int = 50  # steps between two digests of the weights in steps.jsonl, beside those at epochs' ends
     save_every: int | None = None  # steps between two checkpoints inside an epoch, beside those at epochs' ends
     keep: int = 1  # checkpoints that are kept: the last one, and as step-<n>.safetensors those before it
@@ -56,7 +59,7 @@ class Settings:
             if getattr(self, setting.name) is False and "None" in kinds:
                 object.__setattr__(self, setting.name, None)
             value = getattr(self, setting.name)
-            if isinstance(value, bool) or not any(isinstance(value, KINDS[kind]) for kind in kinds):
+            if isinstance(value, bool) != (kinds == ["bool"]) or not any(isinstance(value, KINDS[k]) for k in kinds):
                 raise ValueError(f"{setting.name} must be {' or '.join(kinds)}, got {value!r}")
             if kinds == ["tuple"]:
                 object.__setattr__(self, setting.name, tuple(value))
@@ -74,6 +77,8 @@ class Settings:
                 raise ValueError(f"multipliers: {pattern!r} must be a table of lr and decay, got {multiplier!r}")
         self.augmentation  # noqa: B018  (refuses what is none)
         precision(self.precision)  # refuses an unknown one
+        if self.step_in_backward:
+            check_step_in_backward(self.optimizer, self.clip_norm, self.micro_batch, self.precision)
 
     @property
     def augmentation(self) -> Augment:

@@ -56,12 +56,14 @@ class Step:
     micro_batch         images in a slice; the last one may be short. None: the batch whole
     numbers             the precision of the matrix products; "float16" has a loss_scale, by which a step is left out
                         whose gradients overflow
+    step_in_backward    the optimizer steps as it can within the walk backward (optim.SGD.backward_and_step): the numbers of
+                        the step behind it, but for rounding
 
     The gradient is that of the mean loss over the whole batch for any micro_batch, but for rounding: a slice of n of N
     images counts n / N. What a network computes across images is computed within each slice: batch normalisation takes
     the slice's statistics, and its running ones follow slice by slice. A dropout layer draws one mask a slice, in order.
 
-    Raises ValueError for a micro_batch below 1 and an unknown precision.
+    Raises ValueError for a micro_batch below 1, an unknown precision, and where check_step_in_backward does.
     """
 
     why_none = ""  # why there is no graph where one was asked for
@@ -74,11 +76,15 @@ class Step:
         clip_norm: float | None = None,
         micro_batch: int | None = None,
         numbers: str = "float32",
+        step_in_backward: bool = False,
     ):
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"micro_batch must be at least 1, got {micro_batch}")
+        if step_in_backward:
+            check_step_in_backward(optimizer.name.lower(), clip_norm, micro_batch, numbers)
         self.network, self.optimizer = network, optimizer
         self.label_smoothing, self.clip_norm, self.micro_batch = label_smoothing, clip_norm, micro_batch
+        self.step_in_backward = step_in_backward
         self.numbers, self.loss_scale = precision(numbers), LossScale() if numbers == "float16" else None
         self.feed = optimizer.device.new_feed()
         self.loss = getattr(network, "loss", functional.cross_entropy)  # a network may have one of its own
@@ -120,13 +126,16 @@ class Step:
         return Results(parts, self.update())
 
     def backward(self, one: DeviceSlice) -> tuple[Tensor, Tensor]:
-        """Add to the gradients what a slice gives; its mean loss and logits."""
+        """Add to the gradients what a slice gives, or step with them; its mean loss and logits."""
         *batch, target, weight = one.tensors
         x = self.prepare(*batch, one.size)
         with self.numbers:
             outputs = self.network(x)
             loss = self.mean_loss(outputs, target)
-        loss.backward(weight)
+        if self.step_in_backward:
+            self.optimizer.backward_and_move(loss, weight)
+        else:
+            loss.backward(weight)
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
         return loss.detach(), logits.detach()
 
@@ -138,11 +147,11 @@ class Step:
         return self.loss_scale.value if self.loss_scale else 1.0
 
     def update(self) -> Tensor | None:
-        """Clip the gradients, and move the weights unless the host must see the norm first; that norm."""
+        """Clip the gradients, and move the weights unless they have been, or the host must see the norm first; that norm."""
         norm = None
         if self.clip_norm is not None or self.loss_scale:
             norm = clip_grad_norm(self.optimizer.chosen, self.scale * (self.clip_norm or math.inf))
-        if self.loss_scale is None:
+        if self.loss_scale is None and not self.step_in_backward:
             self.optimizer.move()
         return norm
 
@@ -152,6 +161,29 @@ class Step:
             self.optimizer.move()
         else:
             self.optimizer.device.zero(self.optimizer.arena.grad)  # also the gaps, multiplied by what is no number
+
+
+def check_step_in_backward(optimizer: str, clip_norm: float | None, micro_batch: int | None, numbers: str) -> None:
+    """ValueError where no weight can be moved before all gradients are there, or where no kernel moves it."""
+    if clip_norm is not None:
+        raise ValueError(
+            f"step_in_backward excludes clip_norm, which is {clip_norm}: the norm is that of all gradients, which are not kept. "
+            "Leave the one out, or the other (clip_norm=False; --set clip_norm=false)"
+        )
+    if micro_batch is not None:
+        raise ValueError(
+            f"step_in_backward excludes micro_batch, which is {micro_batch}: gradients of slices add up before the step. "
+            "Leave one of them out"
+        )
+    if numbers != "float32":
+        raise ValueError(
+            f"step_in_backward excludes precision={numbers!r}: the kernels that step within the walk compute in float32. "
+            "Leave one of them out"
+        )
+    if optimizer != "sgd":
+        raise ValueError(
+            f"step_in_backward excludes optimizer={optimizer!r}: there are kernels for the step of 'sgd' alone"
+        )
 
 
 class GraphedStep(Step):

@@ -366,10 +366,16 @@ class Trainer:
 
 
 def step_of(settings: Settings, network: Module, optimizer, graph: bool) -> Step:
-    options = settings.label_smoothing, settings.clip_norm, settings.micro_batch, settings.precision
+    options = {
+        "label_smoothing": settings.label_smoothing,
+        "clip_norm": settings.clip_norm,
+        "micro_batch": settings.micro_batch,
+        "numbers": settings.precision,
+        "step_in_backward": settings.step_in_backward,
+    }
     if graph:
-        return GraphedStep(network, optimizer, *options, kept=READ_EVERY)
-    return Step(network, optimizer, *options)
+        return GraphedStep(network, optimizer, **options, kept=READ_EVERY)
+    return Step(network, optimizer, **options)
 
 
 def name_of(model) -> str:

@@ -73,7 +73,9 @@ def train(
               memory, the device has its own, and half of what the run leaves of that has room for them (minicnn.resident)
     settings  the fields of minicnn.settings.Settings, which has their defaults.
               minicnn.step.Step says what micro_batch means, minicnn.precision what the precisions are; the weights are
-              float32 in each, and float16 scales its loss, by a factor that is in steps.jsonl
+              float32 in each, and float16 scales its loss, by a factor that is in steps.jsonl. step_in_backward=True has
+              SGD move the weights of fully connected layers within the walk backward, on "cuda" and "emulated": less
+              traffic to memory, the same numbers but for rounding; in float32, without clip_norm and micro_batch
 
     The same command gives the same bytes on the same device, with the same NumPy, BLAS and MINICNN_THREADS: all but the
     three times in metrics.jsonl. `minicnn compare-runs A B` says where two runs part.

@@ -7,7 +7,6 @@ import math
 import os
 import secrets
 
-import hypothesis
 import numpy as np
 import pytest
 
@@ -15,16 +14,23 @@ import minicnn
 from minicnn import backend
 from minicnn.errors import DeviceError
 
+try:
+    import hypothesis
+except ImportError:
+    hypothesis = None
+    collect_ignore = ["test_axes.py", "test_random_shapes.py"]
+
 REQUIRED = set(
     filter(None, os.environ.get("MINICNN_REQUIRE", "").split(","))
 )  # what may not be skipped: torch, onnx, emulated, cuda
 
 # Random cases a test: --hypothesis-profile=thorough chooses the second. Nothing is kept between runs but the seed.
-for profile, cases in (("ordinary", 10), ("thorough", 200)):
-    hypothesis.settings.register_profile(
-        profile, max_examples=cases, deadline=None, database=None, derandomize=False, print_blob=True
-    )
-hypothesis.settings.load_profile("ordinary")
+if hypothesis is not None:
+    for profile, cases in (("ordinary", 10), ("thorough", 200)):
+        hypothesis.settings.register_profile(
+            profile, max_examples=cases, deadline=None, database=None, derandomize=False, print_blob=True
+        )
+    hypothesis.settings.load_profile("ordinary")
 
 
 def pytest_addoption(parser):
@@ -40,9 +46,8 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    if (
-        config.getoption("hypothesis_seed") is None
-    ):  # drawn here: so the summary can name it, and all workers have the same
+    if hypothesis is not None and config.getoption("hypothesis_seed") is None:
+        # drawn here: so the summary can name it, and all workers have the same
         config.option.hypothesis_seed = secrets.randbelow(2**32)
     if config.getoption("--checked"):
         os.environ["MINICNN_EMULATED"] = "checked"

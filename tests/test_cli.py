@@ -162,6 +162,7 @@ def test_resume_of_a_finished_run_reports_again(run, images):
         ),
         (["summary", "alexnet", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
         (["plan", "alexnet", "--batch-size", "0"], 2, "minicnn: batch_size must be at least 1, got 0"),
+        (["train", "lenet", "--step-in-backward"], 2, "minicnn: step_in_backward excludes clip_norm, which is 5.0: "),
         (["plan", "alexnet", "--micro-batch", "0"], 2, "minicnn: micro_batch must be at least 1, got 0"),
         (["profile", "lenet", "--steps", "0"], 2, "minicnn: profile: steps must be at least 1, got 0"),
         (
@@ -208,11 +209,12 @@ def test_a_recipe_trains_and_options_go_before_it(images, tmp_path):
     (tmp_path / "mine.toml").write_text(
         'lr = 0.3\nbatch_size = 9\nepochs = 2\nwarmup_steps = 3\n[model]\nname = "lenet"\npooling = "max"\n'
     )
-    options = ("--data", images, "--image-size", 28, "--set", "lr=0.2", "clip_norm=false", "--lr", 0.05)
+    said = ("--set", "lr=0.2", "clip_norm=false", "--lr", 0.05, "--step-in-backward")
+    options = ("--data", images, "--image-size", 28, *said)
     done = minicnn("train", "--recipe", "mine.toml", *options, "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     resolved = (tmp_path / "runs/mine/recipe.toml").read_text()
-    for line in ("lr = 0.05", "clip_norm = false", 'pooling = "max"', "epochs = 2"):
+    for line in ("lr = 0.05", "clip_norm = false", "step_in_backward = true", 'pooling = "max"', "epochs = 2"):
         assert line in resolved.splitlines()
     again = minicnn("train", "--out", "runs/mine", "--resume", "--device", "cpu", cwd=tmp_path)
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1], again.stderr

@@ -74,8 +74,15 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"clip_norm": 0.5, "label_smoothing": 0.1}, {"micro_batch": 4}, {"numbers": "bfloat16"}, {"optimizer": adam}],
-    ids=["plain", "clipped", "in_slices", "bfloat16", "adam"],
+    [
+        {},
+        {"clip_norm": 0.5, "label_smoothing": 0.1},
+        {"micro_batch": 4},
+        {"numbers": "bfloat16"},
+        {"optimizer": adam},
+        {"step_in_backward": True},
+    ],
+    ids=["plain", "clipped", "in_slices", "bfloat16", "adam", "step_in_backward"],
 )
 def test_replays_give_the_bits_of_ordinary_steps(ladder_device, options):
     graphed = trained(GraphedStep, ladder_device, 100, **options)

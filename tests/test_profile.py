@@ -2,6 +2,7 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import minicnn
 from minicnn import models, nn, plots
 from minicnn.layerwise import INPUT, LOSS, OPTIMIZER, Part, told_apart
 from minicnn.optim import SGD
-from minicnn.profile import Clock, profile
+from minicnn.profile import Clock, ceilings, profile
 from minicnn.step import Step
-from minicnn.summary import Machine
+from minicnn.summary import H100, Machine
 
 
 def network():
@@ -146,3 +147,17 @@ def test_weights_stay_as_they_are():
 def test_no_steps_are_refused():
     with pytest.raises(ValueError, match=r"^profile: steps must be at least 1, got 0$"):
         profile(network(), (4, 8, 8, 3), steps=0)
+
+
+@pytest.mark.parametrize(("precision", "times"), [("float32", 1), ("tf32", 7.4), ("bfloat16", 14.8), ("float16", 14.8)])
+def test_an_h100_multiplies_faster_on_tensor_cores(precision, times):
+    device = SimpleNamespace(computes_on_host=False, hardware=lambda: "NVIDIA H100 80GB HBM3")
+    assert ceilings(device, precision).flops / H100.flops == pytest.approx(times, abs=0.1)
+    assert ceilings(device, precision).bandwidth == H100.bandwidth
+
+
+def test_a_profile_s_floors_are_those_of_its_precision(monkeypatch):
+    asked = []
+    monkeypatch.setitem(profile.__globals__, "ceilings", lambda device, precision: asked.append(precision))
+    profile(network(), (4, 8, 8, 3), device="numpy", steps=1, precision="tf32")
+    assert asked == ["tf32"]

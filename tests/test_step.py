@@ -7,7 +7,7 @@ from tolerances import assert_close
 import minicnn
 from minicnn import nn
 from minicnn.data import ImageBatch
-from minicnn.optim import SGD
+from minicnn.optim import SGD, Adam
 from minicnn.step import Step
 
 
@@ -79,3 +79,45 @@ def test_batch_norm_takes_the_statistics_of_each_slice(rng):
     for mean in (values[:5].mean(axis=0), values[5:].mean(axis=0)):
         running = 0.9 * running + 0.1 * mean
     np.testing.assert_allclose(state["4.running_mean"], running, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_within_the_walk_is_the_step_behind_it(device, rng):
+    """Over three steps, of which the last two have a velocity; the gradient of the weight that was moved is not written."""
+    batches = [batch(rng) for _ in range(3)]
+
+    def run(step_in_backward):
+        network = small_network().to(device)
+        optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+        step = Step(network, optimizer, step_in_backward=step_in_backward)
+        losses = [step(*images)[0].loss.item() for images in batches]
+        return losses, network.state_dict() | optimizer.state_dict(), network[3].weight.slot.stale
+
+    expected_losses, expected, written = run(False)
+    losses, state, moved = run(True)
+    assert losses[0] == expected_losses[0]
+    assert losses == pytest.approx(expected_losses, rel=1e-5)
+    start = small_network().state_dict()
+    for name, values in expected.items():
+        before = start.get(name, 0)
+        assert np.abs(values - before).max() > 1e-3, name
+        assert_close(state[name] - before, values - before, what=name, rtol=1e-4, atol=2e-6)
+    assert not written
+    assert moved == (device.name not in ("numpy", "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip_norm": 2.0}, "step_in_backward excludes clip_norm, which is 2.0: "),
+        ({"micro_batch": 4}, "step_in_backward excludes micro_batch, which is 4: "),
+        ({"numbers": "float16"}, "step_in_backward excludes precision='float16': "),
+        ({"numbers": "bfloat16"}, "step_in_backward excludes precision='bfloat16': "),
+        ({"optimizer": Adam}, "step_in_backward excludes optimizer='adam': "),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_a_step_within_the_walk_excludes_is_named(options, message):
+    network = small_network()
+    optimizer = options.pop("optimizer", SGD)(network.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Step(network, optimizer, step_in_backward=True, **options)

@@ -1,12 +1,17 @@
 """What the tables of the benchmarks are made with: pieces that are taken up again, scores, both orders, rooflines."""
 
 import argparse
+import functools
 import importlib
 import itertools
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import minicnn
+from minicnn import backend, data, evaluation, nn
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -116,6 +121,72 @@ def test_a_floor_is_that_of_the_precision(benchmarks):
     assert ceilings.floor(1000, 20) == 10
     assert ceilings.floor(1000, 20, "tf32") == 2.5
     assert ceilings.floor(1000, 200, "tf32") == 20
+
+
+# Whole steps.
+
+
+def test_the_first_batches_of_an_epoch_are_not_timed(benchmarks, monkeypatch):
+    loading, log = benchmarks("loading"), []
+    clock = iter([10.0, 16.0])
+    monkeypatch.setattr(loading, "time", types.SimpleNamespace(perf_counter=lambda: log.append("time") or next(clock)))
+
+    def epoch():
+        for count in (5, 5, 3, 1):
+            log.append("batch")
+            yield count
+
+    assert loading.seconds_an_image(epoch, lambda: log.append("synchronize")) == 6 / (3 + 1)
+    assert log == ["batch", "batch", "synchronize", "time", "batch", "batch", "synchronize", "time"]
+
+
+def test_both_loaders_bring_the_same_numbers(benchmarks, device):
+    """Of images as large as what the network sees, before they are mirrored."""
+    steps, loading = benchmarks("steps"), benchmarks("loading")
+    shape, labels = (8, 8, 3), np.arange(4)
+    images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
+    batch = data.Prepare(loading.statistics(3))(images, labels, 0, 0)
+    ours = evaluation.network_input(batch, device).numpy()
+    torch, twin = benchmarks("torch"), benchmarks("torch_twin").twin
+    network = twin(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), shape)
+    theirs = steps.TorchStep(network, np.zeros((4, *shape), np.float32), np.zeros(4, int), "cpu", torch.channels_last)
+    theirs.load(torch.from_numpy(images), torch.from_numpy(labels))
+    np.testing.assert_allclose(ours, theirs.x.permute(0, 2, 3, 1).numpy(), rtol=1e-5, atol=1e-6)
+    assert theirs.target.tolist() == [0, 1, 2, 3]
+
+
+def test_pytorch_s_loader_crops_what_it_is_given(benchmarks):
+    loading = benchmarks("loading")
+    dataset = loading.pictures((28, 28, 1), 10, 40)
+    cropped = loading.Cropped(dataset, 28)
+    assert (len(cropped), dataset.image_shape) == (40, (32, 32, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(dataset.dataset.images[7, :, :, 0], (28, 28)).reshape(-1, 28, 28)
+    seen = set()
+    for _ in range(100):
+        image, label = cropped[7]
+        assert label == 7
+        (which,) = np.flatnonzero((np.concatenate([windows, windows[:, :, ::-1]]) == image.numpy()[..., 0]).all((1, 2)))
+        seen.add(which)
+    assert len(seen) > 25, "more than there are without mirroring"
+
+
+def test_memory_is_that_of_one_contender_alone(benchmarks):
+    bench_step, device = benchmarks("bench_step"), backend.device("emulated")
+
+    def make(nbytes):
+        held = [device.empty((nbytes,), np.uint8)]
+
+        def step():
+            device.empty((1000,), np.uint8)  # and gives it back
+            return minicnn.tensor(np.float32(len(held)))
+
+        return step
+
+    before = device.empty((5000,), np.uint8)
+    sizes = 1 << 20, 1 << 18
+    found = [bench_step.alone("ours", functools.partial(make, nbytes), device) for nbytes in sizes]
+    assert found == [([1.0] * 3, pytest.approx((nbytes + 1000) / 2**20)) for nbytes in sizes]
+    assert before.nbytes == 5000
 
 
 # Rooflines.

@@ -15,6 +15,7 @@ import minicnn
 from minicnn import checkpoint, data, digests, nn, plots, step, trainer
 from minicnn.errors import TrainingError
 from minicnn.loss_scale import LossScale
+from minicnn.settings import Settings
 from minicnn.training import train
 
 QUICK = {"epochs": 2, "batch_size": 32, "quiet": True, "device": "numpy", "warmup_steps": 5}
@@ -103,16 +104,17 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(splits, tmp_pat
 
 
 STOPS = {
-    "inside_the_first_epoch": (3, None),
-    "at_its_end": (10, None),
-    "inside_the_second": (14, None),
-    "in_slices_of_the_batch": (14, 12),
+    "inside_the_first_epoch": (3, {}),
+    "at_its_end": (10, {}),
+    "inside_the_second": (14, {}),
+    "in_slices_of_the_batch": (14, {"micro_batch": 12}),
+    "with_steps_in_backward": (14, {"step_in_backward": True, "clip_norm": None, "device": "emulated"}),
 }
 
 
-@pytest.mark.parametrize(("stop_at", "micro_batch"), STOPS.values(), ids=STOPS)
-def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, stop_at, micro_batch):
-    settings = QUICK | {"micro_batch": micro_batch}
+@pytest.mark.parametrize(("stop_at", "changes"), STOPS.values(), ids=STOPS)
+def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, stop_at, changes):
+    settings = QUICK | changes
     train(small_network, splits, out=tmp_path / "straight", **settings)
 
     whole_step = trainer.Trainer.train_step
@@ -126,7 +128,7 @@ def test_interrupted_and_resumed_equals_straight(splits, tmp_path, monkeypatch, 
     with pytest.raises(KeyboardInterrupt, match=rf"^stopped after step {stop_at}, saved in .*; --resume goes on$"):
         train(small_network, splits, out=tmp_path / "stopped", **settings)
     monkeypatch.undo()
-    train(small_network, splits, out=tmp_path / "stopped", resume=True, quiet=True, device="numpy")
+    train(small_network, splits, out=tmp_path / "stopped", resume=True, quiet=True, device=settings["device"])
 
     straight, stopped = (checkpoint.read(tmp_path / name / "last.safetensors") for name in ("straight", "stopped"))
     assert straight[1] == stopped[1]
@@ -309,6 +311,17 @@ def test_training_works_outside_the_main_thread(splits, tmp_path):
         ),
         ({"dialect": "caffe"}, "SGD: dialect must be 'torch' or 'paper', got 'caffe'"),
         ({"clip_norm": -1.0}, "clip_norm must be above 0, got -1.0"),
+        ({"step_in_backward": 1}, "step_in_backward must be bool, got 1"),
+        ({"keep": True}, "keep must be int, got True"),
+        (
+            {"step_in_backward": True},
+            "step_in_backward excludes clip_norm, which is 5.0: the norm is that of all gradients, which are not kept. "
+            "Leave the one out, or the other (clip_norm=False; --set clip_norm=false)",
+        ),
+        (
+            {"step_in_backward": True, "clip_norm": False, "optimizer": "adam"},
+            "step_in_backward excludes optimizer='adam': there are kernels for the step of 'sgd' alone",
+        ),
     ],
 )
 def test_settings_that_mean_nothing_are_refused_before_anything_is_written(splits, tmp_path, settings, message):
@@ -342,6 +355,30 @@ def test_a_network_that_looks_at_values_trains_without_a_plan(splits, tmp_path, 
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "memory: not foreseen, the network looks at values"
     assert re.match(r"memory: \S+ KiB in use at once, \S+ KiB held$", lines[6])
+
+
+def test_steps_in_backward_that_cannot_be_are_refused_before_images_are_read():
+    with pytest.raises(ValueError, match=r"^step_in_backward excludes clip_norm, which is 5\.0: "):
+        Settings(step_in_backward=True)
+
+
+def test_steps_in_backward_make_the_same_run(splits, tmp_path, monkeypatch):
+    """With an average of the weights, which needs no gradients; the fully connected weight has none."""
+    settings = QUICK | {"epochs": 1, "clip_norm": None, "ema": 0.9, "device": "emulated"}
+    weights, moved, end_epoch = {}, {}, trainer.Trainer.end_epoch
+
+    def watched(self, *arguments):
+        moved[self.folder.path.name] = self.network[5].weight.slot.stale
+        end_epoch(self, *arguments)
+
+    monkeypatch.setattr(trainer.Trainer, "end_epoch", watched)
+    for name, changes in {"behind": {}, "within": {"step_in_backward": True}}.items():
+        train(small_network, splits, out=tmp_path / name, **settings, **changes)
+        weights[name] = checkpoint.read(tmp_path / name / "last.safetensors")[0]
+    assert moved == {"behind": False, "within": True}
+    for name, values in weights["behind"].items():
+        np.testing.assert_allclose(weights["within"][name], values, rtol=1e-3, atol=1e-5, err_msg=name)
+    assert "step_in_backward = true" in (tmp_path / "within" / "recipe.toml").read_text()
 
 
 def test_an_unknown_setting_is_named(splits):

@@ -11,7 +11,7 @@ from minicnn.settings import Settings
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 DEVICES = "auto, cuda, cuda:<index>, cpu, numpy or emulated"
-KINDS = {"int": int, "float": float, "str": str}
+KINDS = {"int": int, "float": float, "str": str, "bool": bool}
 SETTINGS = {  # that an option can say; the others are tables and lists
     name: setting for name, setting in Settings.__dataclass_fields__.items() if setting.type.split(" | ")[0] in KINDS
 }
@@ -53,7 +53,8 @@ def add_training(parser, **defaults) -> None:
     parser.add_argument("--memory-limit", type=float, default=None, metavar="GIB", help="of the device (what is free)")
     for name, setting in SETTINGS.items():
         kind, default = KINDS[setting.type.split(" | ")[0]], defaults.get(name, setting.default)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"({default})")
+        how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        parser.add_argument(f"--{name.replace('_', '-')}", **how, default=None, help=f"({default})")
 
 
 def training(arguments) -> dict:
