@@ -94,12 +94,14 @@ def two_poolings(x, w, between):
 
 
 def normalised(x, w, between):
-    """Layers that read float32 on one side or on both; one of them a result that another reads too."""
+    """Layers that read float32 on one side or on both: of a product, of one that another reads too, and of a pooling."""
     x = between(conv2d(x, w[0], w[1], padding=1, activation="relu"))
     x = between(max_pool2d(between(local_response_norm(x, 3, 0.9)), 3, 2))
     x = between(conv2d(x, w[2], padding=1))
     side = between(conv2d(x, w[2], padding=1))
     x = side + between(local_response_norm(x, 3, 0.9))
+    x = between(max_pool2d(between(conv2d(x, w[2], padding=1)), 3, 1, 1))
+    x = between(local_response_norm(x, 3, 0.9))
     x = between(relu(x.reshape(-1, 4, 4, 8)))
     return between(linear(between(flatten(x)), w[5]))
 
