@@ -401,6 +401,10 @@ void bind_device_kernels(py::module_& m) {
   bind(m, "gemm_bfloat16", gemm_bfloat16);
   bind(m, "gemm_float16", gemm_float16);
   bind(m, "linear_backward_weight_sgd", linear_backward_weight_sgd);
+  bind(m, "lrn_backward_bfloat16", lrn_backward_bfloat16);
+  bind(m, "lrn_backward_float16", lrn_backward_float16);
+  bind(m, "lrn_forward_bfloat16", lrn_forward_bfloat16);
+  bind(m, "lrn_forward_float16", lrn_forward_float16);
   bind(m, "maxpool2d_backward_bfloat16", maxpool2d_backward_bfloat16);
   bind(m, "maxpool2d_backward_float16", maxpool2d_backward_float16);
   bind(m, "maxpool2d_forward_bfloat16", maxpool2d_forward_bfloat16);

@@ -55,6 +55,18 @@ void lrn_forward(const float* x, float* y, int below, int above, float scale, fl
 void lrn_backward(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, int below,
                   int above, float scale, float beta, float k, int64_t pixels, int channels, Stream stream);
 
+// The same of x and dx of 16 bits; on devices with tensor cores.
+void lrn_forward_bfloat16(const Bfloat16* x, float* y, int below, int above, float scale, float beta, float k,
+                          int64_t pixels, int channels, Stream stream);
+void lrn_backward_bfloat16(const float* dy, const Bfloat16* x, Activation of_x, Bfloat16* dx, Accumulate accumulate,
+                           int below, int above, float scale, float beta, float k, int64_t pixels, int channels,
+                           Stream stream);
+void lrn_forward_float16(const Float16* x, float* y, int below, int above, float scale, float beta, float k,
+                         int64_t pixels, int channels, Stream stream);
+void lrn_backward_float16(const float* dy, const Float16* x, Activation of_x, Float16* dx, Accumulate accumulate,
+                          int below, int above, float scale, float beta, float k, int64_t pixels, int channels,
+                          Stream stream);
+
 // Max pooling: x, dx (N, H, W, C), y, dy (N, P, Q, C) float32. The winners' places in their windows (N, P, Q, C) are in
 // `index`, or in `wide_index` where a window has more than 255 places; the other is null. of_x: relu where x is the y
 // of a ReLU and dx is to be the gradient of what that was given: then the place is nobody's (255, 65535) where y <= 0.

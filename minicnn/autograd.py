@@ -159,6 +159,10 @@ class Op:
         """Memory for results and scratch, on this op's device."""
         return self.device.empty(shape, self.dtype if dtype is None else dtype)
 
+    def kernel_of(self, name: str, numbers):
+        """The kernel of this name that reads and writes `numbers` of 16 bits; None: float32."""
+        return getattr(self.kernels, name if numbers is None else name + numbers.suffix)
+
     def workspace(self, kernel: str, *extents):
         """The scratch that `<kernel>_workspace(*extents)` asks for, until the next op."""
         return self.device.scratch(getattr(self.kernels, f"{kernel}_workspace")(*extents))

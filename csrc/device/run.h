@@ -11,8 +11,9 @@
 
 namespace minicnn {
 
+// In memory 16 bytes move at most; a longer run is one in registers.
 template <class T, int WIDTH>
-struct alignas(WIDTH * sizeof(T)) Run {
+struct alignas(WIDTH * sizeof(T) < 16 ? WIDTH * sizeof(T) : 16) Run {
   static_assert(WIDTH == 1 || WIDTH == 4 || WIDTH == 8, "a run is one element, or four or eight that move together");
   T values[WIDTH];
 };

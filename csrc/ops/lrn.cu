@@ -6,16 +6,18 @@
 //           ratio[i] = dy[i] * s[i]^-beta * x[i] / s[i]:  those i whose window contains c
 //           Where a ReLU made x, dx[c] (+)= 0 where x[c] <= 0: then dx is the gradient of what the ReLU was given.
 //
-// x, y, dy, dx (pixels, channels) float32.
+// y, dy (pixels, channels) float32; x, dx (pixels, channels) float32, Bfloat16 or Float16. Sums are float32, dx is
+// rounded once.
 //
 // A thread owns four consecutive channels (one where channels % 4 != 0) of a pixel, or several such runs of it where
 // the pixel has more than 256. Windows overlap those of the neighbouring threads: x is found again in the first-level
 // cache, the ratios are passed on in shared memory. s is computed in both directions rather than stored. Grid
 // ceil(pixels / rows of the block); block (runs of a pixel, as many pixels as make about 256 threads); shared memory
 // none forward, 8 bytes an element of the block's pixels backward.
-// Bytes an element: 8 forward, 12 backward, 16 with Accumulate::add. FLOPs: 2 a channel of the window (3 backward), one
-// reciprocal square root and one square root for beta = 0.75, a power otherwise. Floor for (128, 55, 55, 96) at 3 TB/s:
-// 0.099 ms forward, 0.149 ms backward: bound by memory bandwidth as long as the window has few channels.
+// Bytes an element: 8 forward, 12 backward, 16 with Accumulate::add; where x is of 16 bits, 6, 8 and 10. FLOPs: 2 a
+// channel of the window (3 backward), one reciprocal square root and one square root for beta = 0.75, a power
+// otherwise. Floor for (128, 55, 55, 96) at 3 TB/s: 0.099 ms forward, 0.149 ms backward: bound by memory bandwidth as
+// long as the window has few channels.
 //
 // Assumes at most 12288 channels. The window's sum is taken anew for every channel: sliding it by a subtraction would
 // leave the rounding error of a large square in all sums after it.
@@ -57,11 +59,17 @@ __device__ Run<float, WIDTH> window_sums(Term term, int channel, int channels, i
   return sums;
 }
 
+// The run at x in float32.
+template <int WIDTH, class T>
+__device__ Run<float, WIDTH> load_floats(const T* x) {
+  return run_of<float>(load_run<WIDTH>(x));
+}
+
 // s of the channels from `channel` on, of one pixel x (channels).
-template <int WIDTH>
-__device__ Run<float, WIDTH> scales(const float* x, int channel, const Norm& norm) {
+template <int WIDTH, class T>
+__device__ Run<float, WIDTH> scales(const T* x, int channel, const Norm& norm) {
   const auto squares = [x](int j) {
-    auto run = load_run<WIDTH>(x + j);
+    auto run = load_floats<WIDTH>(x + j);
     for (float& value : run.values) value *= value;
     return run;
   };
@@ -77,25 +85,25 @@ __device__ inline float inverse_power(float s, float beta) {
   return root * sqrtf(root);
 }
 
-template <int WIDTH>
-__global__ void __launch_bounds__(THREADS) lrn_forward_kernel(const float* x, float* y, Norm norm) {
+template <int WIDTH, class T>
+__global__ void __launch_bounds__(THREADS) lrn_forward_kernel(const T* x, float* y, Norm norm) {
   const int64_t pixel = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   if (pixel >= norm.pixels) return;
   x += pixel * norm.channels;
   y += pixel * norm.channels;
   for (int c = int(threadIdx.x) * WIDTH; c < norm.channels; c += int(blockDim.x) * WIDTH) {
     const auto s = scales<WIDTH>(x, c, norm);
-    auto result = load_run<WIDTH>(x + c);
+    auto result = load_floats<WIDTH>(x + c);
     for (int i = 0; i < WIDTH; ++i) result.values[i] *= inverse_power(s.values[i], norm.beta);
     store_run(y + c, result);
   }
 }
 
 // What does not depend on other channels' gradients: direct[c] = dy[c] * s[c]^-beta, and ratio[c].
-template <int WIDTH>
-__device__ void share_ratios(const float* dy, const float* x, float* direct, float* ratio, int c, const Norm& norm) {
+template <int WIDTH, class T>
+__device__ void share_ratios(const float* dy, const T* x, float* direct, float* ratio, int c, const Norm& norm) {
   const auto s = scales<WIDTH>(x, c, norm);
-  auto gradient = load_run<WIDTH>(dy + c), value = load_run<WIDTH>(x + c);
+  auto gradient = load_run<WIDTH>(dy + c), value = load_floats<WIDTH>(x + c);
   for (int i = 0; i < WIDTH; ++i) {
     gradient.values[i] *= inverse_power(s.values[i], norm.beta);
     value.values[i] *= gradient.values[i] / s.values[i];
@@ -105,12 +113,12 @@ __device__ void share_ratios(const float* dy, const float* x, float* direct, flo
 }
 
 // The windows that contain c reach as far above it as those of c reach below, and the other way round.
-template <int WIDTH>
-__device__ Run<float, WIDTH> gradient_of(const float* x, Activation of_x, const float* direct, const float* ratio,
-                                         int c, const Norm& norm) {
+template <int WIDTH, class T>
+__device__ Run<float, WIDTH> gradient_of(const T* x, Activation of_x, const float* direct, const float* ratio, int c,
+                                         const Norm& norm) {
   const auto sums = window_sums<WIDTH>([ratio](int j) { return load_run<WIDTH>(ratio + j); }, c, norm.channels,
                                        norm.above, norm.below);
-  const auto value = load_run<WIDTH>(x + c);
+  const auto value = load_floats<WIDTH>(x + c);
   auto gradient = load_run<WIDTH>(direct + c);
   for (int i = 0; i < WIDTH; ++i) {
     gradient.values[i] -= 2 * norm.scale * norm.beta * value.values[i] * sums.values[i];
@@ -119,9 +127,9 @@ __device__ Run<float, WIDTH> gradient_of(const float* x, Activation of_x, const 
   return gradient;
 }
 
-template <int WIDTH>
+template <int WIDTH, class T>
 __global__ void __launch_bounds__(THREADS)
-    lrn_backward_kernel(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, Norm norm) {
+    lrn_backward_kernel(const float* dy, const T* x, Activation of_x, T* dx, Accumulate accumulate, Norm norm) {
   const int64_t pixel = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const bool owns = pixel < norm.pixels;
   const int64_t offset = pixel * norm.channels;
@@ -144,26 +152,59 @@ LaunchConfig pixels_of_runs(const char* op, const Norm& norm, int width, Stream 
           .stream = stream};
 }
 
+template <class T>
+void forward(const char* op, const T* x, float* y, const Norm& norm, Stream stream) {
+  if (norm.pixels * norm.channels == 0) return;
+  const bool fours = has_runs_of_four(norm.channels, {x, y});
+  launch(fours ? lrn_forward_kernel<4, T> : lrn_forward_kernel<1, T>, pixels_of_runs(op, norm, fours ? 4 : 1, stream),
+         x, y, norm);
+}
+
+template <class T>
+void backward(const char* op, const float* dy, const T* x, Activation of_x, T* dx, Accumulate accumulate,
+              const Norm& norm, Stream stream) {
+  if (norm.pixels * norm.channels == 0) return;
+  check(norm.channels <= MOST_CHANNELS, op, norm.channels, " channels, at most ", MOST_CHANNELS, " are possible");
+  const bool fours = has_runs_of_four(norm.channels, {dy, x, dx});
+  LaunchConfig config = pixels_of_runs(op, norm, fours ? 4 : 1, stream);
+  config.shared_bytes = 2 * sizeof(float) * config.block.y * size_t(norm.channels);
+  launch(fours ? lrn_backward_kernel<4, T> : lrn_backward_kernel<1, T>, config, dy, x, of_x, dx, accumulate, norm);
+}
+
 }  // namespace
 
 void lrn_forward(const float* x, float* y, int below, int above, float scale, float beta, float k, int64_t pixels,
                  int channels, Stream stream) {
-  const Norm norm{below, above, scale, beta, k, pixels, channels};
-  if (pixels * channels == 0) return;
-  const bool fours = has_runs_of_four(channels, {x, y});
-  launch(fours ? lrn_forward_kernel<4> : lrn_forward_kernel<1>,
-         pixels_of_runs("lrn_forward", norm, fours ? 4 : 1, stream), x, y, norm);
+  forward("lrn_forward", x, y, {below, above, scale, beta, k, pixels, channels}, stream);
+}
+
+void lrn_forward_bfloat16(const Bfloat16* x, float* y, int below, int above, float scale, float beta, float k,
+                          int64_t pixels, int channels, Stream stream) {
+  forward("lrn_forward_bfloat16", x, y, {below, above, scale, beta, k, pixels, channels}, stream);
+}
+
+void lrn_forward_float16(const Float16* x, float* y, int below, int above, float scale, float beta, float k,
+                         int64_t pixels, int channels, Stream stream) {
+  forward("lrn_forward_float16", x, y, {below, above, scale, beta, k, pixels, channels}, stream);
 }
 
 void lrn_backward(const float* dy, const float* x, Activation of_x, float* dx, Accumulate accumulate, int below,
                   int above, float scale, float beta, float k, int64_t pixels, int channels, Stream stream) {
-  const Norm norm{below, above, scale, beta, k, pixels, channels};
-  if (pixels * channels == 0) return;
-  check(channels <= MOST_CHANNELS, "lrn_backward", channels, " channels, at most ", MOST_CHANNELS, " are possible");
-  const bool fours = has_runs_of_four(channels, {dy, x, dx});
-  LaunchConfig config = pixels_of_runs("lrn_backward", norm, fours ? 4 : 1, stream);
-  config.shared_bytes = 2 * sizeof(float) * config.block.y * size_t(channels);
-  launch(fours ? lrn_backward_kernel<4> : lrn_backward_kernel<1>, config, dy, x, of_x, dx, accumulate, norm);
+  backward("lrn_backward", dy, x, of_x, dx, accumulate, {below, above, scale, beta, k, pixels, channels}, stream);
+}
+
+void lrn_backward_bfloat16(const float* dy, const Bfloat16* x, Activation of_x, Bfloat16* dx, Accumulate accumulate,
+                           int below, int above, float scale, float beta, float k, int64_t pixels, int channels,
+                           Stream stream) {
+  backward("lrn_backward_bfloat16", dy, x, of_x, dx, accumulate, {below, above, scale, beta, k, pixels, channels},
+           stream);
+}
+
+void lrn_backward_float16(const float* dy, const Float16* x, Activation of_x, Float16* dx, Accumulate accumulate,
+                          int below, int above, float scale, float beta, float k, int64_t pixels, int channels,
+                          Stream stream) {
+  backward("lrn_backward_float16", dy, x, of_x, dx, accumulate, {below, above, scale, beta, k, pixels, channels},
+           stream);
 }
 
 }  // namespace minicnn

@@ -30,6 +30,13 @@ class LocalResponseNorm(Op):
     def __init__(self, size, alpha=1e-4, beta=0.75, k=1.0, dialect="mean"):
         self.size, self.alpha, self.beta, self.k, self.dialect = size, alpha, beta, k, dialect
 
+    def _agree(self, inputs):
+        super()._agree(inputs)
+        self.numbers = inputs[0].numbers  # of 16 bits; y has more
+
+    def read(self, x):
+        return x.read(self.numbers)
+
     def check(self, x):
         if not isinstance(self.size, int) or self.size < 1:
             raise OpError(f"{self.name}: size must be an integer of at least 1, got {self.size!r}")
@@ -80,12 +87,17 @@ class LocalResponseNorm(Op):
 
     def forward_kernel(self, x, y):
         self.x = x
-        self.kernels.lrn_forward(x, y, *self._parameters(x))
+        forward = self.kernel_of("lrn_forward", self.numbers)
+        forward(x, y, *self._parameters(x))
 
     def backward_kernel(self, dy):
-        dx, accumulate = self.grad_out(0)
-        of_x = Activation(self.grad_mask(0) is not None)
-        self.kernels.lrn_backward(dy, self.x, of_x, dx, accumulate, *self._parameters(dy))
+        x, numbers = self.x, self.numbers
+        dx, accumulate = self.grad_out(0, numbers, rounded=False)
+        of_x = Activation(self.grad_mask(0, numbers) is not None)
+        if x.dtype != dx.dtype:
+            x, numbers = numbers.widened(x), None
+        backward = self.kernel_of("lrn_backward", numbers)
+        backward(dy, x, of_x, dx, accumulate, *self._parameters(dy))
 
     def _parameters(self, x):
         return self.below, self.above, self.scale, self.beta, self.k, x.size // max(x.shape[-1], 1), x.shape[-1]

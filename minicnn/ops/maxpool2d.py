@@ -112,7 +112,7 @@ class MaxPool2d(Op):
     def forward_kernel(self, x, y):
         self.index = self.empty(y.shape, self.index_dtype)
         of_relu = self.number >= 0 and self.slots[0].mask is not None  # then the index says where its gradient is 0
-        forward = self._kernel("maxpool2d_forward", self.narrow)
+        forward = self.kernel_of("maxpool2d_forward", self.narrow)
         forward(x, Activation(of_relu), y, *self._index_arguments(), self.shape)
 
     def backward_kernel(self, dy):
@@ -122,11 +122,8 @@ class MaxPool2d(Op):
         self.grad_mask(0, self.narrow)
         if narrow is not None and dx.dtype == self.dtype:
             narrow, dy = None, narrow.widened(dy)
-        backward = self._kernel("maxpool2d_backward", narrow)
+        backward = self.kernel_of("maxpool2d_backward", narrow)
         backward(dy, *self._index_arguments(), dx, accumulate, self.shape)
-
-    def _kernel(self, name: str, narrow):
-        return getattr(self.kernels, name if narrow is None else name + narrow.suffix)
 
     def _index_arguments(self):
         """(as uint8, as uint16): kernels take the index as one of them, the other is absent."""

@@ -144,12 +144,12 @@ def convolutions_and_pooling(device) -> None:
 
 
 def reduced_precision(device) -> None:
-    """Pooling, by indices of one byte and of two, between products."""
+    """Pooling, by indices of one byte and of two, between products, and a normalisation behind one."""
 
     def layers(x, weight):
         for kernel_size, stride, padding in ((3, 2, 1), (17, 1, 8)):
             x = F.max_pool2d(F.conv2d(x, weight, padding=1), kernel_size, stride, padding)
-        return F.conv2d(x, weight)
+        return F.conv2d(F.local_response_norm(F.conv2d(x, weight, padding=1), 5), weight)
 
     for name in ("bfloat16", "float16"):
         with minicnn.precision(name):

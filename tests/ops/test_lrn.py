@@ -9,12 +9,15 @@ import re
 import numpy as np
 import pytest
 from checks import check_accumulates, check_deterministic, check_kernels, leaf, run
+from number_formats import BFLOAT16, FLOAT16
 from tolerances import assert_close
 
 import minicnn
 from minicnn import nn
 from minicnn.functional import local_response_norm
 from minicnn.ops import lrn
+from minicnn.shapes import Activation
+from minicnn.tensor import Accumulate
 
 # name -> shape, size, alpha, beta, k, dialect
 CASES = {
@@ -189,6 +192,29 @@ def test_gradients_accumulate(channels, device, rng):
 def test_the_same_bits_in_every_order(channels, kernel_device, rng):
     x = rng.standard_normal((2, 5, 7, channels))
     check_deterministic(lambda x: local_response_norm(x, 5, 0.9, 0.75, 1.5), [x], kernel_device, rng)
+
+
+@pytest.mark.parametrize("format", (BFLOAT16, FLOAT16), ids=lambda format: format.name)
+@pytest.mark.parametrize("accumulate", Accumulate)
+@pytest.mark.parametrize("of_x", Activation)
+def test_kernels_of_16_bits_are_those_of_float32(case, of_x, accumulate, format, ladder_device, rng):
+    """y to the bit, dx rounded once."""
+    shape, size, alpha, beta, k, dialect = case
+    channels = shape[-1]
+    below, above = (min(reach, max(channels - 1, 0)) for reach in (size // 2, (size - 1) // 2))
+    scale = alpha / size if dialect == "mean" else alpha
+    constants = below, above, scale, beta, k, int(np.prod(shape[:-1])), channels
+    x, before = (format.encode(rng.standard_normal(shape)) for _ in range(2))
+    dy = ladder_device.array(rng.standard_normal(shape).astype(np.float32))
+    results = []
+    for suffix, of_numbers in ((format.suffix, lambda array: array), ("", format.decode)):
+        x_array, dx, y = *(ladder_device.array(of_numbers(a)) for a in (x, before)), ladder_device.empty(shape)
+        getattr(ladder_device.kernels, f"lrn_forward{suffix}")(x_array, y, *constants)
+        getattr(ladder_device.kernels, f"lrn_backward{suffix}")(dy, x_array, of_x, dx, accumulate, *constants)
+        results.append([ladder_device.to_numpy(array) for array in (y, dx)])
+    (y, dx), (expected_y, expected_dx) = results
+    np.testing.assert_array_equal(y, expected_y)
+    np.testing.assert_array_equal(dx.view(np.uint16), format.encode(expected_dx).view(np.uint16))
 
 
 def test_backward_refuses_more_channels_than_shared_memory_holds(ladder_device):

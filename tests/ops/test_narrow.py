@@ -94,10 +94,14 @@ def two_poolings(x, w, between):
 
 
 def normalised(x, w, between):
-    """Layers that read float32 on one side, and the views of one result."""
+    """Layers that read float32 on one side or on both: of a product, of one that another reads too, and of a pooling."""
     x = between(conv2d(x, w[0], w[1], padding=1, activation="relu"))
-    x = between(max_pool2d(local_response_norm(x, 3), 3, 2))
+    x = between(max_pool2d(between(local_response_norm(x, 3, 0.9)), 3, 2))
     x = between(conv2d(x, w[2], padding=1))
+    side = between(conv2d(x, w[2], padding=1))
+    x = side + between(local_response_norm(x, 3, 0.9))
+    x = between(max_pool2d(between(conv2d(x, w[2], padding=1)), 3, 1, 1))
+    x = between(local_response_norm(x, 3, 0.9))
     x = between(relu(x.reshape(-1, 4, 4, 8)))
     return between(linear(between(flatten(x)), w[5]))
 
@@ -256,8 +260,13 @@ def alexnet_like():
 
 
 # Narrowed: the input, each layer's weight, the gradient of the logits. Widened: the logits. With dropout also what it
-# makes and reads.
-CONVERSIONS = {vgg_like: (1 + 4 + 1, 1), alexnet_like: (1 + 4 + 1 + 2, 1 + 2)}
+# makes and reads, with normalisation what it makes.
+def normalised_like():
+    convolution, norm = nn.Conv2d(3, 8, 3, padding=1), nn.LocalResponseNorm(3)
+    return nn.Sequential(convolution, nn.ReLU(), norm, nn.Flatten(), nn.Linear(8 * 8 * 8, 10))
+
+
+CONVERSIONS = {vgg_like: (1 + 4 + 1, 1), alexnet_like: (1 + 4 + 1 + 2, 1 + 2), normalised_like: (1 + 2 + 1 + 1, 1 + 1)}
 
 
 @each_precision
