@@ -27,7 +27,7 @@
 #
 #   MINUTES=9 benchmarks/on_gpu.sh OUT is-it-right    build 300, instructions 60, ceilings 60, test 240, graphs 120, repeat 60
 #   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast   build, ceilings 60, headline 120 a table, profile 60
-#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast-at-best   build, tune 60 a network, and 120 a step, train 60 a
+#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast-at-best   build, tune 120 a network, and 120 a step, train 60 a
 #                                             precision, sanitize 60 a tool, layers and steps as far as they come
 #
 # No package index is needed, but what minicnn needs (pillow, rich, safetensors, threadpoolctl) beside numpy, cupy, torch,
@@ -144,7 +144,7 @@ run() { # run STAGE
       export MINICNN_CACHE=$OUT/tuned
       for network in $TUNED; do
         for precision in $PRECISIONS; do
-          stage 60 "tune_${network}_$precision" \
+          stage 120 "tune_${network}_$precision" \
             python3 -P -m minicnn tune "$network" --device "$DEVICE" --batch-size $BATCH --precision "$precision"
           stage 120 "tuned_step_${network}_$precision" python3 benchmarks/bench_step.py "$network" --device "$DEVICE" \
             --batch $BATCH --precision "$precision" --rounds 3 --out "$OUT/tuned_step_${network}_$precision.csv"
@@ -161,8 +161,8 @@ run() { # run STAGE
       stage 100 ladder python3 benchmarks/bench_gemm.py --device "$DEVICE" "${SIZES[@]}" \
         --ladder "$OUT/ladder.png" --out "$OUT/ladder.csv"
       ;;
-    layers) tables 480 '^(conv2d|linear|gemm|forward)_' ;;
-    steps) tables 480 '^step_' ;;
+    layers) tables 240 '^(conv2d|linear|gemm|forward)_' ;;
+    steps) tables 240 '^step_' ;;
     ops)
       for bench in benchmarks/bench_*.py; do
         op=$(basename "$bench" .py)
