@@ -107,8 +107,8 @@ if [ "$DEVICE" = cuda ]; then
   export MINICNN_REQUIRE=cuda,instructions,emulated,torch
   python3 -c 'import xdist' 2>/dev/null && PARALLEL=(-n 8) || PARALLEL=()
 else
-  SLACK=5 SIZES=(--batch 1 --rounds 1 --cases 1) SMALL=(--rounds 1 --only "28 pixels") PLANNED=(lenet:1:28)
-  TUNED=lenet BATCH=1 REPEATS=1 HEADLINE=('^step_lenet' '^conv2d_.*_bfloat16')
+  SLACK=5 SIZES=(--batch 1 --rounds 1 --image-size 28 --cases 1) SMALL=(--rounds 1 --only "28 pixels") PLANNED=(lenet:1:28)
+  TUNED=lenet BATCH=1 REPEATS=1 HEADLINE=('^step_lenet' '^conv2d_bfloat16')
   PROFILED=(lenet --batch-size 1 --steps 1)
   TRAINED=(lenet --device cpu --epochs 1) PRECISIONS=bfloat16 TRAININGS=float32
   INSTRUCTIONS=(tests/kernels/test_mma.py tests/kernels/test_ldmatrix.py tests/kernels/test_async_copy.py)
