@@ -2,7 +2,7 @@
 
 A bench_<op>.py lists cases; `main` does the rest. On "cuda" PyTorch means cuDNN (benchmark mode, TF32 only where that is
 asked for), on the CPU its own kernels; in both it runs in NCHW and in channels-last, and the faster one counts. In 16 bits
-PyTorch is given its numbers in that format; ours, which keeps float32 between the layers, narrows them within its time.
+both are given their numbers in that format.
 
 Two times: of calls whose data the caches keep as far as they can (warm; on a GPU without the host's work, which a step made as
 a graph has not), and with --cold of calls behind a flush of the caches. `score` says where between the rival (1/2) and the
@@ -26,6 +26,8 @@ from timing import Timing, cuda_stopwatch, host_stopwatch, interleaved, single
 
 import minicnn
 from minicnn import backend
+from minicnn.ops.precision import numbers_of
+from minicnn.tensor import Narrow
 from minicnn.threads import thread_count
 
 torch.backends.cudnn.benchmark = True
@@ -69,28 +71,35 @@ def gradient_of(shape) -> np.ndarray:
 
 def run_ours(case: Case, wanted, device, precision: str = "float32") -> tuple[Callable, Callable]:
     """(the pass to time, its results as host arrays)."""
-    numbers = minicnn.precision(precision)
-    leaves = [minicnn.tensor(x, device=device, requires_grad=i in wanted) for i, x in enumerate(case.inputs)]
+    with minicnn.precision(precision):
+        narrow = numbers_of(device, np.dtype(np.float32)).narrow  # of 16 bits; None where it is float32 that is computed
+    leaves = [leaf(x, device, narrow, i in wanted) for i, x in enumerate(case.inputs)]
+
+    def forward():
+        with minicnn.precision(precision):
+            return case.ours(*leaves)
+
     if not wanted:
-        with minicnn.no_grad(), numbers:
-            y = case.ours(*leaves)
-
-        def forward():
-            with minicnn.no_grad(), numbers:
-                case.ours(*leaves)
-
-        return forward, lambda: [y.numpy()]
-    with numbers:
-        y = case.ours(*leaves)
-    y.slot.unmasked = 1  # an op that ends in a ReLU masks this dy itself
+        return minicnn.no_grad()(forward), lambda: [minicnn.no_grad()(forward)().numpy()]
+    y = forward()
+    y.slot.unmasked = int(narrow is None)  # an op that ends in a ReLU masks this dy itself: not one of 16 bits
     dy = device.array(gradient_of(y.shape))
+    dy = dy if y.op.narrow is None else y.op.narrow.operand(dy)
 
     def backward():
         for i in wanted:
-            leaves[i].zero_grad()
+            leaves[i].slot.array, leaves[i].slot.stale = None, True
         y.op.backward(dy)
 
     return backward, lambda: [leaves[i].grad.numpy() for i in wanted]
+
+
+def leaf(x, device, narrow, needs_grad: bool):
+    """A tensor of these values; of 16 bits what lies so in memory between layers, images and weights."""
+    tensor = minicnn.tensor(x, device=device, requires_grad=needs_grad)
+    if narrow is not None and x.ndim > 1:
+        tensor.held, tensor.slot.numbers = Narrow(narrow.operand(tensor.data), narrow), narrow
+    return tensor
 
 
 def run_torch(case: Case, wanted, place: str, layout, precision: str = "float32") -> tuple[Callable, Callable]:

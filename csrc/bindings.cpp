@@ -401,6 +401,10 @@ void bind_device_kernels(py::module_& m) {
   bind(m, "gemm_bfloat16", gemm_bfloat16);
   bind(m, "gemm_float16", gemm_float16);
   bind(m, "linear_backward_weight_sgd", linear_backward_weight_sgd);
+  bind(m, "maxpool2d_backward_bfloat16", maxpool2d_backward_bfloat16);
+  bind(m, "maxpool2d_backward_float16", maxpool2d_backward_float16);
+  bind(m, "maxpool2d_forward_bfloat16", maxpool2d_forward_bfloat16);
+  bind(m, "maxpool2d_forward_float16", maxpool2d_forward_float16);
   bind(m, "narrow_bfloat16", narrow_bfloat16);
   bind(m, "narrow_float16", narrow_float16);
   bind(m, "widen_bfloat16", widen_bfloat16);

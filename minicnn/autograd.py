@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minicnn.errors import GraphError, OpError
-from minicnn.tensor import Accumulate, GradSlot, Tensor
+from minicnn.tensor import Accumulate, GradSlot, Tensor, elements, to_hold
 from minicnn.threads import one_blas_thread
 
 _state = threading.local()
@@ -77,6 +77,8 @@ class Op:
     is_view = False  # whether y is the array of the first input in another shape
     relu_within = False  # whether y went through ReLU before it was written
     steps_weight = False  # whether it obeys slots[1].step: moves input 1 in place of writing its gradient
+    narrow = None  # the numbers of 16 bits that y is made of, and that dy may come in; None: both are of dtype
+    rounds_gradient = False  # whether it rounds dy to such numbers before anything else
 
     def check(self, *inputs: Tensor) -> tuple[int, ...]:
         raise NotImplementedError
@@ -87,15 +89,29 @@ class Op:
         recorded = grad_enabled() and any(x.requires_grad for x in inputs)
         if recorded:
             self.number = next(_numbers)
-            self.slots = [x.slot if x.requires_grad else None for x in inputs]
-            self.parents = [x.op for x in inputs if x.op is not None]
-            self.slot = GradSlot(self.device, out_shape, self.dtype)
-        y = self.forward(out_shape, *(x.data for x in inputs))
-        y = Tensor(y, self.device, recorded, self if recorded else None, alias_of=inputs[0] if self.is_view else None)
+            self.record(inputs, out_shape)
+        y = to_hold(self.forward(out_shape, *map(self.read, inputs)), self.narrow)
+        alias_of = inputs[0] if self.is_view else None
+        y = Tensor(y, self.device, recorded, self if recorded else None, alias_of, out_shape)
         if recorded:
             self.seen = [(x.writes, x.version, x.shape) for x in (*inputs, y)]
-            self.slot.mask = y.data if self.relu_within else None
+            if self.relu_within:
+                self.slot.mask = y.held
         return y
+
+    def record(self, inputs, out_shape: tuple[int, ...]) -> None:
+        """Become a part of the graph, in which gradients go to the slots of the inputs and come from this op's own."""
+        self.slots = [x.slot if x.requires_grad else None for x in inputs]
+        self.parents = [x.op for x in inputs if x.op is not None]
+        self.slot = GradSlot(self.device, out_shape, self.dtype)
+        self.slot.numbers, self.slot.rounds = self.narrow, self.rounds_gradient
+        for slot in self.slots:
+            if slot is not None:
+                slot.writers += 1
+
+    def read(self, x: Tensor):
+        """What forward takes of an input: an op that can read 16 bits asks for them."""
+        return x.data
 
     def _agree(self, inputs) -> None:
         """One device for all inputs, one dtype for the floating-point ones, and one that the device can compute."""
@@ -109,7 +125,7 @@ class Op:
             raise OpError(
                 f"{self.name}: inputs are on different devices ({', '.join(devices)}); move them with .to(device)"
             )
-        dtypes = {dtype for x in inputs if (dtype := x.data.dtype).kind == "f"}
+        dtypes = {dtype for x in inputs if (dtype := x.dtype).kind == "f"}
         if len(dtypes) != 1:
             raise OpError(
                 f"{self.name}: inputs must share one floating-point dtype, got {', '.join(x.dtype.name for x in inputs)}"
@@ -122,7 +138,7 @@ class Op:
             )
 
     def forward(self, out_shape, *arrays):
-        y = self.empty(out_shape)
+        y = self.empty(out_shape, self.narrow and self.narrow.dtype)
         if self.kernels is not None:
             self.forward_kernel(*arrays, y)
         else:
@@ -150,22 +166,24 @@ class Op:
     def needs_grad(self, i: int) -> bool:
         return self.slots[i] is not None
 
-    def grad_out(self, i: int) -> tuple[object, Accumulate]:
-        """For kernels: (array of input i's gradient, overwrite or add); (None, overwrite) where none is wanted."""
-        return self.slots[i].open() if self.needs_grad(i) else (None, Accumulate.overwrite)
+    def grad_out(self, i: int, numbers=None, rounded: bool = True) -> tuple[object, Accumulate]:
+        """For kernels: (array of input i's gradient, overwrite or add); (None, overwrite) where none is wanted. For those
+        that can write `numbers` of 16 bits it is of these where GradSlot.open says so."""
+        return self.slots[i].open(numbers, rounded) if self.needs_grad(i) else (None, Accumulate.overwrite)
 
-    def grad_mask(self, i: int):
+    def grad_mask(self, i: int, numbers=None):
         """For kernels that can mask what they write to grad_out(i), and then do: the array that must be above 0 where the
-        gradient is not 0, y of the ReLU that input i came through; None where it came through none."""
+        gradient is not 0, y of the ReLU that input i came through; None where it came through none. In 16 bits where it
+        is held in these `numbers`."""
         slot = self.slots[i]
         slot.unmasked -= slot.mask is not None
-        return slot.mask
+        return elements(slot.mask, numbers)
 
     @property
     def pending_mask(self):
         """In backward, y where dy has yet to become 0 wherever ReLU cut y; None where all that wrote dy have seen to it, or
-        y came through no ReLU."""
-        return self.slot.mask if self.slot.unmasked else None
+        y came through no ReLU. Who writes a dy in 16 bits sees to it."""
+        return elements(self.slot.mask) if self.slot.unmasked else None
 
     def grad_array(self, i: int):
         """For NumPy: the array that backward_numpy must overwrite with input i's gradient; None where none is wanted."""
@@ -190,7 +208,7 @@ class Op:
                 )
 
     def _run_backward(self) -> None:
-        dy, self.slot.array = self.slot.read(), None
+        dy, self.slot.array = self.slot.read(self.narrow), None
         self.backward(dy)
         self.release()
 

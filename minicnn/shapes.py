@@ -143,6 +143,11 @@ class PoolShape(NamedTuple):
     def out(self) -> tuple[int, int, int, int]:
         return self.n, self.p, self.q, self.c
 
+    @property
+    def windows_are_apart(self) -> bool:
+        """Whether no element is in two windows."""
+        return self.stride_h >= self.r and self.stride_w >= self.s
+
 
 class GemmShape(NamedTuple):
     """One matrix product: c (m, n) = op(a) (m, k) times op(b) (k, n); ld: elements from one row in memory to the next."""

@@ -88,17 +88,31 @@ def test_what_is_foreseen_is_what_is_used(device, name, make, size, batch):
         assert (plan.peak_bytes, plan.held_bytes) == (in_use, pytest.approx(held, rel=0.1))
 
 
+@pytest.mark.parametrize("make", (alexnet_like, vgg_like))
 @pytest.mark.parametrize("precision", ("tf32", "bfloat16", "float16"))
 @pytest.mark.parametrize("device", ("numpy", "cpu", "emulated"))
-def test_the_copies_of_reduced_precision_are_foreseen(device, precision, monkeypatch):
+def test_the_copies_of_reduced_precision_are_foreseen(device, precision, make, monkeypatch):
     monkeypatch.setenv("MINICNN_THREADS", "1")  # or NumPy's scratch depends on whether two threads have it at once
     why = backend.available()[device]
     if why:
         pytest.skip(f"{device}: {why}")
-    network, shape, place = alexnet_like(), (4, 16, 16, 3), backend.device(device)
+    network, shape, place = make(), (4, 16, 16, 3), backend.device(device)
     plan = memory_plan(network, shape, device=place, precision=precision)
     in_use, _ = grown(network, place, shape, precision=precision)
     assert plan.peak_bytes == pytest.approx(in_use, rel=0.1)
+    if device == "emulated":  # where nothing is NumPy's
+        assert plan.peak_bytes == in_use
+
+
+@pytest.mark.parametrize("precision", ("bfloat16", "float16"))
+def test_in_16_bits_a_layer_keeps_its_result_and_its_weight_alone(precision):
+    """Of VGG-16 as published; conv2_1, behind a pooling, before another convolution."""
+    if why := backend.available()["emulated"]:
+        pytest.skip(f"emulated: {why}")
+    plan = memory_plan(models.vgg_d(initialize=None), (64, 224, 224, 3), device="emulated", precision=precision)
+    kept = {row.path: row.at_peak_bytes for row in plan.rows}
+    assert plan.peak.path.startswith("classifier")  # where all layers before it keep what they keep
+    assert kept["features.5"] == 2 * (64 * 112 * 112 * 128 + 128 * 3 * 3 * 64)
 
 
 def test_slices_take_less(rng):

@@ -279,11 +279,17 @@ def test_one_version():
     assert minicnn.__version__ == importlib.metadata.version("minicnn") == declared
 
 
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1)])
+def test_the_list_has_machine_code_for_every_generation(capability):
+    machine_code = [name.removesuffix("-real") + "-real" for name in toolchain.ARCHITECTURES]
+    assert cuda.covers(machine_code, capability)
+
+
 def test_one_ptx_for_all_from_8_0_on():
     """But for names with a letter, whose instructions are their own; PTX is kept where it was asked for."""
     assert toolchain.code_options(toolchain.ARCHITECTURES) == (
         "--generate-code=arch=compute_75,code=[sm_75]",
-        "--generate-code=arch=compute_80,code=[sm_80,sm_86,sm_89,sm_100,sm_120,compute_80]",
+        "--generate-code=arch=compute_80,code=[sm_80,sm_100,sm_120,compute_80]",
         "--generate-code=arch=compute_90a,code=[sm_90a]",
     )
     assert toolchain.code_options(["80", "90a", "120"]) == (

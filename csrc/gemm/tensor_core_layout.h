@@ -13,6 +13,9 @@
 //   - of elements of 32 bits along the outer index, which ldmatrix cannot transpose, so do the 4 x 8 elements that a
 //     warp reads by themselves, of four rows next to one another;
 //   - the chunks that eight neighbouring threads bring, of one row or of two, lie in one line of 128 bytes.
+// In the small tile, into which elements come one by one where operands do not lie in chunks, the second line of a row
+// along the outer index is permuted otherwise than the first: so do the words that a warp copies, four of each of eight
+// chunks (ThreadChunks).
 #pragma once
 #include <cstdint>
 
@@ -41,7 +44,8 @@ struct SliceLayout {
   }
 
   static MINICNN_HOST_DEVICE constexpr unsigned chunk_at(unsigned row, unsigned chunk) {
-    return row * CHUNKS_A_ROW + (chunk ^ swizzle(row));
+    const unsigned line = ALONG == Along::outer && sizeof(T) == 4 && TILE == 64 ? chunk / 8 : 0;
+    return row * CHUNKS_A_ROW + (chunk ^ swizzle(row) ^ line);
   }
 
   // Elements from the beginning of the slice to (outer, k).

@@ -37,16 +37,29 @@ struct TensorCoreStorage {
 
 // Which part of a slice a thread brings: one chunk of each of EACH rows, ROWS_APART apart, which is so far that the
 // swizzle is the same.
+//
+// Where elements of 32 bits come one by one, four neighbouring lanes fill their four chunks together, each chunk at
+// once: a lane brings every ELEMENT_STEP-th element from its first on. Lanes that filled a chunk each would meet by fours in
+// every bank. Elements of 16 bits are put together in registers, a chunk a lane.
 template <class Layout>
 struct ThreadChunks {
   static constexpr int CHUNKS_A_ROW = Layout::CHUNKS_A_ROW;
   static constexpr int ROWS_APART = TENSOR_CORE_THREADS / CHUNKS_A_ROW, EACH = Layout::ROWS / ROWS_APART;
+  static constexpr int ELEMENT_STEP = sizeof(typename Layout::Element) == 4 ? 4 : 1;
   static_assert(Layout::ROWS % ROWS_APART == 0 && Layout::swizzle(ROWS_APART) == 0, "rows are brought in columns");
+  static_assert(CHUNKS_A_ROW % 4 == 0, "lanes share chunks of one row");
 
   __device__ static int row() { return threadIdx.x / CHUNKS_A_ROW; }
-  __device__ static int column() { return threadIdx.x % CHUNKS_A_ROW * Layout::CHUNK; }  // in elements
-  __device__ static int outer() { return Layout::along == Along::reduction ? row() : column(); }
-  __device__ static int k() { return Layout::along == Along::reduction ? column() : row(); }
+  __device__ static int column(bool in_chunks) {  // in elements
+    const int chunk = threadIdx.x % CHUNKS_A_ROW;
+    return in_chunks || ELEMENT_STEP == 1 ? chunk * Layout::CHUNK : chunk / 4 * 4 * Layout::CHUNK + chunk % 4;
+  }
+  __device__ static int outer(bool in_chunks = true) {
+    return Layout::along == Along::reduction ? row() : column(in_chunks);
+  }
+  __device__ static int k(bool in_chunks = true) {
+    return Layout::along == Along::reduction ? column(in_chunks) : row();
+  }
 };
 
 // How cursors read: by chunks where every chunk is whole and lies on a 16-byte boundary, which is where operands start
@@ -54,13 +67,15 @@ struct ThreadChunks {
 // small tile has registers for that, and finds out when it runs.
 enum class Copies { chunks, any };
 
-// Fills `chunk` with the elements at(0), at(1), ..., asked for in this order: addresses, null for a zero.
+// Brings the elements that are this thread's (ThreadChunks), where `chunk` would be: at(e) is the address of the e-th
+// from its first on, null for a zero; asked for in order.
 template <class Element, class At>
 __device__ inline void bring_elements(Chunk& chunk, At at) {
   if constexpr (sizeof(Element) == 4) {
-    for (int i = 0; i < 4; ++i) {
-      const Element* const element = at(i);
-      async_copy_or_zero<4>(&chunk.words[i], element, element != nullptr);
+    for (unsigned i = 0; i < 4; ++i) {  // the i-th of the four chunks, which a swizzle has permuted
+      const auto other = reinterpret_cast<uintptr_t>(&chunk) ^ (threadIdx.x ^ i) % 4 * sizeof(Chunk);
+      const Element* const element = at(4 * i);
+      async_copy_or_zero<4>(&reinterpret_cast<Chunk*>(other)->words[threadIdx.x % 4], element, element != nullptr);
     }
   } else {  // too small for an asynchronous copy
     Chunk elements{};
@@ -82,7 +97,8 @@ class MatrixChunks {
   __device__ MatrixChunks(const Operand<Layout::along, Element>& operand, int first_outer, int first_k, int k_end,
                           bool in_chunks)
       : pitch_(operand.pitch), in_chunks_(in_chunks) {
-    const int outer = first_outer + Mine::outer(), k = first_k + Mine::k();
+    const bool chunks = COPIES == Copies::chunks || in_chunks;
+    const int outer = first_outer + Mine::outer(chunks), k = first_k + Mine::k(chunks);
     first_ = operand.at(outer, k);
     rows_left_ = BY_K ? operand.extent - outer : k_end - k;
     row_left_ = BY_K ? k_end - k : operand.extent - outer;

@@ -7,6 +7,10 @@
 // runs from one row of the window into the next:
 //
 //   entry (r, j) of the patch of a pixel    r < R, j < folded >= S * C    its number: r * folded + j
+//
+// Rows of the halo are as far apart as makes one row of the window go on, as banks have it, where the one above it
+// ends: neighbouring chunks of a patch, which neighbouring lanes read, lie in neighbouring banks. What is left of
+// conflicts is forward, where a lane's neighbours read overlapping windows: tests/gates/test_banks.py has the price.
 #pragma once
 #include "device/async_copy.h"
 #include "gemm/tensor_core_tile.h"
@@ -38,6 +42,9 @@ struct PixelTile {
 template <class T>
 struct alignas(16) ElementsOfChunk {
   static constexpr int COUNT = 16 / sizeof(T);
+  struct alignas(8) Half {
+    T values[COUNT / 2];
+  };
   T values[COUNT];
 };
 
@@ -47,7 +54,7 @@ struct FoldedImages {
   const T* x;
   ConvShape conv;
   int run, folded;               // elements of a window's row: S * C, and those with the zeros behind them
-  int halo_rows, pitch;          // pitch: elements from one row of the halo to the next
+  int halo_rows, width, pitch;   // width: elements that windows see of a row of the halo; pitch: to the next row
   int tiles_down, tiles_across;  // of an image
 
   __host__ __device__ int depth() const { return conv.r * folded; }
@@ -61,16 +68,27 @@ struct FoldedImages {
   __device__ bool has(const Pixel& pixel) const { return pixel.row < conv.p && pixel.column < conv.q; }
 };
 
+// How far a pixel's window lies from its neighbour's decides by how many bytes a chunk can be read.
 template <class T>
-FoldedImages<T> fold_images(const T* x, const ConvShape& conv) {
-  constexpr int CHUNK = ElementsOfChunk<T>::COUNT;
+MINICNN_HOST_DEVICE inline bool windows_lie_on(int bytes, const ConvShape& conv) {
+  return conv.stride_w * conv.c * int(sizeof(T)) % bytes == 0;
+}
+
+// Along: of the patches as an operand.
+template <class T>
+FoldedImages<T> fold_images(const T* x, const ConvShape& conv, Along along) {
+  constexpr int CHUNK = ElementsOfChunk<T>::COUNT, ALL_BANKS = 128 / sizeof(T);
   const int run = conv.s * conv.c, folded = ceil_div(run, CHUNK) * CHUNK;
+  const int behind_first = (TILE_SIDE - 1) * conv.stride_w * conv.c;
+  // Windows that are read by elements meet more neighbours; these distances the model of tests/gates has found.
+  const int skew = windows_lie_on<T>(8, conv) ? 0 : along == Along::outer ? 1 : sizeof(T) == 2 ? 2 : 0;
   return {.x = x,
           .conv = conv,
           .run = run,
           .folded = folded,
           .halo_rows = (TILE_SIDE - 1) * conv.stride_h + (conv.r - 1) * conv.dilation_h + 1,
-          .pitch = ceil_div((TILE_SIDE - 1) * conv.stride_w * conv.c + folded, CHUNK) * CHUNK,
+          .width = behind_first + folded,
+          .pitch = ceil_div(behind_first, ALL_BANKS) * ALL_BANKS + folded + skew,
           .tiles_down = ceil_div(conv.p, TILE_SIDE),
           .tiles_across = ceil_div(conv.q, TILE_SIDE)};
 }
@@ -84,6 +102,7 @@ template <class T>
 class Halo {
  public:
   using Elements = ElementsOfChunk<T>;
+  using Half = typename Elements::Half;
 
   __device__ Halo(const FoldedImages<T>& images, T* elements) : images_(images), elements_(elements) {}
 
@@ -96,12 +115,13 @@ class Halo {
     const int first_h = conv.rows().input_at(tile.row, 0), first_w = conv.columns().input_at(tile.column, 0);
     const int row_elements = conv.w * conv.c, first = first_w * conv.c;
     const T* const image = images_.x + int64_t(tile.image) * conv.h * row_elements;
-    const int count = images_.halo_rows * images_.pitch;
-    int h = first_h, i = threadIdx.x;
-    for (int element = threadIdx.x; element < count; element += blockDim.x, i += blockDim.x) {
-      for (; i >= images_.pitch; i -= images_.pitch) ++h;
+    int row = 0, i = threadIdx.x;
+    for (;; i += blockDim.x) {
+      for (; i >= images_.width; i -= images_.width) ++row;
+      if (row >= images_.halo_rows) break;
+      const int h = first_h + row;
       const bool inside = conv.rows().is_inside(h) && unsigned(first + i) < unsigned(row_elements);
-      copy(elements_[element], image + (h * row_elements + first + i), inside);
+      copy(elements_[row * images_.pitch + i], image + (h * row_elements + first + i), inside);
     }
     async_copy_commit();
     async_copy_wait<0>();
@@ -132,12 +152,17 @@ class Halo {
     Elements chunk{};
     if (entry.r >= conv.r) return chunk;
     const T* const first = elements_ + (patch + entry.r * conv.dilation_h * images_.pitch + entry.j);
-    if (conv.stride_w * conv.c % Elements::COUNT == 0)
+    const int count = images_.run - entry.j;
+    if (windows_lie_on<T>(16, conv))
       chunk = *reinterpret_cast<const Elements*>(first);
+    else if (windows_lie_on<T>(8, conv))
+      for (int half = 0; half < 2; ++half)
+        reinterpret_cast<Half*>(chunk.values)[half] = reinterpret_cast<const Half*>(first)[half];
     else
-      for (int e = 0; e < Elements::COUNT; ++e) chunk.values[e] = first[e];
+      for (int e = 0; e < Elements::COUNT; ++e)
+        if (e < count) chunk.values[e] = first[e];
     for (int e = 0; e < Elements::COUNT; ++e)
-      if (entry.j + e >= images_.run) chunk.values[e] = T{};
+      if (e >= count) chunk.values[e] = T{};
     return chunk;
   }
 
@@ -316,7 +341,7 @@ class GradientOfTilesChunks {
 
   __device__ GradientOfTilesChunks(const T* dy, const FoldedImages<T>& images, int first_filter, int first_tile,
                                    bool in_chunks)
-      : gradient_(dy, images, first_filter + Mine::outer(), first_tile), in_chunks_(in_chunks) {}
+      : gradient_(dy, images, first_filter + Mine::outer(in_chunks), first_tile), in_chunks_(in_chunks) {}
 
   __device__ void bring(int i, Chunk& chunk) const {
     int count;

@@ -42,7 +42,8 @@ class PatchRowChunks {
   using Layout = SliceLayout<T, TILE, Along::reduction>;
 
   __device__ PatchRowChunks(const Patches<T>& patches, int first_row, int first_k)
-      : patches_(patches), tap_(tap_at(patches.conv, first_k + Mine::k(), patches.channels)) {
+      : patches_(patches),
+        tap_(tap_at(patches.conv, first_k + Mine::k(COPIES == Copies::chunks || patches.in_chunks), patches.channels)) {
     const ConvShape& conv = patches.conv;
 #pragma unroll
     for (int i = 0; i < Mine::EACH; ++i) {
@@ -60,7 +61,7 @@ class PatchRowChunks {
     } else {
       bring_elements<T>(chunk, [this, i, tap = tap_](int) mutable {
         const T* const element = at(i, tap);
-        tap = tap_after(tap, 1, patches_.conv.s, patches_.channels);
+        tap = tap_after(tap, Mine::ELEMENT_STEP, patches_.conv.s, patches_.channels);
         return element;
       });
     }
@@ -93,7 +94,8 @@ class PatchColumnChunks {
 
   __device__ PatchColumnChunks(const Patches<T>& patches, int first_entry, int first_pixel)
       : patches_(patches),
-        tap_(tap_at(patches.conv, first_entry + Mine::outer(), patches.channels)),
+        tap_(tap_at(patches.conv, first_entry + Mine::outer(COPIES == Copies::chunks || patches.in_chunks),
+                    patches.channels)),
         pixel_(output_pixel(patches.conv, first_pixel + Mine::k())) {}
 
   __device__ void bring(int, Chunk& chunk) {
@@ -103,7 +105,7 @@ class PatchColumnChunks {
     } else {
       bring_elements<T>(chunk, [this, tap = tap_](int) mutable {
         const T* const element = at(tap);
-        tap = tap_after(tap, 1, patches_.conv.s, patches_.channels);
+        tap = tap_after(tap, Mine::ELEMENT_STEP, patches_.conv.s, patches_.channels);
         return element;
       });
     }
@@ -141,7 +143,7 @@ class FilterChunks {
         dy_(dy),
         w_(w),
         channels_(channels),
-        channel_(first_channel + Mine::outer()),
+        channel_(first_channel + Mine::outer(COPIES == Copies::chunks || dy.in_chunks)),
         tap_(tap_at(dy.conv, first_k + Mine::k(), dy.channels)) {}
 
   __device__ void bring(int, Chunk& chunk) {

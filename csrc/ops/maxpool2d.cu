@@ -7,14 +7,15 @@
 //           Where a ReLU made x, index = NOBODY where y <= 0: that ReLU's gradient passes nothing there
 // Backward: dx[n,h,w,c] (+)= sum of dy[n,p,q,c] over the windows that contain (h, w) and whose index says (h, w)
 //
-// x, dx (N, H, W, C) float32; y, dy (N, P, Q, C) float32; index (N, P, Q, C) uint8, or uint16 where R*S > 255.
+// x, dx (N, H, W, C), y, dy (N, P, Q, C) float32, Bfloat16 or Float16; index (N, P, Q, C) uint8, or uint16 where
+// R*S > 255. Sums are float32, rounded once.
 //
-// Forward: a thread owns four consecutive channels (one where C % 4 != 0) of an output pixel; backward the same of an
-// input pixel, for which it gathers: no atomics, and one order of additions.
+// Forward: a thread owns 16 bytes of consecutive channels, four or eight (one where they do not divide C), of an output
+// pixel; backward the same of an input pixel, for which it gathers: no atomics, and one order of additions.
 // Grid (ceil(runs of an image / 256), ceil(N / 4)), block 256 threads, no shared memory.
 // Bytes: x and dx once, y and dy once, the index once; neighbouring windows meet in the cache. A comparison or an
-// addition for 4 bytes read: bound by memory bandwidth. The mask of the ReLU before it costs no byte: a winner is above
-// 0 where its maximum is, and the index has a number left to say so.
+// addition for 4 or 2 bytes read: bound by memory bandwidth. The mask of the ReLU before it costs no byte: a winner is
+// above 0 where its maximum is, and the index has a number left to say so.
 //
 // Assumes an image below 2^31 elements and R*S <= 65535.
 // Source: gathering instead of scattering overlapping windows, cuda-convnet (Krizhevsky 2012); the index of one byte,
@@ -28,16 +29,16 @@ namespace {
 template <class Index>
 constexpr Index NOBODY = Index(-1);
 
-template <int WIDTH, class Index>
+template <int WIDTH, class T, class Index>
 __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
-    maxpool2d_forward_kernel(const float* x, Activation of_x, float* y, Index* index, PoolShape shape) {
+    maxpool2d_forward_kernel(const T* x, Activation of_x, T* y, Index* index, PoolShape shape) {
   const ImageExtents input{shape.h, shape.w, shape.c}, output{shape.p, shape.q, shape.c};
   const auto [p, q, c] = spot_of_thread<WIDTH>(output);
   if (p >= shape.p) return;
   const Range rows = taps_inside(shape.rows(), p), columns = taps_inside(shape.columns(), q);
   const int h = shape.rows().input_at(p, 0), w = shape.columns().input_at(q, 0);
   for (int n = blockIdx.y; n < shape.n; n += gridDim.y) {
-    const float* image = x + n * input.size();
+    const T* image = x + n * input.size();
     Run<float, WIDTH> largest;
     Run<Index, WIDTH> place;
     for (int i = 0; i < WIDTH; ++i) {
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
     }
     for (int r = rows.begin; r < rows.end; ++r)
       for (int s = columns.begin; s < columns.end; ++s) {
-        const auto value = load_run<WIDTH>(image + input.offset(h + r, w + s, c));
+        const auto value = run_of<float>(load_run<WIDTH>(image + input.offset(h + r, w + s, c)));
         for (int i = 0; i < WIDTH; ++i)
           if (value.values[i] > largest.values[i] || value.values[i] != value.values[i]) {
             largest.values[i] = value.values[i];
@@ -57,14 +58,14 @@ __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
       for (int i = 0; i < WIDTH; ++i)
         if (largest.values[i] <= 0.0f) place.values[i] = NOBODY<Index>;
     const int64_t offset = n * output.size() + output.offset(p, q, c);
-    store_run(y + offset, largest);
+    store_run(y + offset, run_of<T>(largest));
     store_run(index + offset, place);
   }
 }
 
-template <int WIDTH, class Index>
+template <int WIDTH, class T, class Index>
 __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
-    maxpool2d_backward_kernel(const float* dy, const Index* index, float* dx, Accumulate accumulate, PoolShape shape) {
+    maxpool2d_backward_kernel(const T* dy, const Index* index, T* dx, Accumulate accumulate, PoolShape shape) {
   const ImageExtents input{shape.h, shape.w, shape.c}, output{shape.p, shape.q, shape.c};
   const auto [h, w, c] = spot_of_thread<WIDTH>(input);
   if (h >= shape.h) return;
@@ -78,42 +79,76 @@ __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
         const auto winner = load_run<WIDTH>(index + offset);
         const auto gradient = load_run<WIDTH>(dy + offset);
         for (int i = 0; i < WIDTH; ++i)
-          if (winner.values[i] == r * shape.s + s) sum.values[i] += gradient.values[i];
+          if (winner.values[i] == r * shape.s + s) sum.values[i] += to_float(gradient.values[i]);
       }
     store_run(dx + n * input.size() + input.offset(h, w, c), sum, accumulate);
   }
 }
 
-template <class Index>
-void forward(const float* x, Activation of_x, float* y, Index* index, const PoolShape& shape, Stream stream) {
-  const bool fours = has_runs_of_four(shape.c, {x, y, index});
-  launch(fours ? maxpool2d_forward_kernel<4, Index> : maxpool2d_forward_kernel<1, Index>,
-         spots("maxpool2d_forward", shape.n, {shape.p, shape.q, shape.c}, fours ? 4 : 1, stream), x, of_x, y, index,
-         shape);
+template <class T, class Index>
+void launch_forward(const char* op, const T* x, Activation of_x, T* y, Index* index, const PoolShape& shape,
+                    Stream stream) {
+  constexpr int FULL = FULL_RUN<T>;
+  const bool full = has_runs_of(FULL, shape.c, {x, y, index});
+  launch(full ? maxpool2d_forward_kernel<FULL, T, Index> : maxpool2d_forward_kernel<1, T, Index>,
+         spots(op, shape.n, {shape.p, shape.q, shape.c}, full ? FULL : 1, stream), x, of_x, y, index, shape);
 }
 
-template <class Index>
-void backward(const float* dy, const Index* index, float* dx, Accumulate accumulate, const PoolShape& shape,
-              Stream stream) {
-  const bool fours = has_runs_of_four(shape.c, {dy, index, dx});
-  launch(fours ? maxpool2d_backward_kernel<4, Index> : maxpool2d_backward_kernel<1, Index>,
-         spots("maxpool2d_backward", shape.n, {shape.h, shape.w, shape.c}, fours ? 4 : 1, stream), dy, index, dx,
-         accumulate, shape);
+template <class T, class Index>
+void launch_backward(const char* op, const T* dy, const Index* index, T* dx, Accumulate accumulate,
+                     const PoolShape& shape, Stream stream) {
+  constexpr int FULL = FULL_RUN<T>;
+  const bool full = has_runs_of(FULL, shape.c, {dy, index, dx});
+  launch(full ? maxpool2d_backward_kernel<FULL, T, Index> : maxpool2d_backward_kernel<1, T, Index>,
+         spots(op, shape.n, {shape.h, shape.w, shape.c}, full ? FULL : 1, stream), dy, index, dx, accumulate, shape);
+}
+
+template <class T>
+void forward(const char* op, const T* x, Activation of_x, T* y, uint8_t* index, uint16_t* wide_index,
+             const PoolShape& shape, Stream stream) {
+  if (int64_t(shape.n) * shape.p * shape.q * shape.c == 0) return;
+  wide_index ? launch_forward(op, x, of_x, y, wide_index, shape, stream)
+             : launch_forward(op, x, of_x, y, index, shape, stream);
+}
+
+template <class T>
+void backward(const char* op, const T* dy, const uint8_t* index, const uint16_t* wide_index, T* dx,
+              Accumulate accumulate, const PoolShape& shape, Stream stream) {
+  if (int64_t(shape.n) * shape.h * shape.w * shape.c == 0) return;
+  wide_index ? launch_backward(op, dy, wide_index, dx, accumulate, shape, stream)
+             : launch_backward(op, dy, index, dx, accumulate, shape, stream);
 }
 
 }  // namespace
 
 void maxpool2d_forward(const float* x, Activation of_x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape,
                        Stream stream) {
-  if (int64_t(shape.n) * shape.p * shape.q * shape.c == 0) return;
-  wide_index ? forward(x, of_x, y, wide_index, shape, stream) : forward(x, of_x, y, index, shape, stream);
+  forward("maxpool2d_forward", x, of_x, y, index, wide_index, shape, stream);
+}
+
+void maxpool2d_forward_bfloat16(const Bfloat16* x, Activation of_x, Bfloat16* y, uint8_t* index, uint16_t* wide_index,
+                                PoolShape shape, Stream stream) {
+  forward("maxpool2d_forward_bfloat16", x, of_x, y, index, wide_index, shape, stream);
+}
+
+void maxpool2d_forward_float16(const Float16* x, Activation of_x, Float16* y, uint8_t* index, uint16_t* wide_index,
+                               PoolShape shape, Stream stream) {
+  forward("maxpool2d_forward_float16", x, of_x, y, index, wide_index, shape, stream);
 }
 
 void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* wide_index, float* dx,
                         Accumulate accumulate, PoolShape shape, Stream stream) {
-  if (int64_t(shape.n) * shape.h * shape.w * shape.c == 0) return;
-  wide_index ? backward(dy, wide_index, dx, accumulate, shape, stream)
-             : backward(dy, index, dx, accumulate, shape, stream);
+  backward("maxpool2d_backward", dy, index, wide_index, dx, accumulate, shape, stream);
+}
+
+void maxpool2d_backward_bfloat16(const Bfloat16* dy, const uint8_t* index, const uint16_t* wide_index, Bfloat16* dx,
+                                 Accumulate accumulate, PoolShape shape, Stream stream) {
+  backward("maxpool2d_backward_bfloat16", dy, index, wide_index, dx, accumulate, shape, stream);
+}
+
+void maxpool2d_backward_float16(const Float16* dy, const uint8_t* index, const uint16_t* wide_index, Float16* dx,
+                                Accumulate accumulate, PoolShape shape, Stream stream) {
+  backward("maxpool2d_backward_float16", dy, index, wide_index, dx, accumulate, shape, stream);
 }
 
 }  // namespace minicnn

@@ -23,9 +23,19 @@ class Affine(Op):
     active in the forward pass.
     """
 
+    rounds_gradient = True
+
     def __init__(self, activation: str | None = None):
         self.activation = Activation.of(self.name, activation)
         self.relu_within = self.activation is Activation.relu
+
+    def _agree(self, inputs):
+        super()._agree(inputs)
+        self.numbers = numbers_of(self.device, self.dtype)
+        self.narrow = self.numbers.narrow
+
+    def read(self, x):
+        return x.read(self.numbers.narrow)
 
     def launch(self, direction: str, *arguments) -> None:
         raise NotImplementedError
@@ -48,7 +58,7 @@ class Affine(Op):
     def keep(self, x, weight, *bias_and_y):
         """(bias or None, y); what backward needs is kept, x and weight as the numbers that are multiplied."""
         *bias, y = bias_and_y
-        self.numbers, self.has_bias = numbers_of(self.device, self.dtype), bool(bias)
+        self.has_bias = bool(bias)
         self.x, self.weight = self.numbers.operand(x), self.numbers.operand(weight)
         return (bias[0] if bias else None), y
 
@@ -64,8 +74,9 @@ class Affine(Op):
         self.mask_gradient(dy)
         dy = self.numbers.operand(dy)
         if self.needs_grad(0):
-            dx, accumulate = self.grad_out(0)
-            with self.numbers.result(dx, self.grad_mask(0), accumulate) as (dx, mask, accumulate):
+            narrow = self.numbers.narrow
+            dx, accumulate = self.grad_out(0, narrow)
+            with self.numbers.result(dx, self.grad_mask(0, narrow), accumulate) as (dx, mask, accumulate):
                 self.launch("backward_input", dy, self.weight, mask, dx, accumulate)
         dweight = (None, Accumulate.overwrite) if self.step_weight(dy) else self.grad_out(1)
         dbias = self.grad_out(2) if self.has_bias else (None, Accumulate.overwrite)

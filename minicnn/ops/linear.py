@@ -25,6 +25,11 @@ class Linear(Affine):
         super().__init__(activation)
         self.dropout = dropout
 
+    def _agree(self, inputs):
+        super()._agree(inputs)
+        if self.dropout is not None:  # whose products need more than 16 bits
+            self.narrow = None
+
     def check(self, x, weight, bias=None):
         if x.ndim != 2 or weight.ndim != 2:
             raise OpError(

@@ -29,6 +29,13 @@ class MaxPool2d(Op):
     def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False):
         self.window = kernel_size, stride, padding, ceil_mode
 
+    def _agree(self, inputs):
+        super()._agree(inputs)
+        self.narrow = inputs[0].numbers  # a maximum of such numbers is such a number
+
+    def read(self, x):
+        return x.read(self.narrow)
+
     def check(self, x):
         self.shape = PoolShape.of(self.name, x.shape, *self.window)
         places = self.shape.r * self.shape.s
@@ -105,12 +112,21 @@ class MaxPool2d(Op):
     def forward_kernel(self, x, y):
         self.index = self.empty(y.shape, self.index_dtype)
         of_relu = self.number >= 0 and self.slots[0].mask is not None  # then the index says where its gradient is 0
-        self.kernels.maxpool2d_forward(x, Activation(of_relu), y, *self._index_arguments(), self.shape)
+        forward = self._kernel("maxpool2d_forward", self.narrow)
+        forward(x, Activation(of_relu), y, *self._index_arguments(), self.shape)
 
     def backward_kernel(self, dy):
-        dx, accumulate = self.grad_out(0)
-        self.grad_mask(0)
-        self.kernels.maxpool2d_backward(dy, *self._index_arguments(), dx, accumulate, self.shape)
+        """In 16 bits where both sides are, else in float32."""
+        narrow = self.narrow if dy.dtype != self.dtype else None
+        dx, accumulate = self.grad_out(0, narrow, rounded=self.shape.windows_are_apart)
+        self.grad_mask(0, self.narrow)
+        if narrow is not None and dx.dtype == self.dtype:
+            narrow, dy = None, narrow.widened(dy)
+        backward = self._kernel("maxpool2d_backward", narrow)
+        backward(dy, *self._index_arguments(), dx, accumulate, self.shape)
+
+    def _kernel(self, name: str, narrow):
+        return getattr(self.kernels, name if narrow is None else name + narrow.suffix)
 
     def _index_arguments(self):
         """(as uint8, as uint16): kernels take the index as one of them, the other is absent."""

@@ -24,8 +24,12 @@ class precision:
         "float16"   operands and results rounded to 11 significant bits, from 2^-24 to 65504
 
     Operands are x, weight and dy, results y and dx; to the nearest, of two as near the even one. Sums, the bias, dweight
-    and dbias are float32, as are weights and all arrays between the layers. The gradient of what was computed within is
+    and dbias are float32, as are weights, and whatever other layers compute. The gradient of what was computed within is
     computed alike, wherever backward() is called.
+
+    A tensor's `data` is float32 throughout. On devices with kernels for them, 16 bits lie in memory in its place from a
+    product to the next one, max pooling and views between them, and also their gradients: until somebody reads float32,
+    and only where no number becomes another by it.
 
     On devices with tensor cores, and on "emulated", these multiply numbers of that format; on "numpy" and "cpu" float32
     numbers that were rounded, with the same result but for the order of sums, and that dbias of "tf32" is there the sum of
@@ -54,6 +58,7 @@ class Float32:
     """The numbers of a product: what its kernels read and write, and by which kernels and schedule it is computed."""
 
     suffix = ""  # of the kernels' names
+    narrow = None  # these numbers themselves where arrays of 16 bits hold them
     rounds_operands = False
     rounds_results = False
 
@@ -113,25 +118,42 @@ class Rounded(Float32):
 
 
 class Halves(Float32):
-    """Arrays of 16 bits, made of the float32 arrays round the product, for the tensor cores."""
+    """Arrays of 16 bits, for the tensor cores; made of float32 arrays, and these of them, where the other side of the
+    product has such."""
 
     rounds_operands = rounds_results = True
 
     def __init__(self, name: str, device):
         self.suffix, self.device, kernels = f"_{name}", device, device.kernels_for(np.float32)
         self.dtype = np.dtype("float16" if name == "float16" else "uint16")  # NumPy has no bfloat16
-        self.narrow, self.widen = getattr(kernels, f"narrow_{name}"), getattr(kernels, f"widen_{name}")
+        self.round, self.widen = getattr(kernels, f"narrow_{name}"), getattr(kernels, f"widen_{name}")
+
+    @property
+    def narrow(self) -> Halves:
+        return self
 
     def operand(self, array):
+        if array is None or array.dtype == self.dtype:
+            return array
         narrow = self.device.empty(array.shape, self.dtype)
-        self.narrow(array, narrow, array.size)
+        self.round(array, narrow, array.size)
         return narrow
+
+    def widened(self, array):
+        """The same numbers in float32."""
+        wide = self.device.empty(array.shape, np.float32)
+        self.widen(array, None, wide, Accumulate.overwrite, array.size)
+        return wide
 
     @contextmanager
     def result(self, array, mask=None, accumulate=Accumulate.overwrite):
+        if array.dtype == self.dtype:
+            yield array, self.operand(mask), accumulate
+            return
         narrow = self.device.empty(array.shape, self.dtype)
-        yield narrow, None, Accumulate.overwrite
-        self.widen(narrow, mask, array, accumulate, array.size)
+        masks_now = mask is not None and mask.dtype == self.dtype
+        yield narrow, (mask if masks_now else None), Accumulate.overwrite
+        self.widen(narrow, (None if masks_now else mask), array, accumulate, array.size)
 
 
 FLOAT32 = Float32()

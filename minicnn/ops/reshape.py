@@ -11,7 +11,7 @@ from minicnn.autograd import Op
 from minicnn.axes import Walk, normalize_axis, strides
 from minicnn.errors import OpError
 from minicnn.ops.strided_copy import copy, strided_copy
-from minicnn.tensor import Accumulate, Tensor
+from minicnn.tensor import Accumulate, Narrow, Tensor, to_hold
 
 
 class Reshape(Op):
@@ -34,13 +34,26 @@ class Reshape(Op):
             raise OpError(f"reshape: {x.size} elements of shape {x.shape} do not fit into {self.asked}")
         return tuple(x.size // known if extent == -1 else extent for extent in self.asked)
 
+    def _agree(self, inputs):
+        super()._agree(inputs)
+        self.narrow = inputs[0].numbers
+
+    def record(self, inputs, out_shape):
+        super().record(inputs, out_shape)
+        self.slot.mask = self.slots[0].mask  # for who writes dy, to see to it already
+
+    def read(self, x):
+        return x.held
+
     def forward(self, out_shape, x):
-        return x.reshape(out_shape)
+        return x if isinstance(x, Narrow) else x.reshape(out_shape)
 
     def backward(self, dy):
         dy = dy.reshape(self.x_shape)
-        if not self.slots[0].adopt(dy):
-            super().backward(dy)
+        if not self.slots[0].adopt(to_hold(dy, self.narrow)):
+            super().backward(dy if dy.dtype == self.dtype else self.narrow.widened(dy))
+        if not self.slot.unmasked:
+            self.grad_mask(0, self.narrow)
 
     def backward_numpy(self, dy):
         self.grad_array(0)[...] = dy

@@ -60,6 +60,7 @@ INSTANCES = {
     "gemm_4_vectorized.cu": 12,
     "gemm_5_tensor_core.cu": 24,
     "map.h": 12,
+    "maxpool2d.cu": 24,
 }
 
 

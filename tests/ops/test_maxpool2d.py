@@ -1,10 +1,21 @@
 """Max pooling: reference, ties and NaN, gradient, kernels, errors."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
-from checks import check_accumulates, check_deterministic, check_exact, check_kernels, leaf, run
+from checks import (
+    SCHEDULES,
+    check_accumulates,
+    check_deterministic,
+    check_exact,
+    check_kernels,
+    leaf,
+    run,
+    thread_order,
+)
+from number_formats import BFLOAT16, FLOAT16
 from pooling import CASES, Case
 from tolerances import assert_close
 
@@ -12,6 +23,8 @@ import minicnn
 from minicnn import nn
 from minicnn.functional import max_pool2d
 from minicnn.ops import windows
+from minicnn.shapes import Activation, PoolShape
+from minicnn.tensor import Accumulate
 
 # More than 255 places: the index takes two bytes.
 WIDE_CASES = {
@@ -156,6 +169,84 @@ def test_gradients_accumulate(kernel_size, device, rng):
 @pytest.mark.parametrize("channels", [4, 3])
 def test_the_same_bits_in_every_order(channels, kernel_device, rng):
     check_deterministic(lambda x: max_pool2d(x, 3, 2), [rng.standard_normal((2, 11, 13, channels))], kernel_device, rng)
+
+
+def with_channels(case, count):
+    return dataclasses.replace(case, x=(*case.x[:3], count))
+
+
+# Most cases have four channels: of 16 bits, whole runs are of eight.
+EIGHTS = {f"{name}_in_eights": with_channels(case, 8) for name, case in ALL_CASES.items() if case.x[3] == 4}
+HALVES_CASES = ALL_CASES | EIGHTS | {"several_runs": with_channels(CASES["padded"], 24)}
+each_format = pytest.mark.parametrize("format", (BFLOAT16, FLOAT16), ids=lambda format: format.name)
+
+
+def pooled(device, suffix, x, dy, case, of_x, before=None):
+    """(y, index, dx) by the kernels whose names end in `suffix`, of host arrays; `before` stood in dx."""
+    shape = PoolShape.of("max_pool2d", x.shape, *case.arguments)
+    is_wide = shape.r * shape.s > 255
+    y, index = device.empty(shape.out, x.dtype), device.empty(shape.out, np.uint16 if is_wide else np.uint8)
+    indices = (None, index) if is_wide else (index, None)
+    getattr(device.kernels, f"maxpool2d_forward{suffix}")(device.array(x), of_x, y, *indices, shape)
+    dx = device.empty(x.shape, x.dtype) if before is None else device.array(before)
+    accumulate = Accumulate.overwrite if before is None else Accumulate.add
+    getattr(device.kernels, f"maxpool2d_backward{suffix}")(device.array(dy), *indices, dx, accumulate, shape)
+    return [device.to_numpy(array) for array in (y, index, dx)]
+
+
+def check_halves(device, format, x, dy, case, of_x, before=None):
+    """Of 16 bits the maxima and places of float32, and its sums, rounded once."""
+    halves = [None if array is None else format.encode(array) for array in (x, dy, before)]
+    wide = [None if array is None else format.decode(array) for array in halves]
+    got = pooled(device, format.suffix, *halves[:2], case, of_x, halves[2])
+    y, index, dx = pooled(device, "", *wide[:2], case, of_x, wide[2])
+    np.testing.assert_array_equal(got[1], index)
+    for what, of_16_bits, expected in (("y", got[0], y), ("dx", got[2], dx)):
+        is_number = ~np.isnan(expected)
+        bits = of_16_bits.view(np.uint16)[is_number]
+        np.testing.assert_array_equal(bits, format.encode(expected).view(np.uint16)[is_number], err_msg=what)
+        assert np.isnan(format.decode(of_16_bits)[~is_number]).all()
+
+
+@each_format
+@pytest.mark.parametrize("case", HALVES_CASES.values(), ids=HALVES_CASES.keys())
+def test_kernels_of_16_bits_are_those_of_float32(case, format, ladder_device, rng):
+    dy = rng.standard_normal(PoolShape.of("", case.x, *case.arguments).out)
+    for values in ("ties", "nan", "infinities", "minus_infinity", None):
+        x = special_values(values, case.x, rng) if values else rng.standard_normal(case.x)
+        for of_x in Activation:
+            check_halves(ladder_device, format, x, dy, case, of_x)
+
+
+@each_format
+@pytest.mark.parametrize("channels", [8, 5])
+def test_gradients_of_16_bits_are_added_before_they_are_rounded(channels, format, ladder_device, rng):
+    case = with_channels(CASES["overlapping_as_in_alexnet"], channels)
+    dy, before = rng.standard_normal(PoolShape.of("", case.x, *case.arguments).out), rng.standard_normal(case.x)
+    check_halves(ladder_device, format, rng.standard_normal(case.x), dy, case, Activation.none, before)
+
+
+@each_format
+@pytest.mark.parametrize("kernel_device", ["emulated"], indirect=True)
+def test_16_bits_off_a_16_byte_boundary(unaligned_device, format, rng):
+    case = with_channels(CASES["overlapping_as_in_alexnet"], 16)
+    dy = rng.standard_normal(PoolShape.of("", case.x, *case.arguments).out)
+    check_halves(unaligned_device, format, rng.standard_normal(case.x), dy, case, Activation.relu)
+
+
+@each_format
+@pytest.mark.parametrize("channels", [16, 3])
+def test_16_bits_in_every_order_of_threads(channels, format, ladder_device, rng):
+    case = with_channels(CASES["overlapping_as_in_alexnet"], channels)
+    x, dy = rng.standard_normal(case.x), rng.standard_normal(PoolShape.of("", case.x, *case.arguments).out)
+    results = []
+    for schedule in SCHEDULES:
+        with thread_order(ladder_device, *schedule):
+            arrays = format.encode(x), format.encode(dy)
+            results.append(pooled(ladder_device, format.suffix, *arrays, case, Activation.none))
+    for again in results[1:]:
+        for got, expected in zip(again, results[0], strict=True):
+            np.testing.assert_array_equal(got, expected)
 
 
 def test_the_index_takes_two_bytes_only_where_it_must():
