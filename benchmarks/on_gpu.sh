@@ -31,12 +31,12 @@
 #                                             precision, sanitize 60 a tool, layers and steps as far as they come
 #
 # No package index is needed, but what minicnn needs (pillow, rich, safetensors, threadpoolctl) beside numpy, cupy, torch,
-# pybind11, scikit-build-core, cmake, ninja and pytest; a stage `needs`, which always comes first, says what is missing.
+# pybind11, scikit-build-core, cmake, ninja and pytest; what is missing is said first, and nothing is begun without it.
 # pytest-xdist shares the tests among processes, matplotlib draws; neither need be there. Every stage leaves its log in OUT
 # and a line in OUT/stages.txt; one that fails does not keep the next from running. Tables (benchmarks/tables.py) are in
 # OUT/tables, in pieces; a second run makes those that are missing. OUT.tar.gz is all of OUT but the wheel. Exit code: how
 # many stages failed.
-set -u
+set -u -o pipefail
 cd "$(dirname "$0")/.."
 OUT=$(realpath -m "$1")
 shift
@@ -83,7 +83,7 @@ build() {
     python3 -m pip wheel --no-build-isolation --no-deps --no-index --wheel-dir "$OUT/wheel" . &&
     python3 -m pip install --no-deps --no-index --force-reinstall "$OUT"/wheel/*.whl && python3 -P -m minicnn doctor
 }
-export -f build needs # timeout runs programs, not functions: the stage calls them through bash
+export -f build # timeout runs programs, not functions: the stage calls it through bash
 export DEVICE OUT
 
 tables() { # tables SECONDS PATTERN...: the pieces whose names match, of the first pattern first, but for those that are there
@@ -186,11 +186,11 @@ run() { # run STAGE
   esac
 }
 
-stage 60 needs bash -c needs
-cat "$OUT/needs.log"
-if ((FAILED == 0)); then
+if needs | tee "$OUT/needs.log"; then
   python3 -c 'import matplotlib' 2>/dev/null && DRAWN=(--png "$OUT/profile.png") || DRAWN=()
   for wanted in "${@:-all}"; do run "$wanted"; done
+else
+  FAILED=1
 fi
 tar -C "$(dirname "$OUT")" --exclude "$(basename "$OUT")/wheel" -czf "$OUT.tar.gz" "$(basename "$OUT")"
 exit $FAILED
