@@ -6,6 +6,8 @@ that its heuristic proposes, each of which was timed; without that library PyTor
 --ladder, one square product on each rung, as a picture.
 """
 
+import itertools
+
 import numpy as np
 import torch
 from cublaslt import WORKSPACE, CublasLt
@@ -140,9 +142,9 @@ def main() -> None:
     if session.arguments.ladder:
         draw_ladder(session, session.arguments.ladder)
     else:
-        for name, m, n, k in products(session.batch):
-            if session.only in name:
-                race(session, name, m, n, k)
+        wanted = (product for product in products(session.batch) if session.only in product[0])
+        for product in itertools.islice(wanted, session.cases):
+            race(session, *product)
     session.close()
 
 

@@ -30,11 +30,12 @@ def resident(field: str) -> int:
 
 def measure(name: str, batch: int, size: int, device: str) -> dict[str, int]:
     network, place = models.find(name)(image_size=size), backend.device(device)
-    shape = (batch, size, size, 3)
+    channels = network.options["in_channels"]
+    shape = (batch, size, size, channels)
     plan = memory_plan(network, shape, device=place)
     windows, colours = (
         np.arange(batch)[:, None] * [1, 0, 0, 0],
-        (np.ones(3, np.float32), np.zeros((batch, 3), np.float32)),
+        (np.ones(channels, np.float32), np.zeros((batch, channels), np.float32)),
     )
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     before, resident_before = place.start_watch(), resident("VmRSS")

@@ -157,6 +157,9 @@ class Session:
         parser = argparse.ArgumentParser(description=f"{op}: checked, then timed against PyTorch")
         parser.add_argument("--device", default="auto")
         parser.add_argument("--batch", type=int, default=None, help="images (128 on cuda, 16 elsewhere)")
+        parser.add_argument(
+            "--image-size", type=int, default=224, help="pixels, of the networks whose layers these are (224)"
+        )
         parser.add_argument("--rounds", type=int, default=9)
         parser.add_argument("--only", default="", help="cases whose name contains this")
         parser.add_argument("--cases", type=int, default=None, help="no more than so many of them")
@@ -170,7 +173,8 @@ class Session:
         add_arguments(parser)
         self.arguments = arguments = parser.parse_args()
         self.op, self.rounds, self.only, self.out = op, arguments.rounds, arguments.only, arguments.out
-        layers.only, self.cases = self.only, arguments.cases
+        self.cases = arguments.cases
+        layers.only, layers.image_size = self.only, arguments.image_size
         torch.set_num_threads(thread_count())
         self.device = backend.device(arguments.device)
         self.precision = getattr(arguments, "precision", "float32")

@@ -13,7 +13,9 @@ from minicnn import models
 from minicnn.nn import Module
 
 NETWORKS = ("alexnet", "alexnet_owt", "vgg_a", "vgg_d")
+# What a benchmark's options say (harness.Session).
 only = ""  # what the names of the wanted cases contain: where they begin with a network, no other one is built
+image_size = 224
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,14 @@ class Layer:
 
 
 @functools.cache
-def _walk(network: str) -> list[tuple[str, Module, tuple[int, ...]]]:
-    model = models.CONSTRUCTORS[network]().to("cpu").eval()
+def _walk(network: str, size: int) -> list[tuple[str, Module, tuple[int, ...]]]:
+    model = models.CONSTRUCTORS[network](image_size=size).to("cpu").eval()
     seen: list[tuple[str, Module, tuple[int, ...]]] = []
     for path, module in model.named_modules():
         if not list(module.children()):
             module.register_forward_hook(lambda m, inputs, _, path=path: seen.append((path, m, inputs[0].shape)))
     with minicnn.no_grad():
-        model(minicnn.tensor(np.zeros((1, 224, 224, 3), np.float32)))
+        model(minicnn.tensor(np.zeros((1, size, size, 3), np.float32)))
     return seen
 
 
@@ -46,7 +48,7 @@ def layers(kind: type, batch: int, networks=NETWORKS) -> Iterator[Layer]:
     """Every layer of that class, each distinct configuration once, at this batch size."""
     found = set()
     for network in [name for name in networks if only.startswith(f"{name} ")] or networks:
-        for path, module, shape in _walk(network):
+        for path, module, shape in _walk(network, image_size):
             if type(module) is kind and (repr(module), shape) not in found:
                 found.add((repr(module), shape))
                 yield Layer(network, path, module, (batch, *shape[1:]))

@@ -27,16 +27,16 @@
 #
 #   MINUTES=9 benchmarks/on_gpu.sh OUT is-it-right    build 300, instructions 60, ceilings 60, test 240, graphs 120, repeat 60
 #   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast   build, ceilings 60, headline 120 a table, profile 60
-#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast-at-best   build, tune 60 a network, and 120 a step, train 60 a
+#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast-at-best   build, tune 120 a network, and 120 a step, train 60 a
 #                                             precision, sanitize 60 a tool, layers and steps as far as they come
 #
 # No package index is needed, but what minicnn needs (pillow, rich, safetensors, threadpoolctl) beside numpy, cupy, torch,
-# pybind11, scikit-build-core, cmake, ninja and pytest; a stage `needs`, which always comes first, says what is missing.
+# pybind11, scikit-build-core, cmake, ninja and pytest; what is missing is said first, and nothing is begun without it.
 # pytest-xdist shares the tests among processes, matplotlib draws; neither need be there. Every stage leaves its log in OUT
 # and a line in OUT/stages.txt; one that fails does not keep the next from running. Tables (benchmarks/tables.py) are in
 # OUT/tables, in pieces; a second run makes those that are missing. OUT.tar.gz is all of OUT but the wheel. Exit code: how
 # many stages failed.
-set -u
+set -u -o pipefail
 cd "$(dirname "$0")/.."
 OUT=$(realpath -m "$1")
 shift
@@ -83,7 +83,7 @@ build() {
     python3 -m pip wheel --no-build-isolation --no-deps --no-index --wheel-dir "$OUT/wheel" . &&
     python3 -m pip install --no-deps --no-index --force-reinstall "$OUT"/wheel/*.whl && python3 -P -m minicnn doctor
 }
-export -f build needs # timeout runs programs, not functions: the stage calls them through bash
+export -f build # timeout runs programs, not functions: the stage calls it through bash
 export DEVICE OUT
 
 tables() { # tables SECONDS PATTERN...: the pieces whose names match, of the first pattern first, but for those that are there
@@ -107,8 +107,8 @@ if [ "$DEVICE" = cuda ]; then
   export MINICNN_REQUIRE=cuda,instructions,emulated,torch
   python3 -c 'import xdist' 2>/dev/null && PARALLEL=(-n 8) || PARALLEL=()
 else
-  SLACK=5 SIZES=(--batch 1 --rounds 1 --cases 1) SMALL=(--rounds 1 --only "28 pixels") PLANNED=(lenet:1:28)
-  TUNED=lenet BATCH=1 REPEATS=1 HEADLINE=('^step_lenet' '^conv2d_.*_bfloat16')
+  SLACK=5 SIZES=(--batch 1 --rounds 1 --image-size 28 --cases 1) SMALL=(--rounds 1 --only "28 pixels") PLANNED=(lenet:1:28)
+  TUNED=lenet BATCH=1 REPEATS=1 HEADLINE=('^step_lenet' '^conv2d_bfloat16')
   PROFILED=(lenet --batch-size 1 --steps 1)
   TRAINED=(lenet --device cpu --epochs 1) PRECISIONS=bfloat16 TRAININGS=float32
   INSTRUCTIONS=(tests/kernels/test_mma.py tests/kernels/test_ldmatrix.py tests/kernels/test_async_copy.py)
@@ -144,7 +144,7 @@ run() { # run STAGE
       export MINICNN_CACHE=$OUT/tuned
       for network in $TUNED; do
         for precision in $PRECISIONS; do
-          stage 60 "tune_${network}_$precision" \
+          stage 120 "tune_${network}_$precision" \
             python3 -P -m minicnn tune "$network" --device "$DEVICE" --batch-size $BATCH --precision "$precision"
           stage 120 "tuned_step_${network}_$precision" python3 benchmarks/bench_step.py "$network" --device "$DEVICE" \
             --batch $BATCH --precision "$precision" --rounds 3 --out "$OUT/tuned_step_${network}_$precision.csv"
@@ -161,8 +161,8 @@ run() { # run STAGE
       stage 100 ladder python3 benchmarks/bench_gemm.py --device "$DEVICE" "${SIZES[@]}" \
         --ladder "$OUT/ladder.png" --out "$OUT/ladder.csv"
       ;;
-    layers) tables 480 '^(conv2d|linear|gemm|forward)_' ;;
-    steps) tables 480 '^step_' ;;
+    layers) tables 240 '^(conv2d|linear|gemm|forward)_' ;;
+    steps) tables 240 '^step_' ;;
     ops)
       for bench in benchmarks/bench_*.py; do
         op=$(basename "$bench" .py)
@@ -186,11 +186,11 @@ run() { # run STAGE
   esac
 }
 
-stage 60 needs bash -c needs
-cat "$OUT/needs.log"
-if ((FAILED == 0)); then
+if needs | tee "$OUT/needs.log"; then
   python3 -c 'import matplotlib' 2>/dev/null && DRAWN=(--png "$OUT/profile.png") || DRAWN=()
   for wanted in "${@:-all}"; do run "$wanted"; done
+else
+  FAILED=1
 fi
 tar -C "$(dirname "$OUT")" --exclude "$(basename "$OUT")/wheel" -czf "$OUT.tar.gz" "$(basename "$OUT")"
 exit $FAILED

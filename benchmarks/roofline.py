@@ -74,6 +74,7 @@ def draw(tables: list[Path], path: Path) -> None:
     axes.set_ylim(10 ** np.floor(np.log10(lowest)), 10 ** np.ceil(np.log10(highest)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
+        axis.set_minor_formatter("")
     axes.set_xlabel("FLOPs a byte that must move")
     axes.set_ylabel("GFLOP/s")
     axes.spines[["top", "right"]].set_visible(False)
@@ -91,7 +92,7 @@ def emulation_s_note(row: dict) -> str:
 
 def draw_ceilings(axes, bandwidth: float, rates: dict[str, float], intensities: list[float]) -> None:
     ridges = [rate / bandwidth for rate in rates.values()]
-    x = np.geomspace(min(intensities) / 2, max(*intensities, *ridges) * 2, 200)
+    x = np.geomspace(min(*intensities, *ridges) / 2, max(*intensities, *ridges) * 2, 200)
     for name, rate in rates.items():
         axes.plot(x, np.minimum(x * bandwidth, rate), color=COLOURS[name], linewidth=1)
         text = f"{name} {rate:,.0f} GFLOP/s"

@@ -61,13 +61,12 @@ def on_gpu(device: str) -> dict[str, Callable[[Path], None]]:
 
 def rehearsal(device: str) -> dict[str, Callable[[Path], None]]:
     """A piece of each kind."""
-    place, quick = ("--device", device), ("--batch", "1", "--rounds", "1")
-    one_layer = *place, *quick, "--cold", "--only", "alexnet features.10", "--precision"
-    found = {f"conv2d_alexnet_{precision}": run("conv2d", *one_layer, precision) for precision in PRECISIONS}
-    one_layer = *place, *quick, "--cold", "--only", "alexnet classifier.6", "--precision"
-    found |= {f"linear_{precision}": run("linear", *one_layer, precision) for precision in PRECISIONS}
-    found |= {f"gemm_{precision}": run("gemm", *one_layer, precision) for precision in PRECISIONS}
-    found["forward_alexnet"] = run("forward", *place, *quick, "--image-size", "28", "alexnet")
+    place, quick, small = ("--device", device), ("--batch", "1", "--rounds", "1"), ("--image-size", "28")
+    two_layers = *place, *quick, *small, "--cold", "--only", "alexnet ", "--cases", "2", "--precision"
+    found = {}
+    for op in ("conv2d", "linear", "gemm"):
+        found |= {f"{op}_{precision}": run(op, *two_layers, precision) for precision in PRECISIONS}
+    found["forward_alexnet"] = run("forward", *place, *quick, *small, "alexnet")
     found["step_lenet_1_bfloat16"] = run("step", *place, "lenet", *quick, "--precision", "bfloat16")
     return found
 

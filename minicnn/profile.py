@@ -74,7 +74,7 @@ class Profile(NamedTuple):
 
     def draw(self, path: str | Path) -> None:
         """Write the rows as a picture; needs matplotlib."""
-        parts = {f"{row.path}  {row.layer}": row[2:] for row in self.rows if self.share(row) > 1e-3}
+        parts = {f"{row.path}  {row.layer}".strip(): row[2:] for row in self.rows if self.share(row) > 1e-3}
         title = f"{self.title}, batch {self.input_shape[0]}, on {self.device}: {_ms(self.step_seconds)} ms a step"
         plots.where_time_goes(parts, path, title)
 

@@ -22,6 +22,7 @@ from minicnn.step import Step
 TILES, SPLITS = (64, 128), (1, 2, 4, 8, 16, 32)
 CANDIDATES = ((0, 0), *itertools.product(TILES, SPLITS))  # (0, 0): what the kernel chooses
 ROUNDS, LAUNCHES = 5, 10  # medians of so many rounds, each of so many launches
+ENOUGH = 5e-3  # seconds of a round, behind which it makes no further launch
 LEAST_GAIN = 0.03  # what is no quicker than that by its own choice stays with it
 
 
@@ -100,18 +101,21 @@ class Tuner(Choices):
             if not fits(schedule):
                 continue
             launch(schedule)  # of no interest: code and workspace come into being
-            seconds[candidate] = statistics.median(self.seconds_of(launch, schedule) for _ in range(ROUNDS))
+            launches = max(1, min(LAUNCHES, int(ENOUGH / self.seconds_of(launch, schedule, 1))))
+            times = [self.seconds_of(launch, schedule, launches) for _ in range(ROUNDS)]
+            seconds[candidate] = statistics.median(times)
         own, best = seconds[0, 0], min(seconds, key=seconds.get)
         chosen = best if seconds[best] < (1 - LEAST_GAIN) * own else (0, 0)
         return Row(self.layer, product, own, seconds[chosen], chosen)
 
-    def seconds_of(self, launch, schedule: Schedule) -> float:
+    def seconds_of(self, launch, schedule: Schedule, launches: int) -> float:
+        """Of one launch, the mean of so many."""
         self.device.synchronize()
         started = time.perf_counter()
-        for _ in range(LAUNCHES):
+        for _ in range(launches):
             launch(schedule)
         self.device.synchronize()
-        return (time.perf_counter() - started) / LAUNCHES
+        return (time.perf_counter() - started) / launches
 
 
 def tune(

@@ -4,6 +4,10 @@ import argparse
 import functools
 import importlib
 import itertools
+import os
+import re
+import subprocess
+import tarfile
 import types
 from pathlib import Path
 
@@ -208,3 +212,40 @@ def test_a_table_becomes_a_picture(benchmarks, tmp_path):
     table = BENCHMARKS / "results" / "cpu_layers_conv2d.csv"
     roofline.draw([table], tmp_path / "roofline.png")
     assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
+
+
+# The script for a GPU.
+
+
+def on_gpu(folder, *stages, script=None, **environment):
+    """Run with a stand-in for Python: a benchmark of ceilings never ends, and has a child; all else is done at once."""
+    python = folder / "python3"
+    python.write_text('#!/bin/sh\ncase "$*" in *ceilings*) sleep 60 & sleep 60;; esac\n')
+    python.chmod(0o755)
+    environment = os.environ | {"DEVICE": "emulated", "PATH": f"{folder}:{os.environ['PATH']}"} | environment
+    command = ["bash", str(script or BENCHMARKS / "on_gpu.sh"), str(folder / "out"), *stages]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_no_stage_begins_when_the_minutes_are_over(tmp_path):
+    done = on_gpu(tmp_path, "instructions", "how-fast", MINUTES="0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = (tmp_path / "out" / "stages.txt").read_text().splitlines()
+    assert lines == [f"== {stage}: left out, the minutes are over" for stage in ("instructions", "ceilings", "profile")]
+    with tarfile.open(tmp_path / "out.tar.gz") as archive:
+        assert "out/stages.txt" in archive.getnames()
+
+
+def test_a_stage_is_ended_when_its_time_is_over_and_the_next_begins(tmp_path):
+    script = tmp_path / "benchmarks" / "on_gpu.sh"
+    script.parent.mkdir()
+    text = (BENCHMARKS / "on_gpu.sh").read_text()
+    script.write_text(text.replace("stage 60 ceilings", "stage 1 ceilings").replace("SLACK=5", "SLACK=1"))
+    done = on_gpu(tmp_path, "ceilings", "profile", "nothing", script=script)
+    lines = (tmp_path / "out" / "stages.txt").read_text().splitlines()
+    assert [re.sub(r"after \d+ s", "after - s", line) for line in lines] == [
+        "ceilings: exit 124 after - s of 1",
+        "profile: exit 0 after - s of 60",
+    ], done.stdout + done.stderr
+    assert done.stderr == "there is no stage nothing\n"
+    assert done.returncode == 2

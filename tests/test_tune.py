@@ -1,6 +1,7 @@
 """Measured schedules: what is measured, kept, taken in later runs; and that they change nothing but the order of sums."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,13 +44,18 @@ def slow_but(monkeypatch):
     """Makes one schedule ten times as quick as all others, by the tuner's clock."""
 
     def make(tile, splits):
-        def seconds_of(_tuner, launch, schedule):
+        def seconds_of(_tuner, launch, schedule, _launches):
             launch(schedule)
             return 1.0 if schedule[:2] == (tile, splits) else 10.0
 
         monkeypatch.setattr(tune.Tuner, "seconds_of", seconds_of)
 
     return make
+
+
+@pytest.fixture
+def emulated_tuner():
+    return tune.Tuner(minicnn.backend.device("emulated"), lambda row: None)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
@@ -103,8 +109,26 @@ def test_a_schedule_changes_no_result_but_by_rounding(ladder_device, monkeypatch
         assert_close(ours, value, what="result", rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("seconds", "launches"), [(1e-4, 10), (2e-3, 2), (1.0, 1)])
+def test_slow_products_are_launched_less_often(emulated_tuner, monkeypatch, seconds, launches):
+    """In each of three rounds, behind a launch of no interest and one that says how slow it is."""
+    made, now = [], [0.0]
+
+    def launch(schedule):
+        made.append(schedule)
+        now[0] += seconds
+
+    monkeypatch.setattr(tune, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(tune, "ROUNDS", 3)
+    monkeypatch.setattr(tune, "LAUNCHES", 10)
+    product = Product("gemm", (1, 1, 1), Math.float32)
+    row = emulated_tuner.measure(product, launch, lambda schedule: schedule[:2] == (0, 0))
+    assert len(made) == 2 + 3 * launches
+    assert row.seconds == pytest.approx(seconds)
+
+
 def test_what_gains_nothing_keeps_its_own_choice(ladder_device, monkeypatch):
-    monkeypatch.setattr(tune.Tuner, "seconds_of", lambda _, launch, schedule: 1.0 if schedule[:2] == (0, 0) else 0.98)
+    monkeypatch.setattr(tune.Tuner, "seconds_of", lambda *asked: 1.0 if asked[2][:2] == (0, 0) else 0.98)
     tuned = tune.tune(network(), INPUT, device=ladder_device)
     assert {row.schedule for row in tuned.rows} == {(0, 0)}
     assert choices.load(ladder_device.identity()).measured == {}
