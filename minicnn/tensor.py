@@ -208,7 +208,7 @@ class Tensor:
         return self.numpy().reshape(()).item()
 
     def detach(self) -> Tensor:
-        """The same array, outside the graph."""
+        """The same array, outside the graph; in float32 from here on, so that a captured graph makes it so at every replay."""
         return Tensor(self.data, self.device, alias_of=self)
 
     def copy_(self, values) -> None:

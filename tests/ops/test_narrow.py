@@ -219,6 +219,24 @@ def test_what_was_written_is_what_the_next_layer_reads(name, ladder_device, rng)
 
 
 @each_precision
+def test_what_a_graph_leaves_is_made_by_the_graph(name, ladder_device, rng):
+    x, weight = (minicnn.tensor(a, device=ladder_device) for a in (drawn(rng, 2, 5, 5, 3), drawn(rng, 8, 1, 1, 3)))
+
+    def work():
+        with minicnn.precision(name):
+            return conv2d(x, weight).detach()
+
+    graph = ladder_device.new_graph()
+    with graph.memory():
+        work()
+    y = graph.capture(work)
+    for factor in (1, 2, 4):
+        graph.replay()
+        np.testing.assert_array_equal(y.numpy(), work().numpy(), err_msg=f"x times {factor}")
+        x.copy_(2 * x.numpy())
+
+
+@each_precision
 def test_a_result_that_changed_is_refused_in_backward(name, ladder_device, rng):
     x, weights, dy = inputs(rng)
     leaves = [minicnn.tensor(values, device=ladder_device, requires_grad=True) for values in (x, *weights)]
