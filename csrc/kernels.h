@@ -76,14 +76,14 @@ void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* w
                         Accumulate accumulate, PoolShape shape, Stream stream);
 
 // The same of numbers of 16 bits; on devices with tensor cores.
-void maxpool2d_forward_bfloat16(const Bfloat16* x, Activation of_x, Bfloat16* y, uint8_t* index, uint16_t* wide_index,
+void maxpool2d_forward_bfloat16(const Bfloat16* x, Activation of_x, Bfloat16* y, uint8_t* index, PoolShape shape,
+                                Stream stream);
+void maxpool2d_backward_bfloat16(const Bfloat16* dy, const uint8_t* index, Bfloat16* dx, Accumulate accumulate,
+                                 PoolShape shape, Stream stream);
+void maxpool2d_forward_float16(const Float16* x, Activation of_x, Float16* y, uint8_t* index, PoolShape shape,
+                               Stream stream);
+void maxpool2d_backward_float16(const Float16* dy, const uint8_t* index, Float16* dx, Accumulate accumulate,
                                 PoolShape shape, Stream stream);
-void maxpool2d_backward_bfloat16(const Bfloat16* dy, const uint8_t* index, const uint16_t* wide_index, Bfloat16* dx,
-                                 Accumulate accumulate, PoolShape shape, Stream stream);
-void maxpool2d_forward_float16(const Float16* x, Activation of_x, Float16* y, uint8_t* index, uint16_t* wide_index,
-                               PoolShape shape, Stream stream);
-void maxpool2d_backward_float16(const Float16* dy, const uint8_t* index, const uint16_t* wide_index, Float16* dx,
-                                Accumulate accumulate, PoolShape shape, Stream stream);
 
 // How the operands of a matrix product lie in memory, row by row.
 enum class Layout : int {

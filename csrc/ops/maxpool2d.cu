@@ -7,8 +7,8 @@
 //           Where a ReLU made x, index = NOBODY where y <= 0: that ReLU's gradient passes nothing there
 // Backward: dx[n,h,w,c] (+)= sum of dy[n,p,q,c] over the windows that contain (h, w) and whose index says (h, w)
 //
-// x, dx (N, H, W, C), y, dy (N, P, Q, C) float32, Bfloat16 or Float16; index (N, P, Q, C) uint8, or uint16 where
-// R*S > 255. Sums are float32, rounded once.
+// x, dx (N, H, W, C), y, dy (N, P, Q, C) float32, Bfloat16 or Float16; index (N, P, Q, C) uint8, or, of float32 alone,
+// uint16 where R*S > 255. Sums are float32, rounded once.
 //
 // Forward: a thread owns 16 bytes of consecutive channels, four or eight (one where they do not divide C), of an output
 // pixel; backward the same of an input pixel, for which it gathers: no atomics, and one order of additions.
@@ -86,8 +86,8 @@ __global__ void __launch_bounds__(SPOT_THREADS, SPOT_BLOCKS)
 }
 
 template <class T, class Index>
-void launch_forward(const char* op, const T* x, Activation of_x, T* y, Index* index, const PoolShape& shape,
-                    Stream stream) {
+void forward(const char* op, const T* x, Activation of_x, T* y, Index* index, const PoolShape& shape, Stream stream) {
+  if (int64_t(shape.n) * shape.p * shape.q * shape.c == 0) return;
   constexpr int FULL = FULL_RUN<T>;
   const bool full = has_runs_of(FULL, shape.c, {x, y, index});
   launch(full ? maxpool2d_forward_kernel<FULL, T, Index> : maxpool2d_forward_kernel<1, T, Index>,
@@ -95,60 +95,47 @@ void launch_forward(const char* op, const T* x, Activation of_x, T* y, Index* in
 }
 
 template <class T, class Index>
-void launch_backward(const char* op, const T* dy, const Index* index, T* dx, Accumulate accumulate,
-                     const PoolShape& shape, Stream stream) {
+void backward(const char* op, const T* dy, const Index* index, T* dx, Accumulate accumulate, const PoolShape& shape,
+              Stream stream) {
+  if (int64_t(shape.n) * shape.h * shape.w * shape.c == 0) return;
   constexpr int FULL = FULL_RUN<T>;
   const bool full = has_runs_of(FULL, shape.c, {dy, index, dx});
   launch(full ? maxpool2d_backward_kernel<FULL, T, Index> : maxpool2d_backward_kernel<1, T, Index>,
          spots(op, shape.n, {shape.h, shape.w, shape.c}, full ? FULL : 1, stream), dy, index, dx, accumulate, shape);
 }
 
-template <class T>
-void forward(const char* op, const T* x, Activation of_x, T* y, uint8_t* index, uint16_t* wide_index,
-             const PoolShape& shape, Stream stream) {
-  if (int64_t(shape.n) * shape.p * shape.q * shape.c == 0) return;
-  wide_index ? launch_forward(op, x, of_x, y, wide_index, shape, stream)
-             : launch_forward(op, x, of_x, y, index, shape, stream);
-}
-
-template <class T>
-void backward(const char* op, const T* dy, const uint8_t* index, const uint16_t* wide_index, T* dx,
-              Accumulate accumulate, const PoolShape& shape, Stream stream) {
-  if (int64_t(shape.n) * shape.h * shape.w * shape.c == 0) return;
-  wide_index ? launch_backward(op, dy, wide_index, dx, accumulate, shape, stream)
-             : launch_backward(op, dy, index, dx, accumulate, shape, stream);
-}
-
 }  // namespace
 
 void maxpool2d_forward(const float* x, Activation of_x, float* y, uint8_t* index, uint16_t* wide_index, PoolShape shape,
                        Stream stream) {
-  forward("maxpool2d_forward", x, of_x, y, index, wide_index, shape, stream);
-}
-
-void maxpool2d_forward_bfloat16(const Bfloat16* x, Activation of_x, Bfloat16* y, uint8_t* index, uint16_t* wide_index,
-                                PoolShape shape, Stream stream) {
-  forward("maxpool2d_forward_bfloat16", x, of_x, y, index, wide_index, shape, stream);
-}
-
-void maxpool2d_forward_float16(const Float16* x, Activation of_x, Float16* y, uint8_t* index, uint16_t* wide_index,
-                               PoolShape shape, Stream stream) {
-  forward("maxpool2d_forward_float16", x, of_x, y, index, wide_index, shape, stream);
+  wide_index ? forward("maxpool2d_forward", x, of_x, y, wide_index, shape, stream)
+             : forward("maxpool2d_forward", x, of_x, y, index, shape, stream);
 }
 
 void maxpool2d_backward(const float* dy, const uint8_t* index, const uint16_t* wide_index, float* dx,
                         Accumulate accumulate, PoolShape shape, Stream stream) {
-  backward("maxpool2d_backward", dy, index, wide_index, dx, accumulate, shape, stream);
+  wide_index ? backward("maxpool2d_backward", dy, wide_index, dx, accumulate, shape, stream)
+             : backward("maxpool2d_backward", dy, index, dx, accumulate, shape, stream);
 }
 
-void maxpool2d_backward_bfloat16(const Bfloat16* dy, const uint8_t* index, const uint16_t* wide_index, Bfloat16* dx,
-                                 Accumulate accumulate, PoolShape shape, Stream stream) {
-  backward("maxpool2d_backward_bfloat16", dy, index, wide_index, dx, accumulate, shape, stream);
+void maxpool2d_forward_bfloat16(const Bfloat16* x, Activation of_x, Bfloat16* y, uint8_t* index, PoolShape shape,
+                                Stream stream) {
+  forward("maxpool2d_forward_bfloat16", x, of_x, y, index, shape, stream);
 }
 
-void maxpool2d_backward_float16(const Float16* dy, const uint8_t* index, const uint16_t* wide_index, Float16* dx,
-                                Accumulate accumulate, PoolShape shape, Stream stream) {
-  backward("maxpool2d_backward_float16", dy, index, wide_index, dx, accumulate, shape, stream);
+void maxpool2d_backward_bfloat16(const Bfloat16* dy, const uint8_t* index, Bfloat16* dx, Accumulate accumulate,
+                                 PoolShape shape, Stream stream) {
+  backward("maxpool2d_backward_bfloat16", dy, index, dx, accumulate, shape, stream);
+}
+
+void maxpool2d_forward_float16(const Float16* x, Activation of_x, Float16* y, uint8_t* index, PoolShape shape,
+                               Stream stream) {
+  forward("maxpool2d_forward_float16", x, of_x, y, index, shape, stream);
+}
+
+void maxpool2d_backward_float16(const Float16* dy, const uint8_t* index, Float16* dx, Accumulate accumulate,
+                                PoolShape shape, Stream stream) {
+  backward("maxpool2d_backward_float16", dy, index, dx, accumulate, shape, stream);
 }
 
 }  // namespace minicnn

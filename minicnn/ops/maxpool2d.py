@@ -43,6 +43,8 @@ class MaxPool2d(Op):
             size = self.shape.r, self.shape.s
             raise OpError(f"max_pool2d: windows of {size} have {places} places, at most {PLACES} are possible")
         self.index_dtype = np.dtype(np.uint8 if places <= 255 else np.uint16)
+        if self.index_dtype == np.uint16:
+            self.narrow = None  # such an index has kernels of float32 alone
         return self.shape.out
 
     def forward_numpy(self, x, y):
@@ -113,7 +115,7 @@ class MaxPool2d(Op):
         self.index = self.empty(y.shape, self.index_dtype)
         of_relu = self.number >= 0 and self.slots[0].mask is not None  # then the index says where its gradient is 0
         forward = self.kernel_of("maxpool2d_forward", self.narrow)
-        forward(x, Activation(of_relu), y, *self._index_arguments(), self.shape)
+        forward(x, Activation(of_relu), y, *self._index_arguments(self.narrow), self.shape)
 
     def backward_kernel(self, dy):
         """In 16 bits where both sides are, else in float32."""
@@ -123,10 +125,12 @@ class MaxPool2d(Op):
         if narrow is not None and dx.dtype == self.dtype:
             narrow, dy = None, narrow.widened(dy)
         backward = self.kernel_of("maxpool2d_backward", narrow)
-        backward(dy, *self._index_arguments(), dx, accumulate, self.shape)
+        backward(dy, *self._index_arguments(narrow), dx, accumulate, self.shape)
 
-    def _index_arguments(self):
-        """(as uint8, as uint16): kernels take the index as one of them, the other is absent."""
+    def _index_arguments(self, narrow) -> tuple:
+        """(as uint8, as uint16): kernels take the index as one of them, the other is absent; those of 16 bits as uint8."""
+        if narrow is not None:
+            return (self.index,)
         return (self.index, None) if self.index_dtype == np.uint8 else (None, self.index)
 
 

@@ -61,7 +61,7 @@ INSTANCES = {
     "gemm_5_tensor_core.cu": 24,
     "lrn.cu": 12,
     "map.h": 12,
-    "maxpool2d.cu": 24,
+    "maxpool2d.cu": 16,
 }
 
 

@@ -167,6 +167,21 @@ def test_layers_of_different_precision(between, outer, name, ladder_device, rng)
 
 
 @each_precision
+def test_windows_whose_places_take_two_bytes_are_of_float32(name, ladder_device, rng):
+    images, filters, dy = drawn(rng, 1, 17, 16, 2), drawn(rng, 4, 1, 1, 2), drawn(rng, 1, 1, 1, 4)
+    results = []
+    for between in (as_it_is, apart):
+        x = minicnn.tensor(images, device=ladder_device, requires_grad=True)
+        with minicnn.precision(name):
+            y = max_pool2d(between(conv2d(x, minicnn.tensor(filters, device=ladder_device))), (17, 16))
+        assert y.numbers is None
+        y.backward(dy)
+        results.append((y.numpy(), x.grad.numpy()))
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@each_precision
 def test_without_gradients(name, ladder_device, rng):
     x, weights, _ = inputs(rng)
     x, *weights = (minicnn.tensor(values, device=ladder_device) for values in (x, *weights))
