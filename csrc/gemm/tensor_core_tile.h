@@ -264,19 +264,29 @@ __device__ inline void for_each_slice(ACursor a, BCursor b, int slices, TensorCo
     }
     async_copy_commit();  // an empty group too, so that the age of a slice counts groups
   };
-  int stage = 0, rounds = slices + AHEAD;
-  if constexpr (IS_APART)
-    for (; stage < AHEAD; ++stage) bring_into(stage, rounds-- > AHEAD);
-#pragma unroll 1
-  for (; rounds > 0; --rounds) {
-    const bool is_there = IS_APART || rounds <= slices;
-    if (is_there) {
+  if constexpr (IS_APART) {
+    for (int stage = 0; stage < AHEAD; ++stage) bring_into(stage, stage < slices);
+    int stage = 0;
+    for (; slices > 0; --slices) {
       async_copy_wait<AHEAD - 1>();
-      __syncthreads();  // this slice is there for all; and nobody reads the one before any more, whose stage is next
+      __syncthreads();  // as below
+      bring_into(stage == 0 ? STAGES - 1 : stage - 1, slices >= STAGES);
+      multiply(shared.a[stage], shared.b[stage]);
+      stage = stage + 1 == STAGES ? 0 : stage + 1;
     }
-    bring_into(stage, rounds > AHEAD);
-    stage = stage + 1 == STAGES ? 0 : stage + 1;
-    if (is_there) multiply(shared.a[stage], shared.b[stage]);
+  } else {
+    int stage = 0;
+#pragma unroll 1
+    for (int rounds = slices + AHEAD; rounds > 0; --rounds) {
+      const bool is_there = rounds <= slices;
+      if (is_there) {
+        async_copy_wait<AHEAD - 1>();
+        __syncthreads();  // this slice is there for all; and nobody reads the one before any more, whose stage is next
+      }
+      bring_into(stage, rounds > AHEAD);
+      stage = stage + 1 == STAGES ? 0 : stage + 1;
+      if (is_there) multiply(shared.a[stage], shared.b[stage]);
+    }
   }
 }
 
