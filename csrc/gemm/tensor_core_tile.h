@@ -39,8 +39,8 @@ struct TensorCoreStorage {
 // swizzle is the same.
 //
 // Where elements of 32 bits come one by one, four neighbouring lanes fill their four chunks together, each chunk at
-// once: a lane brings every ELEMENT_STEP-th element from its first on. Lanes that filled a chunk each would meet by fours in
-// every bank. Elements of 16 bits are put together in registers, a chunk a lane.
+// once: a lane brings every ELEMENT_STEP-th element from its first on. Lanes that filled a chunk each would meet by
+// fours in every bank. Elements of 16 bits are put together in registers, a chunk a lane.
 template <class Layout>
 struct ThreadChunks {
   static constexpr int CHUNKS_A_ROW = Layout::CHUNKS_A_ROW;
@@ -249,9 +249,14 @@ __device__ inline void bring_slice(Cursor& cursor, Chunk* slice) {
 
 // Calls multiply(a's slice, b's slice) for the next `slices` slices of the operands. All threads of the block take
 // part.
-template <int TILE, class ACursor, class BCursor, class Multiply>
+//
+// The code that brings a slice is long, to run and to compile: it is there once, in a loop whose first rounds only
+// bring. Where the numbers take all registers (tf32x3) it is there for the first rounds apart, which spares one.
+template <class Arithmetic, int TILE, class ACursor, class BCursor, class Multiply>
 __device__ inline void for_each_slice(ACursor a, BCursor b, int slices, TensorCoreStorage<TILE>& shared,
                                       const Multiply& multiply) {
+  constexpr bool IS_APART = TILE == 128 && sizeof(typename Arithmetic::Number) > sizeof(uint32_t);
+  constexpr int AHEAD = STAGES - 1;
   const auto bring_into = [&](int stage, bool is_any_left) {
     if (is_any_left) {
       bring_slice(a, shared.a[stage]);
@@ -259,14 +264,29 @@ __device__ inline void for_each_slice(ACursor a, BCursor b, int slices, TensorCo
     }
     async_copy_commit();  // an empty group too, so that the age of a slice counts groups
   };
-  for (int stage = 0; stage < STAGES - 1; ++stage) bring_into(stage, stage < slices);
-  int stage = 0;
-  for (; slices > 0; --slices) {
-    async_copy_wait<STAGES - 2>();
-    __syncthreads();  // this slice is there for all; and nobody reads the one before any more, whose stage is next
-    bring_into(stage == 0 ? STAGES - 1 : stage - 1, slices >= STAGES);
-    multiply(shared.a[stage], shared.b[stage]);
-    stage = stage + 1 == STAGES ? 0 : stage + 1;
+  if constexpr (IS_APART) {
+    for (int stage = 0; stage < AHEAD; ++stage) bring_into(stage, stage < slices);
+    int stage = 0;
+    for (; slices > 0; --slices) {
+      async_copy_wait<AHEAD - 1>();
+      __syncthreads();  // as below
+      bring_into(stage == 0 ? STAGES - 1 : stage - 1, slices >= STAGES);
+      multiply(shared.a[stage], shared.b[stage]);
+      stage = stage + 1 == STAGES ? 0 : stage + 1;
+    }
+  } else {
+    int stage = 0;
+#pragma unroll 1
+    for (int rounds = slices + AHEAD; rounds > 0; --rounds) {
+      const bool is_there = rounds <= slices;
+      if (is_there) {
+        async_copy_wait<AHEAD - 1>();
+        __syncthreads();  // this slice is there for all; and nobody reads the one before any more, whose stage is next
+      }
+      bring_into(stage, rounds > AHEAD);
+      stage = stage + 1 == STAGES ? 0 : stage + 1;
+      if (is_there) multiply(shared.a[stage], shared.b[stage]);
+    }
   }
 }
 
@@ -307,7 +327,7 @@ __device__ inline void multiply_on_tensor_cores(const ACursor& a, const BCursor&
                                                 TensorCoreStorage<TILE>& shared, WarpSums<TILE>& sums, const See& see) {
   using A = typename ACursor::Layout;
   using B = typename BCursor::Layout;
-  for_each_slice(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
+  for_each_slice<Arithmetic>(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
     see(a_slice);
     if constexpr (sizeof(typename Arithmetic::Number) == sizeof(uint32_t))
       multiply_slice_ahead<Arithmetic, TILE, A, B>(a_slice, b_slice, sums);
@@ -317,7 +337,7 @@ __device__ inline void multiply_on_tensor_cores(const ACursor& a, const BCursor&
   if constexpr (Arithmetic::IN_FLOAT32_IF_SPECIAL)
     if (__syncthreads_or(has_special(sums))) {
       sums = {};
-      for_each_slice(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
+      for_each_slice<Arithmetic>(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
         multiply_slice_in_float32<TILE, A, B>(a_slice, b_slice, sums);
       });
     }

@@ -54,7 +54,7 @@ struct FoldedImages {
   const T* x;
   ConvShape conv;
   int run, folded;               // elements of a window's row: S * C, and those with the zeros behind them
-  int halo_rows, width, pitch;   // width: elements that windows see of a row of the halo; pitch: to the next row
+  int halo_rows, pitch;          // pitch: elements from one row of the halo to the next
   int tiles_down, tiles_across;  // of an image
 
   __host__ __device__ int depth() const { return conv.r * folded; }
@@ -81,13 +81,12 @@ FoldedImages<T> fold_images(const T* x, const ConvShape& conv, Along along) {
   const int run = conv.s * conv.c, folded = ceil_div(run, CHUNK) * CHUNK;
   const int behind_first = (TILE_SIDE - 1) * conv.stride_w * conv.c;
   // Windows that are read by elements meet more neighbours; these distances the model of tests/gates has found.
-  const int skew = windows_lie_on<T>(8, conv) ? 0 : along == Along::outer ? 1 : sizeof(T) == 2 ? 2 : 0;
+  const int skew = windows_lie_on<T>(8, conv) ? 0 : along == Along::outer ? 1 : sizeof(T) == 2 ? 3 : 0;
   return {.x = x,
           .conv = conv,
           .run = run,
           .folded = folded,
           .halo_rows = (TILE_SIDE - 1) * conv.stride_h + (conv.r - 1) * conv.dilation_h + 1,
-          .width = behind_first + folded,
           .pitch = ceil_div(behind_first, ALL_BANKS) * ALL_BANKS + folded + skew,
           .tiles_down = ceil_div(conv.p, TILE_SIDE),
           .tiles_across = ceil_div(conv.q, TILE_SIDE)};
@@ -115,13 +114,12 @@ class Halo {
     const int first_h = conv.rows().input_at(tile.row, 0), first_w = conv.columns().input_at(tile.column, 0);
     const int row_elements = conv.w * conv.c, first = first_w * conv.c;
     const T* const image = images_.x + int64_t(tile.image) * conv.h * row_elements;
-    int row = 0, i = threadIdx.x;
-    for (;; i += blockDim.x) {
-      for (; i >= images_.width; i -= images_.width) ++row;
-      if (row >= images_.halo_rows) break;
-      const int h = first_h + row;
+    const int count = images_.halo_rows * images_.pitch;
+    int h = first_h, i = threadIdx.x;
+    for (int element = threadIdx.x; element < count; element += blockDim.x, i += blockDim.x) {
+      for (; i >= images_.pitch; i -= images_.pitch) ++h;
       const bool inside = conv.rows().is_inside(h) && unsigned(first + i) < unsigned(row_elements);
-      copy(elements_[row * images_.pitch + i], image + (h * row_elements + first + i), inside);
+      copy(elements_[element], image + (h * row_elements + first + i), inside);
     }
     async_copy_commit();
     async_copy_wait<0>();
@@ -159,8 +157,7 @@ class Halo {
       for (int half = 0; half < 2; ++half)
         reinterpret_cast<Half*>(chunk.values)[half] = reinterpret_cast<const Half*>(first)[half];
     else
-      for (int e = 0; e < Elements::COUNT; ++e)
-        if (e < count) chunk.values[e] = first[e];
+      for (int e = 0; e < Elements::COUNT; ++e) chunk.values[e] = first[e];
     for (int e = 0; e < Elements::COUNT; ++e)
       if (e >= count) chunk.values[e] = T{};
     return chunk;

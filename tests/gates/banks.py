@@ -29,6 +29,7 @@ class Place(NamedTuple):
 
     text: str  # "lrn.cu:131 (run.h:20)": the kernel's line and that of the function inlined there
     moves_quads: bool  # the line names a type that one instruction moves
+    calls: tuple[str, ...]  # "lrn.cu:131" and so on: by which the kernel comes there, from the inmost function on
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,11 @@ class Site:
 
 
 def sites(module, accesses: np.ndarray) -> list[Site]:
-    """What the accesses that `module` has recorded cost, place by place."""
+    """What the accesses that `module` has recorded cost, place by place.
+
+    One line of a helper is as many places as there are ways by which a kernel calls it: lanes that leave out one of two
+    calls would otherwise be matched with lanes at the other.
+    """
     codes, which = np.unique(accesses["code"], return_inverse=True)
     stand_at = places(module, codes)
     numbers = {place: number for number, place in enumerate(dict.fromkeys(stand_at))}
@@ -149,8 +154,9 @@ def _place(lines: list[str]) -> Place:
     stack = [Path(line.partition(" ")[0]) for line in lines if "/csrc/" in line]
     stack = [line for line in stack if "emulation" not in line.parts and line.parent.name != "csrc"]
     if not stack:
-        return Place("".join(lines[:1]), False)
+        return Place("".join(lines[:1]), False, tuple(lines))
     outmost, inmost = stack[-1].name, stack[0].name
     path, _, number = str(stack[0]).rpartition(":")
     quads = re.search(r"\b(Vec4|Run|FourFloats)\b", linecache.getline(path, int(number)))
-    return Place(outmost if outmost == inmost else f"{outmost} ({inmost})", bool(quads))
+    text = outmost if outmost == inmost else f"{outmost} ({inmost})"
+    return Place(text, bool(quads), tuple(line.name for line in stack))
