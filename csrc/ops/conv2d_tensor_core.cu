@@ -73,8 +73,13 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
              channels);
 }
 
+// Of the weight's gradient: left to itself, ptxas takes registers for four blocks an SM of the small tile. tf32x3 needs
+// them.
+template <class Arithmetic, int TILE>
+constexpr int BLOCKS_AN_SM = TILE == 128 ? 1 : Arithmetic::IN_FLOAT32_IF_SPECIAL ? 4 : 5;
+
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS, BLOCKS_AN_SM<Arithmetic, TILE>)
     conv2d_backward_weight_tensor_core_kernel(const T* dy, const __grid_constant__ Patches<T> x,
                                               const __grid_constant__ TensorCoreDestination<T> dw, Destination dbias,
                                               int filters) {
