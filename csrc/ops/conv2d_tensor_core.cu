@@ -76,7 +76,9 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
 // Of the weight's gradient: left to itself, ptxas takes registers for four blocks an SM of the small tile. tf32x3 needs
 // them.
 template <class Arithmetic, int TILE>
-constexpr int BLOCKS_AN_SM = TILE == 128 ? 1 : Arithmetic::IN_FLOAT32_IF_SPECIAL ? 4 : 5;
+constexpr int BLOCKS_AN_SM = TILE == 128                         ? 1
+                             : Arithmetic::IN_FLOAT32_IF_SPECIAL ? 4
+                                                                 : 5;
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
 __global__ void __launch_bounds__(TENSOR_CORE_THREADS, BLOCKS_AN_SM<Arithmetic, TILE>)
