@@ -72,7 +72,9 @@ def gradient_of(shape) -> np.ndarray:
 def run_ours(case: Case, wanted, device, precision: str = "float32") -> tuple[Callable, Callable]:
     """(the pass to time, its results as host arrays)."""
     with minicnn.precision(precision):
-        narrow = numbers_of(device, np.dtype(np.float32)).narrow  # of 16 bits; None where it is float32 that is computed
+        narrow = numbers_of(
+            device, np.dtype(np.float32)
+        ).narrow  # of 16 bits; None where it is float32 that is computed
     leaves = [leaf(x, device, narrow, i in wanted) for i, x in enumerate(case.inputs)]
 
     def forward():
