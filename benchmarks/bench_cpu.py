@@ -8,7 +8,7 @@ Steps: contenders in processes of their own, interleaved, each after a rest in w
 spinning; the losses of the first five steps compared. PyTorch runs at its best (channels-last, fused SGD, an allocator
 that keeps its memory) and as it comes (NCHW, its default SGD and allocator). Memory: how far resident memory grows in
 three steps beyond the network, each with its default allocator.
-Layers: bench_conv2d.py, and the share of the multiply-add rate that fma_peak.cpp finds.
+Layers: bench_conv2d.py, and the share of the multiply-add rate that fma_peak.cpp finds. Ops: the benchmarks of others.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from report import read_rows, write_rows
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "cpu_native"
 RTOL = 1e-3  # of losses
+OPS = ("linear", "lrn", "maxpool2d", "relu", "dropout", "cross_entropy", "batch_norm")  # at the layers of all networks
+OP_BATCH = 16
 BATCHES = {"alexnet_owt": 16, "alexnet": 16, "vgg_a": 4, "lenet": 128, "vgg_d": 4}
 ROUNDS = {"lenet": 101, "vgg_d": 5}
 KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
@@ -109,33 +111,23 @@ def peak(threads: int) -> float:
         return float(subprocess.run([program, str(threads)], check=True, capture_output=True, text=True).stdout)
 
 
-def layers(network: str, threads: int) -> list[dict]:
-    """The rows of bench_conv2d.py for one network, with their share of the multiply-add rate."""
-    flops = peak(threads)
+def rows_of(op: str, batch: int, threads: int, *options: str) -> list[dict]:
+    """What bench_<op>.py finds."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "layers.csv"
-        batch = BATCHES[network]
-        options = [
-            "--device",
-            "cpu",
-            "--batch",
-            str(batch),
-            "--rounds",
-            "5",
-            "--only",
-            f"{network} ",
-            "--out",
-            str(out),
-        ]
+        out = Path(folder) / "rows.csv"
+        command = [sys.executable, str(HERE / f"bench_{op}.py"), "--device", "cpu", "--rounds", "5", "--out", str(out)]
         environment = os.environ | threads_of(threads) | KEEPS_MEMORY
-        subprocess.run([sys.executable, str(HERE / "bench_conv2d.py"), *options], check=True, env=environment)
+        subprocess.run([*command, "--batch", str(batch), *options], check=True, env=environment)
         rows = read_rows(out)[1]
     wanted = ("case", "pass", "ms", "ms_low", "ms_high", "gflops", "rival", "rival_ms", "ratio")
-    return [
-        {key: row[key] for key in wanted}
-        | {"threads": threads, "peak_gflops": flops / 1e9, "peak_percent": 100 * float(row["gflops"]) / (flops / 1e9)}
-        for row in rows
-    ]
+    return [{key: row[key] for key in wanted} | {"threads": threads} for row in rows]
+
+
+def layers(network: str, threads: int) -> list[dict]:
+    """The convolutions of one network, with their share of the multiply-add rate."""
+    gflops = peak(threads) / 1e9
+    rows = rows_of("conv2d", BATCHES[network], threads, "--only", f"{network} ")
+    return [row | {"peak_gflops": gflops, "peak_percent": 100 * float(row["gflops"]) / gflops} for row in rows]
 
 
 def errors() -> list[dict]:
@@ -201,6 +193,8 @@ def pieces() -> dict[str, Callable[[], list[dict]]]:
     for threads in (2, 1):
         for network in ("alexnet_owt", "alexnet", "vgg_a", "vgg_d"):
             found[f"layers_{network}_{threads}"] = lambda n=network, t=threads: layers(n, t)
+    for op in OPS:
+        found[f"op_{op}_2"] = lambda op=op: rows_of(op, OP_BATCH, 2)
     return found
 
 

@@ -209,8 +209,9 @@ def test_a_table_becomes_a_picture(benchmarks, tmp_path):
     roofline = benchmarks("roofline")
     row = {"gflops": "120", "gbytes": "3", "precision": "tf32", "pass": "dgrad"}
     assert roofline.points_of([row]) == [(40, 120, "tf32", "dgrad")]
-    table = BENCHMARKS / "results" / "cpu_layers_conv2d.csv"
-    roofline.draw([table], tmp_path / "roofline.png")
+    ceilings = benchmarks("ceilings").Ceilings(3e12, 5e13, {"tf32": 4e14})
+    benchmarks("report").write_rows(tmp_path / "table.csv", [row | {"op": "conv2d", "device": "cpu"}], ceilings)
+    roofline.draw([tmp_path / "table.csv"], tmp_path / "roofline.png")
     assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
 
 
