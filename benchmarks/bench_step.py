@@ -106,8 +106,7 @@ def forget_free_memory() -> None:
 
 def resident_growth(name: str, network: str, batch: int, threads: int) -> float:
     """MiB of a contender on the CPU, in a process of its own; beside what contender.py counts, the network's weights."""
-    kind = {"ours": "ours"}.get(name, name.removeprefix("torch "))
-    contender = Process(kind, network, batch, threads_of(threads))
+    contender = Process(name.removeprefix("torch "), network, batch, threads_of(threads))
     try:
         contender.ask("losses")
         growth = contender.ask("growth")
