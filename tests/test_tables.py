@@ -289,12 +289,13 @@ SAID = {
 
 @pytest.mark.parametrize(("rows", "expected"), SAID.values(), ids=SAID.keys())
 def test_what_is_said_of_each_aim(benchmarks, rows, expected, tmp_path, monkeypatch, capsys):
-    """Each row in a table of its own; and one whose benchmark was ended, one without ceilings."""
+    """Each row in a table of its own; and one whose benchmark was ended; others of whole networks."""
     aims, report = benchmarks("aims"), benchmarks("report")
     ceilings = benchmarks("ceilings").Ceilings(3e12, 5e13, {"tf32": 4e14, "bfloat16": 8e14})
     for i, row in enumerate(rows):
         report.write_rows(tmp_path / "tables" / f"{i}.{('csv', 'unfinished')[i % 2]}", [row], ceilings)
     report.write_rows(tmp_path / "step.csv", [{"op": "step lenet", "ms": 3}])
+    report.write_rows(tmp_path / "forward.csv", [{"op": "forward", "ms": 3}], ceilings)
     monkeypatch.setattr("sys.argv", ["aims", str(tmp_path)])
     aims.main()
     lines = capsys.readouterr().out.splitlines()
