@@ -182,7 +182,7 @@ def test_a_device_without_the_ladder_is_refused(benchmarks, monkeypatch):
     bench, ceilings = benchmarks("bench_gemm"), benchmarks("ceilings")
     monkeypatch.setattr(ceilings.Ceilings, "measure", lambda device: ceilings.Ceilings(1e9, 1e9))
     monkeypatch.setattr("sys.argv", ["bench_gemm", "--device", "cpu", "--ladder"])
-    with pytest.raises(SystemExit, match="^bench gemm: 'cpu' has none of the ladder's kernels: choose 'cuda', or "):
+    with pytest.raises(SystemExit, match=r"^bench gemm: 'cpu' has none of the ladder's kernels: choose 'cuda', or "):
         bench.main()
 
 
