@@ -187,6 +187,12 @@ int64_t linear_backward_weight_workspace(int n, int c, int k, Schedule schedule)
 void prepare_images(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset, float* y,
                     int n, int h, int w, int c, int p, int q, Stream stream);
 
+// The same with y of 16 bits; on devices with tensor cores.
+void prepare_images_bfloat16(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset,
+                             Bfloat16* y, int n, int h, int w, int c, int p, int q, Stream stream);
+void prepare_images_float16(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset,
+                            Float16* y, int n, int h, int w, int c, int p, int q, Stream stream);
+
 // Precision: between float32 and numbers of 16 bits; `mask` float32, of the shape of y.
 void narrow_bfloat16(const float* x, Bfloat16* y, int64_t count, Stream stream);
 void narrow_float16(const float* x, Float16* y, int64_t count, Stream stream);

@@ -128,9 +128,8 @@ class Step:
     def backward(self, one: DeviceSlice) -> tuple[Tensor, Tensor]:
         """Add to the gradients what a slice gives, or step with them; its mean loss and logits."""
         *batch, target, weight = one.tensors
-        x = self.prepare(*batch, one.size)
         with self.numbers:
-            outputs = self.network(x)
+            outputs = self.network(self.prepare(*batch, one.size))
             loss = self.mean_loss(outputs, target)
         if self.step_in_backward:
             self.optimizer.backward_and_move(loss, weight)
