@@ -254,6 +254,14 @@ void sgd_step(float* weights, const float* grads, float* velocity, const int64_t
               int segments, const float* hyper, float momentum, float weight_decay, SgdRule rule, int64_t count,
               Stream stream);
 
+// The same, and copy (count) of 16 bits becomes nearest(weights) wherever those move; on devices with tensor cores.
+void sgd_step_bfloat16(float* weights, Bfloat16* copy, const float* grads, float* velocity, const int64_t* bounds,
+                       const float* multipliers, int segments, const float* hyper, float momentum, float weight_decay,
+                       SgdRule rule, int64_t count, Stream stream);
+void sgd_step_float16(float* weights, Float16* copy, const float* grads, float* velocity, const int64_t* bounds,
+                      const float* multipliers, int segments, const float* hyper, float momentum, float weight_decay,
+                      SgdRule rule, int64_t count, Stream stream);
+
 // Adam: weights, grads, mean, square (count) float32; bounds and multipliers as for SGD; hyper (3) float32: lr over the
 // mean's correction, scale of grads, 1 over the root of the square's correction (csrc/ops/adam.cu has the formulas).
 void adam_step(float* weights, const float* grads, float* mean, float* square, const int64_t* bounds,

@@ -191,6 +191,11 @@ def optimizer(device) -> None:
     sgd.step()
     sgd.zero_grad()
     sgd.backward_and_step(layer(numbers(device, 8, CHANNELS)).sum())
+    for name in ("bfloat16", "float16"):
+        with minicnn.precision(name):
+            sgd.keep_copy()
+        sgd.step()
+    sgd.keep_copy()
     optim.Adam(layer.parameters(), lr=0.1).step()
     for tile in (64, 128):  # what is whole quads at either tile
         dy, x, weight, velocity, hyper = (
