@@ -35,7 +35,7 @@ struct Images {
 };
 
 template <class T>
-__global__ void __launch_bounds__(THREADS, BLOCKS_A_PROCESSOR)
+__global__ void __launch_bounds__(THREADS, blocks_with_room(THREADS, BLOCKS_A_PROCESSOR))
     prepare_images_kernel(Images images, const int64_t* windows, const float* scale, const float* offset, T* y, int p,
                           int q, int64_t count) {
   const int64_t begin = vec4_begin();
