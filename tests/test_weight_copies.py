@@ -135,6 +135,42 @@ def test_whoever_writes_between_two_steps_is_seen(between, optimizer, step_class
     check_same(ladder_device, name, step_class, optimizer, between)
 
 
+@each_precision
+@pytest.mark.parametrize("optimizer", (sgd, adam, of_some), ids=lambda make: make.__name__)
+def test_a_write_within_a_step_is_seen(optimizer, name, ladder_device):
+    """By a hook, to a weight of a layer behind it: in the step itself and in those that follow."""
+
+    def run(keeps_copies):
+        model, rng = network().to(ladder_device), np.random.default_rng(0)
+        step = Step(model, optimizer(model), numbers=name)
+        if not keeps_copies:
+            step.optimizer.keep_copy()
+        weight = model[4].weight
+        remove = model[0].register_forward_hook(lambda *_: weight.copy_(-weight.numpy()))
+        seen = [part.logits.numpy() for part in step(*batch(rng))]
+        remove()
+        return seen + [part.logits.numpy() for _ in range(2) for part in step(*batch(rng))]
+
+    for got, expected in zip(run(True), run(False), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@each_precision
+def test_a_step_within_the_walk_makes_the_copy_stale(name, ladder_device, rng):
+    """It writes the weight alone, in float32."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3)).to(ladder_device)
+    optimizer, x = sgd(model), minicnn.tensor(rng.standard_normal((4, 8)).astype(np.float32), device=ladder_device)
+    with minicnn.precision(name):
+        optimizer.keep_copy()
+    optimizer.prepare()
+    optimizer.backward_and_step(model(x).sum())
+    with minicnn.precision(name):
+        got = model(x).numpy()
+    optimizer.keep_copy()
+    with minicnn.precision(name):
+        np.testing.assert_array_equal(got, model(x).numpy())
+
+
 @contextlib.contextmanager
 def launches_of(device):
     """A Counter, filled when the block ends: how often each kernel was launched."""
