@@ -225,6 +225,10 @@ void bind_device_kernels(py::module_& m) {
   bind(m, "maxpool2d_forward_float16", maxpool2d_forward_float16);
   bind(m, "narrow_bfloat16", narrow_bfloat16);
   bind(m, "narrow_float16", narrow_float16);
+  bind(m, "prepare_images_bfloat16", prepare_images_bfloat16);
+  bind(m, "prepare_images_float16", prepare_images_float16);
+  bind(m, "sgd_step_bfloat16", sgd_step_bfloat16);
+  bind(m, "sgd_step_float16", sgd_step_float16);
   bind(m, "widen_bfloat16", widen_bfloat16);
   bind(m, "widen_float16", widen_float16);
 }
