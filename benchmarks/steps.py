@@ -70,6 +70,8 @@ def our_step(network, images, labels, device, lr=LR, precision="float32", how="e
     x, target = minicnn.tensor(images, device=device), minicnn.tensor(labels, device=device)
     optimizer, one = our_optimizer(network, lr), minicnn.tensor(np.float32(1), device=device)
     numbers = minicnn.precision(precision)
+    with numbers:
+        optimizer.keep_copy()
 
     def work():
         optimizer.zero_grad()

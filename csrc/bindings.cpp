@@ -1,4 +1,4 @@
-// The only file that knows Python: one line a launch function.
+// With csrc/bindings/ all that knows Python: one line a launch function.
 //
 // A module has the attributes
 //   signatures     {"relu_forward": ("float32", "float32", "int", "stream"), ...}: one name a parameter. An array goes
@@ -12,17 +12,7 @@
 //   instruction_sets()  what this processor can run, the best first
 //   set_thread_count(count), thread_count()
 //   pictures            a module of what the data pipeline does in C++
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <algorithm>
-#include <array>
-#include <bit>
-#include <cstdint>
-#include <string>
-#include <type_traits>
-
+#include "bindings/bind.h"
 #include "gemm/tensor_core_layout.h"
 #include "kernels.h"
 #include "shapes.h"
@@ -37,6 +27,8 @@
 #include "emulation/detector/races.h"
 #endif
 #ifdef MINICNN_NATIVE
+#include <pybind11/stl.h>
+
 #include "native/cpu.h"
 #include "native/resize.h"
 #include "native/threads.h"
@@ -49,189 +41,8 @@
 #define MINICNN_CUDA_VERSION 0
 #endif
 
-namespace py = pybind11;
-
 namespace minicnn {
 namespace {
-
-template <class T>
-constexpr const char* dtype_name() {
-  if constexpr (std::is_same_v<T, Bfloat16>) return "bfloat16";
-  if constexpr (std::is_same_v<T, Float16>) return "float16";
-  if constexpr (std::is_same_v<T, float>) return "float32";
-  if constexpr (std::is_same_v<T, double>) return "float64";
-  if constexpr (std::is_same_v<T, uint8_t>) return "uint8";
-  if constexpr (std::is_same_v<T, uint16_t>) return "uint16";
-  if constexpr (std::is_same_v<T, uint32_t>) return "uint32";
-  if constexpr (std::is_same_v<T, uint64_t>) return "uint64";
-  if constexpr (std::is_same_v<T, int32_t>) return "int32";
-  if constexpr (std::is_same_v<T, int64_t>) return "int64";
-}
-
-// The elements of an array of Python.
-template <class T>
-struct Array {
-  T* data;
-};
-
-// What NumPy calls the kind of T; it has no bfloat16, whose bits it holds as uint16.
-template <class T>
-constexpr char kind_of = std::is_same_v<T, Bfloat16> ? 'u' : dtype_name<T>()[0];
-
-// How a parameter of type T arrives from Python, and what `signatures` calls it: numbers as they are.
-template <class T, class Enable = void>
-struct Parameter {
-  static_assert(std::is_arithmetic_v<T> && !std::is_same_v<T, bool>, "a parameter of this type has no form in Python");
-  using Python = T;
-  static constexpr const char* name = std::is_integral_v<T> ? "int" : "float";
-  static T convert(T value) { return value; }
-};
-
-template <class T>
-struct Parameter<T*> {
-  using Python = Array<T>;
-  static constexpr const char* name = dtype_name<std::remove_const_t<T>>();
-  static T* convert(Array<T> array) { return array.data; }
-};
-
-template <>
-struct Parameter<Stream> {
-  using Python = uintptr_t;
-  static constexpr const char* name = "stream";
-  static Stream convert(uintptr_t handle) { return reinterpret_cast<Stream>(handle); }
-};
-
-template <>
-struct Parameter<Accumulate> {
-  using Python = int;
-  static constexpr const char* name = "accumulate";
-  static Accumulate convert(int value) {
-    if (value != 0 && value != 1)
-      throw py::value_error("accumulate is 0 (overwrite) or 1 (add), not " + std::to_string(value));
-    return Accumulate(value);
-  }
-};
-
-template <>
-struct Parameter<Activation> {
-  using Python = int;
-  static constexpr const char* name = "activation";
-  static Activation convert(int value) {
-    if (value != 0 && value != 1)
-      throw py::value_error("activation is 0 (none) or 1 (relu), not " + std::to_string(value));
-    return Activation(value);
-  }
-};
-
-template <>
-struct Parameter<SgdRule> {
-  using Python = int;
-  static constexpr const char* name = "sgd_rule";
-  static SgdRule convert(int value) {
-    if (value < 0 || value > 2)
-      throw py::value_error("the rule of SGD is 0 (torch), 1 (nesterov) or 2 (paper), not " + std::to_string(value));
-    return SgdRule(value);
-  }
-};
-
-template <>
-struct Parameter<Layout> {
-  using Python = int;
-  static constexpr const char* name = "layout";
-  static Layout convert(int value) {
-    if (value < 0 || value > 2)
-      throw py::value_error("layout is 0 (nn), 1 (nt) or 2 (tn), not " + std::to_string(value));
-    return Layout(value);
-  }
-};
-
-// Shapes as sequences of ints.
-template <class Shape>
-struct Parameter<Shape, std::void_t<decltype(ShapeFields<Shape>::fields)>> {
-  using Python = py::sequence;
-  using Fields = ShapeFields<Shape>;
-  static constexpr size_t count = Fields::fields.size();
-  static constexpr const char* name = Fields::name;
-
-  static Shape convert(const py::sequence& values) {
-    static_assert(sizeof(Shape) == count * sizeof(int), "a field of the shape is not named, or is no int");
-    if (values.size() > count || values.size() < least())
-      throw py::value_error(std::string(name) + " has " + std::to_string(count) + " fields (" + joined() + "), not " +
-                            std::to_string(values.size()));
-    std::array<int, count> fields{};
-    for (size_t i = 0; i < values.size(); ++i) fields[i] = field(i, values[i]);
-    return std::bit_cast<Shape>(fields);
-  }
-
-  // Of a schedule the last fields may be left out: 0 leaves them to the kernel.
-  static constexpr size_t least() { return std::is_same_v<Shape, Schedule> ? 2 : count; }
-
-  static int field(size_t i, const py::object& value) {
-    try {
-      return value.cast<int>();
-    } catch (const py::cast_error&) {
-      throw py::type_error(std::string(name) + "." + Fields::fields[i] + " must be an integer of 32 bits, not " +
-                           std::string(py::repr(value)));
-    }
-  }
-
-  static std::string joined() {
-    std::string text;
-    for (const char* field : Fields::fields) text += (text.empty() ? "" : " ") + std::string(field);
-    return text;
-  }
-};
-
-}  // namespace
-}  // namespace minicnn
-
-template <class T>
-struct pybind11::detail::type_caster<minicnn::Array<T>> {
-  PYBIND11_TYPE_CASTER(minicnn::Array<T>, const_name("array"));
-
-  bool load(handle source, bool) {
-    if (isinstance<array>(source)) return load_array(reinterpret_borrow<array>(source));
-    type_caster<uintptr_t> address;
-    if (!source.is_none() && !address.load(source, false)) return false;
-    value.data = source.is_none() ? nullptr : reinterpret_cast<T*>(uintptr_t(address));
-    return true;
-  }
-
- private:
-  bool load_array(const array& elements) {
-    using Element = std::remove_const_t<T>;
-    const dtype type = elements.dtype();
-    value.data = static_cast<T*>(const_cast<void*>(elements.data()));
-    return type.kind() == minicnn::kind_of<Element> && type.itemsize() == ssize_t(sizeof(Element)) &&
-           (type.byteorder() == '=' || type.byteorder() == '|') && (elements.flags() & array::c_style);
-  }
-};
-
-namespace minicnn {
-namespace {
-
-template <class T>
-using ParameterOf = Parameter<std::remove_cvref_t<T>>;
-
-// While native kernels compute, other threads of Python run: those that prepare the next batch.
-template <class Result, class... Parameters>
-Result call(Result (*function)(Parameters...), std::type_identity_t<Parameters>... arguments) {
-#ifdef MINICNN_NATIVE
-  if constexpr (std::is_void_v<Result>) {
-    py::gil_scoped_release release;
-    return function(arguments...);
-  }
-#endif
-  return function(arguments...);
-}
-
-template <class Result, class... Parameters>
-void bind(py::module_& module, const char* name, Result (*function)(Parameters...)) {
-  module.def(name, [function](typename ParameterOf<Parameters>::Python... arguments) {
-    return call(function, ParameterOf<Parameters>::convert(arguments)...);
-  });
-  module.attr("signatures")[name] = py::make_tuple(ParameterOf<Parameters>::name...);
-}
 
 template <class Shape>
 void bind_shape(py::module_& module) {
@@ -243,7 +54,10 @@ void bind_shape(py::module_& module) {
 // An all-int struct as a tuple.
 template <class Struct>
 py::tuple fields_of(const Struct& value) {
-  return py::cast(std::bit_cast<std::array<int, sizeof(Struct) / sizeof(int)>>(value));
+  const auto fields = std::bit_cast<std::array<int, sizeof(Struct) / sizeof(int)>>(value);
+  py::tuple tuple(fields.size());
+  for (size_t i = 0; i < fields.size(); ++i) tuple[i] = fields[i];
+  return tuple;
 }
 
 // A module of its own within another.
@@ -411,6 +225,10 @@ void bind_device_kernels(py::module_& m) {
   bind(m, "maxpool2d_forward_float16", maxpool2d_forward_float16);
   bind(m, "narrow_bfloat16", narrow_bfloat16);
   bind(m, "narrow_float16", narrow_float16);
+  bind(m, "prepare_images_bfloat16", prepare_images_bfloat16);
+  bind(m, "prepare_images_float16", prepare_images_float16);
+  bind(m, "sgd_step_bfloat16", sgd_step_bfloat16);
+  bind(m, "sgd_step_float16", sgd_step_float16);
   bind(m, "widen_bfloat16", widen_bfloat16);
   bind(m, "widen_float16", widen_float16);
 }

@@ -187,6 +187,12 @@ int64_t linear_backward_weight_workspace(int n, int c, int k, Schedule schedule)
 void prepare_images(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset, float* y,
                     int n, int h, int w, int c, int p, int q, Stream stream);
 
+// The same with y of 16 bits; on devices with tensor cores.
+void prepare_images_bfloat16(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset,
+                             Bfloat16* y, int n, int h, int w, int c, int p, int q, Stream stream);
+void prepare_images_float16(const uint8_t* images, const int64_t* windows, const float* scale, const float* offset,
+                            Float16* y, int n, int h, int w, int c, int p, int q, Stream stream);
+
 // Precision: between float32 and numbers of 16 bits; `mask` float32, of the shape of y.
 void narrow_bfloat16(const float* x, Bfloat16* y, int64_t count, Stream stream);
 void narrow_float16(const float* x, Float16* y, int64_t count, Stream stream);
@@ -247,6 +253,14 @@ enum class SgdRule : int { torch = 0, nesterov = 1, paper = 2 };
 void sgd_step(float* weights, const float* grads, float* velocity, const int64_t* bounds, const float* multipliers,
               int segments, const float* hyper, float momentum, float weight_decay, SgdRule rule, int64_t count,
               Stream stream);
+
+// The same, and copy (count) of 16 bits becomes nearest(weights) wherever those move; on devices with tensor cores.
+void sgd_step_bfloat16(float* weights, Bfloat16* copy, const float* grads, float* velocity, const int64_t* bounds,
+                       const float* multipliers, int segments, const float* hyper, float momentum, float weight_decay,
+                       SgdRule rule, int64_t count, Stream stream);
+void sgd_step_float16(float* weights, Float16* copy, const float* grads, float* velocity, const int64_t* bounds,
+                      const float* multipliers, int segments, const float* hyper, float momentum, float weight_decay,
+                      SgdRule rule, int64_t count, Stream stream);
 
 // Adam: weights, grads, mean, square (count) float32; bounds and multipliers as for SGD; hyper (3) float32: lr over the
 // mean's correction, scale of grads, 1 over the root of the square's correction (csrc/ops/adam.cu has the formulas).

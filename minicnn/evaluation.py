@@ -26,7 +26,8 @@ BATCH = 128
 
 
 def network_input(batch: datasets.ImageBatch, device) -> Tensor:
-    """What a network on `device` sees of a batch: (B, *batch.size, C) float32. Only bytes travel to the device."""
+    """What a network on `device` sees of a batch: (B, *batch.size, C) float32, rounded in a precision of 16 bits. Only
+    bytes travel to the device."""
     *arrays, size = batch
     return functional.prepare_images(*(tensor(array, device=device) for array in arrays), size)
 

@@ -184,7 +184,8 @@ def prepare_images(images: Tensor, windows: Tensor, scale: Tensor, offset: Tenso
     """images[i, top + p, left + (Q-1-q if mirrored else q), c] * scale[c] + offset[n, c] -> (N, P, Q, C), (P, Q) = size.
 
     images (M, H, W, C) uint8; windows (N, 4) int64: which image i, top, left and mirrored (0 or 1); scale (C,), offset
-    (N, C). Outside of an image its pixels are 0. There is no gradient. Raises OpError where shapes or dtypes do not fit.
+    (N, C). Outside of an image its pixels are 0. There is no gradient. In a precision of 16 bits the result is rounded to it
+    (minicnn.precision). Raises OpError where shapes or dtypes do not fit.
     """
     return ops.PrepareImages(*pair(size, "prepare_images: size", 1))(images, windows, scale, offset)
 

@@ -56,7 +56,7 @@ class MemoryPlan(NamedTuple):
     """What a training run takes of a device's memory; str() is a table, as_dict() goes into JSON.
 
     rows         in the order of the step; where it goes in slices, of the largest slice
-    arena_bytes  parameters, their gradients, their momenta: in use throughout
+    arena_bytes  parameters, their copies in 16 bits, their gradients, their momenta: in use throughout
     peak_bytes   the most that is in use at once
     peak         the part of the step on which that falls
     held_bytes   the most that the device's pool takes from the system: the peak, and the blocks of other sizes that it

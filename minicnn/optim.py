@@ -13,9 +13,10 @@ from minicnn.arena import Arena, Parameter
 from minicnn.autograd import ops_behind
 from minicnn.ops.adam import AdamRule, adam_step
 from minicnn.ops.clip_grad_norm import clip_norm
+from minicnn.ops.precision import numbers_of
 from minicnn.ops.segments import Segment, Segments
 from minicnn.ops.sgd import SgdRule, WeightStep, sgd_step
-from minicnn.tensor import Tensor
+from minicnn.tensor import Narrow, Tensor
 
 
 class Optimizer:
@@ -54,9 +55,14 @@ class Optimizer:
         """What the next step reads on the device, beside arrays."""
         raise NotImplementedError
 
-    def launch(self, weights, grads, span: slice, segments: Segments) -> None:
-        """Move `weights`, the span of the arena, against `grads`."""
+    def launch(self, weights, copy, grads, span: slice, segments: Segments) -> None:
+        """Move `weights`, the span of the arena, against `grads`; and `copy`, a Narrow, with them, unless that is None."""
         raise NotImplementedError
+
+    def keep_copy(self) -> None:
+        """Keep the weights also in 16 bits from here on, if that is what products read in the precision that is active: they
+        need not convert them then, in every step anew. Else keep no copy."""
+        self.arena.keep_copy(numbers_of(self.device, self.arena.data.dtype).narrow)
 
     def zero_grad(self) -> None:
         for parameter in self.chosen:
@@ -75,15 +81,17 @@ class Optimizer:
                 f"{self.name}: the model has moved since the optimizer was made; make it after model.to(device)"
             )
         self.device.write(self.hyper, np.array(self.hyper_values(), arena.data.dtype))
+        arena.renew_copy()
 
     def move(self, but: frozenset[Parameter] = frozenset()) -> None:
         """The rest of `step()`, which takes nothing from the host: one launch a run of neighbours, which are all, but for
         those in `but`: these have been moved."""
-        grads = self.arena.gather_gradients(but)
+        grads, copy = self.arena.gather_gradients(but), self.arena.copy
         for span, segments in self._runs(but):
-            self.launch(self.arena.data[span], grads[span], span, segments)
+            copy_there = None if copy is None else Narrow(copy.array[span], copy.numbers)
+            self.launch(self.arena.data[span], copy_there, grads[span], span, segments)
         for parameter in self.chosen:
-            parameter.version += 1
+            parameter.count_step(with_copy=parameter not in but)
 
     def _runs(self, but: frozenset[Parameter]) -> list[tuple[slice, Segments]]:
         if but not in self.runs:
@@ -144,11 +152,9 @@ class SGD(Optimizer):
     def hyper_values(self) -> tuple[float, ...]:
         return self.lr, self.grad_scale
 
-    def launch(self, weights, grads, span: slice, segments: Segments) -> None:
-        velocity = self.velocity[span]
-        sgd_step(
-            self.device, weights, grads, velocity, segments, self.hyper, self.momentum, self.weight_decay, self.rule
-        )
+    def launch(self, weights, copy, grads, span: slice, segments: Segments) -> None:
+        constants = self.hyper, self.momentum, self.weight_decay, self.rule
+        sgd_step(self.device, weights, grads, self.velocity[span], segments, *constants, copy)
 
     def backward_and_step(self, loss: Tensor, grad=None) -> None:
         """`loss.backward(grad)`, then `step()`; the same numbers but for rounding, with less traffic to memory.
@@ -217,9 +223,11 @@ class Adam(Optimizer):
         super().prepare()
         self.steps += 1
 
-    def launch(self, weights, grads, span: slice, segments: Segments) -> None:
+    def launch(self, weights, copy, grads, span: slice, segments: Segments) -> None:
         moments = self.mean[span], self.square[span]
         adam_step(self.device, weights, grads, *moments, segments, self.hyper, self.rule)
+        if copy is not None:
+            copy.numbers.round(weights, copy.array, weights.size)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The moments, flat as in the arena, and how many steps they hold."""

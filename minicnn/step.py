@@ -86,6 +86,8 @@ class Step:
         self.label_smoothing, self.clip_norm, self.micro_batch = label_smoothing, clip_norm, micro_batch
         self.step_in_backward = step_in_backward
         self.numbers, self.loss_scale = precision(numbers), LossScale() if numbers == "float16" else None
+        with self.numbers:
+            optimizer.keep_copy()
         self.feed = optimizer.device.new_feed()
         self.loss = getattr(network, "loss", functional.cross_entropy)  # a network may have one of its own
 
@@ -128,9 +130,8 @@ class Step:
     def backward(self, one: DeviceSlice) -> tuple[Tensor, Tensor]:
         """Add to the gradients what a slice gives, or step with them; its mean loss and logits."""
         *batch, target, weight = one.tensors
-        x = self.prepare(*batch, one.size)
         with self.numbers:
-            outputs = self.network(x)
+            outputs = self.network(self.prepare(*batch, one.size))
             loss = self.mean_loss(outputs, target)
         if self.step_in_backward:
             self.optimizer.backward_and_move(loss, weight)
@@ -206,7 +207,7 @@ class GraphedStep(Step):
     def on_device(self, slices: list[HostSlice]) -> Results:
         if self.why_none:
             return super().on_device(slices)
-        key = (self.scale, [[array.shape for array in one.arrays] for one in slices])
+        key = (self.scale, self.optimizer.arena.copy, [[array.shape for array in one.arrays] for one in slices])
         return self.replay(slices) if key == self.key else self.first(slices, key)
 
     def first(self, slices: list[HostSlice], key) -> Results:

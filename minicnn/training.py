@@ -123,6 +123,7 @@ def train(
     )
     if not resume and _is_from_a_paper(network):
         progress.say(f"initial values: {init_report(network, (*trainer.seen, splits.image_shape[2])).verdict}")
+        place.start_watch()  # the noise may be more images than a slice of the batch, which the plan is of
     described = trainer.config() | ({"start": started} if started else {})
     resolved = _resolved(recipe, network, chosen, data).toml()
     if resume:

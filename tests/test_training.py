@@ -1,5 +1,6 @@
 """The training loop, on real images: it learns, records, stops, resumes to the same bytes, and says when it fails."""
 
+import functools
 import itertools
 import json
 import os
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import checkpoint, data, digests, nn, plots, step, trainer
+from minicnn import checkpoint, data, digests, models, nn, plots, step, trainer
 from minicnn.errors import TrainingError
 from minicnn.loss_scale import LossScale
 from minicnn.settings import Settings
@@ -343,6 +344,17 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_slice_that_does(splits, t
     train(small_network, splits, memory_limit=1 << 20, micro_batch=proposed, **settings)
     with pytest.raises(ValueError, match=r"there are 4\.0 KiB, and one image at a time does not fit either: use a "):
         train(small_network, splits, memory_limit=1 << 12, **settings)
+
+
+def test_published_initial_values_are_looked_at_beside_what_was_foreseen(splits, tmp_path, capsys):
+    """In slices of two images, where the report's noise is more."""
+    settings = QUICK | {"epochs": 1, "micro_batch": 2, "device": "cpu", "quiet": False}
+    train(functools.partial(models.lenet5, initialize="paper"), splits, out=tmp_path / "run", **settings)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("initial values: first loss ") for line in lines)
+    (use,) = (line for line in lines if "foreseen" in line)
+    used, foreseen = re.match(r"memory: (\S+) MiB in use at once \((\S+) MiB foreseen\)", use).groups()
+    assert float(used) <= float(foreseen)
 
 
 def test_a_network_that_looks_at_values_trains_without_a_plan(splits, tmp_path, capsys):

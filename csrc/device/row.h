@@ -53,7 +53,7 @@ __device__ inline ExpSum exp_sum(const float* x, const Row& row, int elements, B
 
 // Whether rows of so many elements in these arrays (outer, elements, inner) divide into aligned runs of four.
 inline bool has_rows_of_fours(int elements, int inner, std::initializer_list<const void*> arrays) {
-  return inner == 1 && has_runs_of_four(elements, arrays);
+  return inner == 1 && has_runs_of(4, elements, arrays);
 }
 
 // Warps enough to give a thread about four elements, eight at most.

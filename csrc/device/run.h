@@ -68,8 +68,4 @@ inline bool has_runs_of(int width, int channels, std::initializer_list<const voi
   return channels % width == 0;
 }
 
-inline bool has_runs_of_four(int channels, std::initializer_list<const void*> arrays) {
-  return has_runs_of(4, channels, arrays);
-}
-
 }  // namespace minicnn

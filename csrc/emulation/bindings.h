@@ -1,5 +1,4 @@
-// The emulation's own functions in Python: memory and schedules. With csrc/bindings.cpp the only file that knows
-// Python.
+// The emulation's own functions in Python: memory and schedules.
 #pragma once
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

@@ -1,6 +1,7 @@
 // Kernels that stand on tensor_core_tile.h: how they are launched, and where their sums go.
 #pragma once
 #include "device/capability.h"
+#include "device/quad.h"
 #include "gemm/schedule.h"
 #include "gemm/tensor_core_tile.h"
 
@@ -39,41 +40,6 @@ void sum_parts(const char* op, const float* parts, int splits, int64_t m, int n,
                 .accumulate = epilogue.accumulate};
   if constexpr (std::is_same_v<Element, float>) wide.mask = epilogue.mask;
   sum_parts(op, parts, splits, m, n, wide, results.wide, pitch, stream);
-}
-
-// As load_vec4 and store_vec4 of float32, for numbers of 16 bits: four of them by one access where they lie on 8 bytes.
-template <class T>
-struct alignas(4 * sizeof(T)) Quad {
-  T values[4];
-};
-
-template <class T>
-__device__ inline bool is_whole_quad(const T* quad, int64_t count) {
-  return count >= 4 && reinterpret_cast<uintptr_t>(quad) % alignof(Quad<T>) == 0;
-}
-
-template <class T>
-__device__ inline Vec4 load_vec4(const T* array, int64_t begin, int64_t count) {
-  Quad<T> quad{};
-  if (is_whole_quad(array + begin, count - begin)) {
-    quad = *reinterpret_cast<const Quad<T>*>(array + begin);
-  } else {
-    for (int i = 0; i < 4; ++i)
-      if (begin + i < count) quad.values[i] = array[begin + i];
-  }
-  return {to_float(quad.values[0]), to_float(quad.values[1]), to_float(quad.values[2]), to_float(quad.values[3])};
-}
-
-template <class T>
-__device__ inline void store_vec4(T* array, int64_t begin, int64_t count, const Vec4& value) {
-  const Quad<T> quad{from_float<T>(value.values[0]), from_float<T>(value.values[1]), from_float<T>(value.values[2]),
-                     from_float<T>(value.values[3])};
-  if (is_whole_quad(array + begin, count - begin)) {
-    *reinterpret_cast<Quad<T>*>(array + begin) = quad;
-    return;
-  }
-  for (int i = 0; i < 4; ++i)
-    if (begin + i < count) array[begin + i] = quad.values[i];
 }
 
 // target[i] (+)= mask[i] <= 0 ? 0 : quad i, for the first `count` of the four; a mask of null is none.

@@ -74,7 +74,7 @@ void average_forward(const char* op, const float* x, float* y, Windows rows, Win
                      Stream stream) {
   const ImageExtents output{rows.outputs, columns.outputs, channels};
   if (images * output.size() == 0) return;
-  const bool fours = has_runs_of_four(channels, {x, y});
+  const bool fours = has_runs_of(4, channels, {x, y});
   launch(fours ? average_forward_kernel<4, Windows> : average_forward_kernel<1, Windows>,
          spots(op, images, output, fours ? 4 : 1, stream), x, y, rows, columns, images, channels);
 }
@@ -84,7 +84,7 @@ void average_backward(const char* op, const float* dy, const float* mask, float*
                       Windows rows, Windows columns, int images, int channels, Stream stream) {
   const ImageExtents input{rows.inputs, columns.inputs, channels};
   if (images * input.size() == 0) return;
-  const bool fours = has_runs_of_four(channels, {dy, mask, dx});
+  const bool fours = has_runs_of(4, channels, {dy, mask, dx});
   launch(fours ? average_backward_kernel<4, Windows> : average_backward_kernel<1, Windows>,
          spots(op, images, input, fours ? 4 : 1, stream), dy, mask, dx, accumulate, rows, columns, images, channels);
 }

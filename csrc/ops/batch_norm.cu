@@ -271,7 +271,7 @@ __device__ Vec4 load_row_gradient(const float* dy, const float* y, int64_t row, 
   return load_gradient(dy + begin, y == nullptr ? nullptr : y + begin, place.channel, channels);
 }
 
-__global__ void __launch_bounds__(THREADS, SUMS_BLOCKS)
+__global__ void __launch_bounds__(THREADS, blocks_with_room(THREADS, SUMS_BLOCKS))
     batch_norm_backward_sums_kernel(const float* dy, const float* y, const float* x, const float* mean,
                                     const float* variance, float* workspace, float eps, int64_t rows, int channels,
                                     int64_t chunk_rows) {

@@ -155,7 +155,7 @@ LaunchConfig pixels_of_runs(const char* op, const Norm& norm, int width, Stream 
 template <class T>
 void forward(const char* op, const T* x, float* y, const Norm& norm, Stream stream) {
   if (norm.pixels * norm.channels == 0) return;
-  const bool fours = has_runs_of_four(norm.channels, {x, y});
+  const bool fours = has_runs_of(4, norm.channels, {x, y});
   launch(fours ? lrn_forward_kernel<4, T> : lrn_forward_kernel<1, T>, pixels_of_runs(op, norm, fours ? 4 : 1, stream),
          x, y, norm);
 }
@@ -165,7 +165,7 @@ void backward(const char* op, const float* dy, const T* x, Activation of_x, T* d
               const Norm& norm, Stream stream) {
   if (norm.pixels * norm.channels == 0) return;
   check(norm.channels <= MOST_CHANNELS, op, norm.channels, " channels, at most ", MOST_CHANNELS, " are possible");
-  const bool fours = has_runs_of_four(norm.channels, {dy, x, dx});
+  const bool fours = has_runs_of(4, norm.channels, {dy, x, dx});
   LaunchConfig config = pixels_of_runs(op, norm, fours ? 4 : 1, stream);
   config.shared_bytes = 2 * sizeof(float) * config.block.y * size_t(norm.channels);
   launch(fours ? lrn_backward_kernel<4, T> : lrn_backward_kernel<1, T>, config, dy, x, of_x, dx, accumulate, norm);

@@ -35,7 +35,7 @@ class Affine(Op):
         self.narrow = self.numbers.narrow
 
     def read(self, x):
-        return x.read(self.numbers.narrow)
+        return x.read(self.numbers.narrow if x.ndim > 1 else None)  # the bias is float32
 
     def launch(self, direction: str, *arguments) -> None:
         raise NotImplementedError

@@ -25,11 +25,12 @@ class precision:
 
     Operands are x, weight and dy, results y and dx; to the nearest, of two as near the even one. Sums, the bias, dweight
     and dbias are float32, as are weights, and whatever other layers compute. The gradient of what was computed within is
-    computed alike, wherever backward() is called.
+    computed alike, wherever backward() is called. What functional.prepare_images makes within, a network's input, is
+    rounded as a result is: for a product that reads it, it was to be so anyway.
 
     A tensor's `data` is float32 throughout. On devices with kernels for them, 16 bits lie in memory in its place from a
-    product to the next one, max pooling and views between them, and also their gradients: until somebody reads float32,
-    and only where no number becomes another by it.
+    product, or the images, to the next one, max pooling and views between them, and also their gradients: until somebody
+    reads float32, and only where no number becomes another by it.
 
     On devices with tensor cores, and on "emulated", these multiply numbers of that format; on "numpy" and "cpu" float32
     numbers that were rounded, with the same result but for the order of sums, and that dbias of "tf32" is there the sum of

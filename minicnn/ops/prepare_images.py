@@ -7,6 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from minicnn.autograd import Op
 from minicnn.errors import OpError
+from minicnn.ops.precision import numbers_of
 
 
 class PrepareImages(Op):
@@ -15,6 +16,7 @@ class PrepareImages(Op):
     outside of the image.
 
     images (M, H, W, C) uint8, windows (N, 4) int64, scale (C,), offset (N, C), y (N, P, Q, C). No input has a gradient.
+    y is rounded as results of products are, to what the first layer will read (ops.precision).
 
     Devices that compute on the host refuse an image outside [0, M); the others' kernels, which cannot throw, trust windows.
     """
@@ -23,6 +25,11 @@ class PrepareImages(Op):
 
     def __init__(self, height: int, width: int):
         self.height, self.width = height, width
+
+    def _agree(self, inputs):
+        super()._agree(inputs)
+        self.numbers = numbers_of(self.device, self.dtype)
+        self.narrow = self.numbers.narrow
 
     def check(self, images, windows, scale, offset):
         if images.ndim != 4 or images.dtype != np.uint8:
@@ -54,10 +61,12 @@ class PrepareImages(Op):
         rows = y.reshape(n, height, width * c)
         np.multiply(pixels.reshape(rows.shape), np.tile(scale, width), out=rows)
         rows += np.tile(offset, width)[:, None]
+        self.numbers.round_result(y)
 
     def forward_kernel(self, images, windows, scale, offset, y):
         extents = windows.shape[0], *images.shape[1:], self.height, self.width
-        self.kernels.prepare_images(images, windows, scale, offset, y, *extents)
+        with self.numbers.result(y) as (y, _, _):
+            self.kernel_of("prepare_images", self.narrow)(images, windows, scale, offset, y, *extents)
 
 
 def chosen(images, places):

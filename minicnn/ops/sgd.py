@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.ops.segments import BLOCK, Segment, Segments
+from minicnn.tensor import Narrow
 from minicnn.threads import in_shares
 
 
@@ -34,16 +35,30 @@ class WeightStep(NamedTuple):
 
 
 def sgd_step(
-    device, weights, grads, velocity, segments: Segments, hyper, momentum: float, weight_decay: float, rule: SgdRule
+    device,
+    weights,
+    grads,
+    velocity,
+    segments: Segments,
+    hyper,
+    momentum: float,
+    weight_decay: float,
+    rule: SgdRule,
+    copy: Narrow | None = None,
 ) -> None:
-    """One step. `hyper` is a device array (lr, scale of grads), so that a captured graph can follow a schedule."""
+    """One step. `hyper` is a device array (lr, scale of grads), so that a captured graph can follow a schedule. `copy`, on
+    devices with kernels for its numbers, becomes that of the weights wherever they move."""
     kernels = device.kernels_for(weights.dtype)
     if kernels is None:
         for segment in segments.host:
             _sgd_numpy(weights, grads, velocity, segment, hyper, momentum, weight_decay, rule)
     else:
         table = (segments.bounds, segments.multipliers, len(segments.host))
-        kernels.sgd_step(weights, grads, velocity, *table, hyper, momentum, weight_decay, int(rule), weights.size)
+        arrays = grads, velocity, *table, hyper, momentum, weight_decay, int(rule), weights.size
+        if copy is None:
+            kernels.sgd_step(weights, *arrays)
+        else:
+            getattr(kernels, f"sgd_step{copy.numbers.suffix}")(weights, copy.array, *arrays)
 
 
 @np.errstate(all="ignore")  # a training that diverges is the trainer's to notice

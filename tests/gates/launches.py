@@ -177,8 +177,10 @@ def matrices(device) -> None:
 def images(device) -> None:
     pixels = minicnn.tensor(np.zeros((2, 9, 9, 3), np.uint8), device=device)
     windows = minicnn.tensor(np.array([[0, 0, 1, 0], [1, 1, 0, 1]]), device=device)
-    constants = (numbers(device, *shape, requires_grad=False) for shape in ((3,), (2, 3)))
-    PrepareImages(8, 8)(pixels, windows, *constants)
+    constants = [numbers(device, *shape, requires_grad=False) for shape in ((3,), (2, 3))]
+    for name in ("float32", "bfloat16", "float16"):
+        with minicnn.precision(name):
+            PrepareImages(8, 8)(pixels, windows, *constants)
 
 
 def optimizer(device) -> None:
@@ -189,6 +191,11 @@ def optimizer(device) -> None:
     sgd.step()
     sgd.zero_grad()
     sgd.backward_and_step(layer(numbers(device, 8, CHANNELS)).sum())
+    for name in ("bfloat16", "float16"):
+        with minicnn.precision(name):
+            sgd.keep_copy()
+        sgd.step()
+    sgd.keep_copy()
     optim.Adam(layer.parameters(), lr=0.1).step()
     for tile in (64, 128):  # what is whole quads at either tile
         dy, x, weight, velocity, hyper = (

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from minicnn import shapes
@@ -60,7 +61,7 @@ def test_what_is_no_shape_is_refused(emulated):
     for wrong in (1.5, 2**31, None):
         with pytest.raises(TypeError, match=rf"^Axis\.taps must be an integer of 32 bits, not {wrong}$"):
             emulated.index_maps.tap_step((1, wrong, 1, 1, 0, 1))
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^tap_step: argument 0 must be Axis, not 6$"):
         emulated.index_maps.tap_step(6)
 
 
@@ -80,8 +81,39 @@ def test_nothing_to_do_touches_nothing(emulated):
 
 
 def test_numbers_are_not_rounded_on_the_way(emulated):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^relu_forward: argument 2 must be int, not 1\.0$"):
         emulated.relu_forward(0, 0, 1.0, 0)
+
+
+def test_arguments_are_counted(emulated):
+    with pytest.raises(TypeError, match=r"^relu_forward takes 4 arguments, not 3$"):
+        emulated.relu_forward(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(4, np.float64),
+        np.zeros(4, np.int32),
+        np.zeros(4, ">f4"),
+        np.zeros((4, 4), np.float32)[:, 0],
+        "0",
+        1.5,
+        -1,
+    ],
+    ids=["wider", "integers", "big_endian", "strided", "text", "fraction", "below_zero"],
+)
+def test_what_is_no_array_of_the_dtype_is_refused(emulated, array):
+    with pytest.raises(TypeError, match=rf"^relu_forward: argument 0 must be float32, not {re.escape(repr(array))}$"):
+        emulated.relu_forward(array, None, 0, 0)
+
+
+def test_bfloat16_arrives_as_its_bits(emulated):
+    wide = np.empty(3, np.float32)
+    emulated.widen_bfloat16(np.array([0x3F80, 0xC000, 0x7F80], np.uint16), None, wide, 0, 3, 0)
+    np.testing.assert_array_equal(wide, [1.0, -2.0, np.inf])
+    with pytest.raises(TypeError, match=r"^widen_bfloat16: argument 0 must be bfloat16"):
+        emulated.widen_bfloat16(np.zeros(3, np.float16), None, wide, 0, 3, 0)
 
 
 def test_emulated_module_was_built_for_no_gpu(emulated):

@@ -57,7 +57,7 @@ IS_GEOMETRY = re.compile(
 NO_FAULTS = re.compile(
     "count_(?:parts|tiles|chunk_rows|quads|threads|lanes|blocks)|choose_schedule|transposed_axis|next_power_of_two|check_\\w+"
 )
-FAST_PATH = re.compile("fours|quads|adjacent|aligned|whole|in_one_row|turned|has_runs_of_four|access_of|uintptr_t")
+FAST_PATH = re.compile("fours|quads|adjacent|aligned|whole|in_one_row|turned|has_runs_of|access_of|uintptr_t")
 SYNCHRONISERS = re.compile(r"__sync\w+|\w*(?:wait|arrive|fence|commit)\w*")
 STORES = re.compile(r"(?:store|write)_\w+|stage")
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from checks import check_thread_orders
+from number_formats import BFLOAT16, FLOAT16
 from tolerances import assert_close
 
-from minicnn import tensor
+from minicnn import precision, tensor
 from minicnn.errors import OpError
 from minicnn.functional import prepare_images
 
@@ -77,6 +78,55 @@ def test_kernel_on_unaligned_arrays(unaligned_device, rng):
 def test_every_thread_order_gives_the_same_bits(kernel_device, rng):
     inputs = inputs_of("past_one_block", rng)
     check_thread_orders(lambda: [prepared(*inputs, kernel_device).numpy()], kernel_device)
+
+
+each_half = pytest.mark.parametrize("format", (BFLOAT16, FLOAT16), ids=lambda format: format.name)
+
+
+def check_rounded(inputs, device, format):
+    """In the precision, what is otherwise float32, each number rounded once; on devices with such arrays in 16 bits."""
+    with np.errstate(over="ignore"):
+        expected = format.decode(format.encode(prepared(*inputs, device).numpy()))
+    with precision(format.name):
+        y = prepared(*inputs, device)
+    assert y.dtype == np.float32
+    assert (y.numbers is None) == (tensor(0.0, device=device).device.computes_on_host)
+    np.testing.assert_array_equal(y.numpy().view(np.uint32), expected.view(np.uint32))
+
+
+@each_half
+@pytest.mark.parametrize("case", CASES)
+def test_in_16_bits_it_is_the_result_rounded(case, format, device, rng):
+    check_rounded(inputs_of(case, rng), device, format)
+
+
+@each_half
+def test_in_16_bits_what_is_too_large_becomes_infinite(format, device, rng):
+    images, windows, _, offset, size = inputs_of("inside", rng)
+    inputs = images, windows, np.float32([2e36, -300, 1e-9]), 1e-8 * offset, size
+    with precision(format.name):
+        y = prepared(*inputs, device)
+    assert np.isinf(y.numpy()).any()
+    check_rounded(inputs, device, format)
+
+
+@each_half
+def test_in_16_bits_on_unaligned_arrays(format, unaligned_device, rng):
+    check_rounded(inputs_of("inside", rng), unaligned_device, format)
+
+
+@each_half
+def test_in_16_bits_every_thread_order_gives_the_same_bits(format, ladder_device, rng):
+    inputs = inputs_of("past_one_block", rng)
+    with precision(format.name):
+        check_thread_orders(lambda: [prepared(*inputs, ladder_device).numpy()], ladder_device)
+
+
+def test_in_tf32_it_is_float32(device, rng):
+    inputs = inputs_of("inside", rng)
+    expected = prepared(*inputs, device).numpy()
+    with precision("tf32"):
+        np.testing.assert_array_equal(prepared(*inputs, device).numpy(), expected)
 
 
 def test_no_input_is_written(device, rng):

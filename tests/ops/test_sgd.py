@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 from checks import check_thread_orders
+from number_formats import BFLOAT16, FLOAT16
 from tolerances import assert_close
 
+from minicnn import precision
 from minicnn.backend import device as device_of
+from minicnn.ops.precision import numbers_of
 from minicnn.ops.sgd import BLOCK, Segment, Segments, SgdRule, sgd_step
+from minicnn.tensor import Narrow
 
 # Two end within a 16-byte access, one is frozen, one has a single element; 256 to 320 lie in none.
 SEGMENTS = [Segment(0, 70), Segment(128, 201, 0.5, 0.0), Segment(320, 384, 0.0, 1.0), Segment(384, 385, 2.0, 3.0)]
@@ -35,12 +39,12 @@ def arrays(rng, dtype=np.float64):
     return values * inside
 
 
-def step_on(device, values, lr, scale, momentum, weight_decay, rule, segments=SEGMENTS):
+def step_on(device, values, lr, scale, momentum, weight_decay, rule, segments=SEGMENTS, copy=None):
     """One step on `device` -> host copies of (weights, velocity)."""
     device = device_of(device)
     weights, grads, velocity = (device.array(v) for v in values)
     hyper = device.array(np.array([lr, scale], values[0].dtype))
-    sgd_step(device, weights, grads, velocity, Segments(segments, device), hyper, momentum, weight_decay, rule)
+    sgd_step(device, weights, grads, velocity, Segments(segments, device), hyper, momentum, weight_decay, rule, copy)
     return device.to_numpy(weights), device.to_numpy(velocity)
 
 
@@ -139,6 +143,29 @@ def test_segments_past_one_block_of_threads(rule, kernel_device, rng):
     step = (0.1, 0.3, 0.9, 0.05, rule, [Segment(0, 1037)])
     for got, reference in zip(step_on(kernel_device, values, *step), step_on("numpy", values, *step), strict=True):
         assert_close(got, reference)
+
+
+@pytest.mark.parametrize("format", (BFLOAT16, FLOAT16), ids=lambda format: format.name)
+def test_a_copy_in_16_bits_is_that_of_the_weights_that_move(rule, format, ladder_device, rng):
+    values, step = 100 * arrays(rng, np.float32), (0.1, 0.3, 0.9, 0.05, rule)
+    expected = step_on(ladder_device, values, *step)
+    with precision(format.name):
+        numbers = numbers_of(ladder_device, np.float32)
+    before = format.encode(rng.standard_normal(SIZE))
+    copy = Narrow(ladder_device.array(before), numbers)
+
+    def with_copy():
+        ladder_device.write(copy.array, before)
+        return [*step_on(ladder_device, values, *step, copy=copy), ladder_device.to_numpy(copy.array)]
+
+    moves = np.zeros(SIZE, bool)
+    for segment in SEGMENTS:
+        moves[segment.start : segment.stop] = segment.lr_multiplier > 0
+    weights, velocity, got = with_copy()
+    np.testing.assert_array_equal(weights, expected[0])
+    np.testing.assert_array_equal(velocity, expected[1])
+    np.testing.assert_array_equal(got, np.where(moves, format.encode(weights), before))
+    check_thread_orders(with_copy, ladder_device)
 
 
 def test_nothing_to_do(device):
