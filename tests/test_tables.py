@@ -178,6 +178,12 @@ def test_the_ladder_is_drawn_on_the_device_at_hand(benchmarks, words, tmp_path, 
     assert precisions["4 vectorized"] == "float32" and precisions["5 tensor cores, 3xTF32"] == "tf32x3"
 
 
+def test_the_ladder_has_every_rung(benchmarks):
+    files = (BENCHMARKS.parent / "csrc" / "gemm").glob("gemm_[0-9]*.cu")
+    drawn = [rung for precision in ("float32", "tf32") for rung in benchmarks("bench_gemm").RUNGS[precision].values()]
+    assert {file.stem for file in files} == {kernel for kernel, *_ in drawn}
+
+
 def test_a_device_without_the_ladder_is_refused(benchmarks, monkeypatch):
     bench, ceilings = benchmarks("bench_gemm"), benchmarks("ceilings")
     monkeypatch.setattr(ceilings.Ceilings, "measure", lambda device: ceilings.Ceilings(1e9, 1e9))
