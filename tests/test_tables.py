@@ -358,6 +358,8 @@ def test_what_is_said_of_each_aim(benchmarks, rows, expected, tmp_path, monkeypa
     ceilings = benchmarks("ceilings").Ceilings(3e12, 5e13, {"tf32": 4e14, "bfloat16": 8e14})
     for i, row in enumerate(rows):
         report.write_rows(tmp_path / "tables" / f"{i}.{('csv', 'unfinished')[i % 2]}", [row], ceilings)
+        with (tmp_path / "tables" / f"{i}.{('csv', 'unfinished')[i % 2]}").open("a") as file:
+            file.write("conv2d,vgg_d")  # a row that was not written to its end
     report.write_rows(tmp_path / "step.csv", [{"op": "step lenet", "ms": 3}])
     report.write_rows(tmp_path / "forward.csv", [{"op": "forward", "ms": 3}], ceilings)
     monkeypatch.setattr("sys.argv", ["aims", str(tmp_path)])
