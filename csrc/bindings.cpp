@@ -206,6 +206,8 @@ void bind_device_kernels(py::module_& m) {
   bind(m, "conv2d_im2col_forward_workspace", conv2d_im2col_forward_workspace);
   bind(m, "conv2d_maxpool2d_fits", conv2d_maxpool2d_fits);
   bind(m, "conv2d_maxpool2d_forward", conv2d_maxpool2d_forward);
+  bind(m, "conv2d_maxpool2d_forward_bfloat16", conv2d_maxpool2d_forward_bfloat16);
+  bind(m, "conv2d_maxpool2d_forward_float16", conv2d_maxpool2d_forward_float16);
   bind(m, "conv2d_maxpool2d_forward_workspace", conv2d_maxpool2d_forward_workspace);
   bind(m, "gemm_1_naive", gemm_1_naive);
   bind(m, "gemm_2_shared", gemm_2_shared);

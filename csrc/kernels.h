@@ -113,6 +113,13 @@ int64_t conv2d_maxpool2d_forward_workspace(ConvShape shape, Schedule schedule);
 void conv2d_maxpool2d_forward(const float* x, const float* w, const float* bias, float* y, uint8_t* index,
                               float* workspace, ConvShape shape, Schedule schedule, Stream stream);
 
+// The same of numbers of 16 bits, with the workspace of float32; y is compared as it is written, rounded.
+void conv2d_maxpool2d_forward_bfloat16(const Bfloat16* x, const Bfloat16* w, const float* bias, Bfloat16* y,
+                                       uint8_t* index, float* workspace, ConvShape shape, Schedule schedule,
+                                       Stream stream);
+void conv2d_maxpool2d_forward_float16(const Float16* x, const Float16* w, const float* bias, Float16* y, uint8_t* index,
+                                      float* workspace, ConvShape shape, Schedule schedule, Stream stream);
+
 // Convolution of numbers of 16 bits, on the tensor cores: bias, dw, dbias and workspace float32, all else in the
 // format. Each has the workspace of its namesake; dw is not null.
 void conv2d_forward_bfloat16(const Bfloat16* x, const Bfloat16* w, const float* bias, Activation activation,

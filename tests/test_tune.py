@@ -65,8 +65,8 @@ def test_every_product_of_a_step_is_measured_once(ladder_device, precision):
     assert rows == tuned.rows
     kernels = [row.product.kernel.removesuffix("_bfloat16") for row in rows]
     linear = "conv2d" if precision == "bfloat16" else "linear"
-    first = "conv2d_forward" if precision == "bfloat16" else "conv2d_maxpool2d_forward"
-    expected = [first, "conv2d_forward", f"{linear}_forward", f"{linear}_backward_weight", f"{linear}_backward_input"]
+    expected = [f"conv2d{pooled}_forward" for pooled in ("", "_maxpool2d")]
+    expected += [f"{linear}_{direction}" for direction in ("forward", "backward_weight", "backward_input")]
     assert sorted(kernels) == sorted([*expected, "conv2d_backward_input", *2 * ["conv2d_backward_weight"]])
     assert {row.layer for row in rows} == {"0", "3", "5", "8"}
     assert all(row.product.math is (Math.tf32 if precision == "tf32" else Math.float32) for row in rows)

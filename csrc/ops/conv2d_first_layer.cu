@@ -91,7 +91,7 @@ __device__ void write_pixels(ThreadSums<TILE>& sums, const Destination& y, const
                    x.conv.k);
 }
 template <int TILE>
-__device__ void write_pixels(ThreadSums<TILE>& sums, const WindowDestination& y, const FoldedImages<float>& x,
+__device__ void write_pixels(ThreadSums<TILE>& sums, const WindowDestination<float>& y, const FoldedImages<float>& x,
                              const PixelTile& tile, int first_filter) {
   write_windows(sums, y, TileWindows<float>{x, tile}, 0, TILE, first_filter, x.conv.k);
 }
@@ -100,10 +100,10 @@ __device__ void write_pixels(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>
                              const TensorCoreDestination<T>& y, const FoldedImages<T>& x, const PixelTile& tile) {
   write_sums(sums, shared, y.results, y.epilogue, TileRows{x, tile, int64_t(0)}, TILE, x.conv.k);
 }
-template <int TILE>
-__device__ void write_pixels(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared, const WindowDestination& y,
-                             const FoldedImages<float>& x, const PixelTile& tile) {
-  write_windows(sums, shared, y, TileWindows<float>{x, tile}, TILE, x.conv.k);
+template <int TILE, class T>
+__device__ void write_pixels(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared, const WindowDestination<T>& y,
+                             const FoldedImages<T>& x, const PixelTile& tile) {
+  write_windows(sums, shared, y, TileWindows<T>{x, tile}, TILE, x.conv.k);
 }
 
 // folded[k, r, j] = j < run ? w[k, r, j] : 0
@@ -329,11 +329,9 @@ void first_layer_forward(const float* x, const float* w, const float* bias, Acti
           stream);
 }
 
-void first_layer_maxpool2d_forward(const char* op, const float* x, const float* w, const WindowDestination& y,
-                                   float* workspace, const ConvShape& shape, Math math, Stream stream) {
-  (math == Math::tf32     ? forward_tensor_core<Tf32Arithmetic, WindowDestination>
-   : math == Math::tf32x3 ? forward_tensor_core<Tf32x3Arithmetic, WindowDestination>
-                          : forward<WindowDestination>)(op, x, w, y, workspace, shape, stream);
+void first_layer_maxpool2d_forward(const char* op, const float* x, const float* w, const WindowDestination<float>& y,
+                                   float* workspace, const ConvShape& shape, Stream stream) {
+  forward(op, x, w, y, workspace, shape, stream);
 }
 
 void first_layer_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
@@ -362,6 +360,14 @@ void first_layer_forward_tensor_core(const char* op, const typename Arithmetic::
 }
 
 template <class Arithmetic>
+void first_layer_maxpool2d_forward_tensor_core(const char* op, const typename Arithmetic::Element* x,
+                                               const typename Arithmetic::Element* w,
+                                               const WindowDestination<typename Arithmetic::Element>& y,
+                                               float* workspace, const ConvShape& shape, Stream stream) {
+  forward_tensor_core<Arithmetic>(op, x, w, y, workspace, shape, stream);
+}
+
+template <class Arithmetic>
 void first_layer_backward_weight_tensor_core(const char* op, const typename Arithmetic::Element* dy,
                                              const typename Arithmetic::Element* x, float* dw, Accumulate accumulate,
                                              float* dbias, Accumulate accumulate_dbias, float* workspace,
@@ -381,6 +387,9 @@ void first_layer_backward_weight_tensor_core(const char* op, const typename Arit
   template void first_layer_forward_tensor_core<Arithmetic>(                                                       \
       const char*, const Arithmetic::Element*, const Arithmetic::Element*, const float*, Activation,               \
       Results<Arithmetic::Element>, float*, const ConvShape&, Stream);                                             \
+  template void first_layer_maxpool2d_forward_tensor_core<Arithmetic>(                                             \
+      const char*, const Arithmetic::Element*, const Arithmetic::Element*,                                         \
+      const WindowDestination<Arithmetic::Element>&, float*, const ConvShape&, Stream);                            \
   template void first_layer_backward_weight_tensor_core<Arithmetic>(                                               \
       const char*, const Arithmetic::Element*, const Arithmetic::Element*, float*, Accumulate, float*, Accumulate, \
       float*, const ConvShape&, Schedule, Stream);

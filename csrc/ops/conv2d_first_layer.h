@@ -17,8 +17,8 @@ int64_t first_layer_backward_weight_workspace(const ConvShape& shape, Schedule s
 
 void first_layer_forward(const float* x, const float* w, const float* bias, Activation activation, float* y,
                          float* workspace, const ConvShape& shape, Stream stream);
-void first_layer_maxpool2d_forward(const char* op, const float* x, const float* w, const WindowDestination& y,
-                                   float* workspace, const ConvShape& shape, Math math, Stream stream);
+void first_layer_maxpool2d_forward(const char* op, const float* x, const float* w, const WindowDestination<float>& y,
+                                   float* workspace, const ConvShape& shape, Stream stream);
 void first_layer_backward_weight(const float* dy, const float* x, float* dw, Accumulate accumulate, float* dbias,
                                  Accumulate accumulate_dbias, float* workspace, const ConvShape& shape,
                                  Schedule schedule, Stream stream);
@@ -29,6 +29,11 @@ void first_layer_forward_tensor_core(const char* op, const typename Arithmetic::
                                      const typename Arithmetic::Element* w, const float* bias, Activation activation,
                                      Results<typename Arithmetic::Element> y, float* workspace, const ConvShape& shape,
                                      Stream stream);
+template <class Arithmetic>
+void first_layer_maxpool2d_forward_tensor_core(const char* op, const typename Arithmetic::Element* x,
+                                               const typename Arithmetic::Element* w,
+                                               const WindowDestination<typename Arithmetic::Element>& y,
+                                               float* workspace, const ConvShape& shape, Stream stream);
 template <class Arithmetic>
 void first_layer_backward_weight_tensor_core(const char* op, const typename Arithmetic::Element* dy,
                                              const typename Arithmetic::Element* x, float* dw, Accumulate accumulate,

@@ -6,10 +6,11 @@
 
 namespace minicnn {
 
-// y (N, P / 2, Q / 2, K) float32; index, which may be null, likewise: place 0 to 3 of the winner in its window, the
-// first of equals, the last NaN; nobody's where y <= 0. As maxpool2d_forward says of the y of a ReLU.
+// y (N, P / 2, Q / 2, K); index, which may be null, likewise: place 0 to 3 of the winner in its window, the first of
+// equals, the last NaN; nobody's where y <= 0. As maxpool2d_forward says of the y of a ReLU.
+template <class T>
 struct WindowDestination {
-  float* y;
+  T* y;
   uint8_t* index;
   const float* bias;  // or null
 };
@@ -32,6 +33,13 @@ struct WindowRows {
   __device__ int64_t operator()(int row) const { return first + int64_t(row / WINDOW) * pitch; }
 };
 
+// A finished sum as an array of T would hold it. These are what is compared: of two sums that become one number the
+// first wins, and what becomes 0 is nobody's.
+template <class T>
+__device__ inline float as_held(float sum) {
+  return to_float(from_float<T>(sum));
+}
+
 // The largest of a window of finished sums, and its place.
 struct Winner {
   float value = -INFINITY;
@@ -50,7 +58,8 @@ struct alignas(4) Places {
 };
 
 // Those of four neighbouring channels, the first `count` of them.
-__device__ inline void write_winners(const Winner (&winners)[4], const WindowDestination& target, int64_t offset,
+template <class T>
+__device__ inline void write_winners(const Winner (&winners)[4], const WindowDestination<T>& target, int64_t offset,
                                      int count) {
   Vec4 y;
   Places places;
@@ -71,8 +80,9 @@ __device__ inline void write_winners(const Winner (&winners)[4], const WindowDes
 
 // The windows among the rows below last_row of a tile at (first_row, first_column) that offset_of has.
 template <int TILE, class Rows>
-__device__ inline void write_windows(ThreadSums<TILE>& sums, const WindowDestination& target, const Rows& offset_of,
-                                     int first_row, int last_row, int first_column, int last_column) {
+__device__ inline void write_windows(ThreadSums<TILE>& sums, const WindowDestination<float>& target,
+                                     const Rows& offset_of, int first_row, int last_row, int first_column,
+                                     int last_column) {
   using Sums = ThreadSums<TILE>;
   finish_sums(sums, target.bias, Activation::relu, first_column, last_column);
 #pragma unroll  // the sums are registers, which no variable can index
@@ -93,9 +103,9 @@ __device__ inline void write_windows(ThreadSums<TILE>& sums, const WindowDestina
 }
 
 // The same of the tile that `shared` has kept. All threads of the block take part.
-template <int TILE, class Rows>
+template <int TILE, class T, class Rows>
 __device__ inline void write_windows(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared,
-                                     const WindowDestination& target, const Rows& offset_of, int last_row,
+                                     const WindowDestination<T>& target, const Rows& offset_of, int last_row,
                                      int last_column) {
   using Patch = SumsPatch<TILE>;
   for_each_patch(sums, shared, [&](const Patch& patch, int first_row, int first_column) {
@@ -108,7 +118,7 @@ __device__ inline void write_windows(const WarpSums<TILE>& sums, TensorCoreStora
       for (int place = 0; place < WINDOW; ++place) {
         Vec4 quad = patch.quad(patch_row + place, patch_column);
         finish_quad(quad, target.bias, Activation::relu, column, last_column);
-        for (int e = 0; e < 4; ++e) winners[e].meet(quad.values[e], place);
+        for (int e = 0; e < 4; ++e) winners[e].meet(as_held<T>(quad.values[e]), place);
       }
       write_winners(winners, target, offset_of(row) + column, last_column - column);
     }

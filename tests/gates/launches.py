@@ -140,7 +140,9 @@ def convolutions_and_pooling(device) -> None:
     for channels, asked in [(3 if schedule.tile == 0 else 16, schedule) for schedule in schedules]:
         x, weight = numbers(device, 1, 12, 11, channels), numbers(device, 72, 3, 3, channels)
         with mock.patch.object(affine, "AUTOMATIC", asked), mock.patch.object(conv2d_maxpool2d, "AUTOMATIC", asked):
-            both_ways(lambda *t: F.conv2d_relu_max_pool2d(*t, None, 1, 1, 1, 1, 2), x, weight)
+            for name in ("float32", "bfloat16", "float16") if asked.math is Math.float32 else ("float32",):
+                with minicnn.precision(name):
+                    both_ways(lambda *t: F.conv2d_relu_max_pool2d(*t, None, 1, 1, 1, 1, 2), x, weight)
 
 
 def reduced_precision(device) -> None:

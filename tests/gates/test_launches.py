@@ -21,6 +21,16 @@ def convolution(device, *then, channels=16, **options):
     return lambda: layers(numbers(device, 1, 6, 6, channels))
 
 
+def in_bfloat16(run):
+    """Whose arrays come from outside, in float32."""
+
+    def in_precision():
+        with minicnn.precision("bfloat16"):
+            return run()
+
+    return in_precision
+
+
 def fully_connected(device):
     layers = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5)).to(device)
     return lambda: layers(numbers(device, 8, 64))
@@ -54,6 +64,14 @@ PASSES = {
         lambda device: convolution(device, nn.MaxPool2d(2)),
         ["conv2d_maxpool2d_forward_kernel"],
         ["maxpool2d_backward_kernel", "conv2d_backward_input_kernel", "conv2d_backward_weight_kernel"],
+    ),
+    "conv2d_and_pooling_in_16_bits": (
+        lambda device: in_bfloat16(convolution(device, nn.MaxPool2d(2))),
+        ["narrow_kernel", "narrow_kernel", "conv2d_maxpool2d_forward_tensor_core_kernel"],
+        [
+            *("narrow_kernel", "maxpool2d_backward_kernel", "conv2d_backward_input_tensor_core_kernel"),
+            *("widen_kernel", "conv2d_backward_weight_tensor_core_kernel"),
+        ],
     ),
     "first_layer": (
         lambda device: convolution(device, channels=3),
