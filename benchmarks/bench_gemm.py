@@ -103,7 +103,8 @@ def race(session: Session, name: str, m: int, n: int, k: int) -> None:
         multiply()
         result = torch.from_numpy(session.device.to_numpy(c)).view(dtype).float().numpy()
         np.testing.assert_allclose(result, expected, rtol=how[2], atol=how[2] * np.sqrt(k))
-        session.race(name, rung, [(m, k), (n, k)], multiply, rivals, 2 * m * n * k, nbytes)
+        arithmetic = "tf32x3" if how[1] is Math.tf32x3 else session.precision
+        session.race(name, rung, [(m, k), (n, k)], multiply, rivals, 2 * m * n * k, nbytes, arithmetic)
 
 
 def draw_ladder(session: Session, path: str) -> None:

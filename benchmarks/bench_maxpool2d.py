@@ -20,7 +20,7 @@ def cases(batch):
         outputs = int(np.prod(shape.out))
         work = (outputs * shape.r * shape.s, 4 * x.size + 5 * outputs)
         yield Case(
-            layer.name,
+            f"{layer.name}, {shape.r}x{shape.s}/{shape.stride_h}",
             [x],
             lambda x, options=options: max_pool2d(x, *options),
             lambda x, options=options: torch.nn.functional.max_pool2d(x, *options),

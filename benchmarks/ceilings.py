@@ -47,7 +47,13 @@ class Ceilings:
 
     def floor(self, flops: int, nbytes: int, precision: str = "float32") -> float:
         """Seconds below which nobody comes: all bytes once, or all operations once."""
-        return max(flops / self.tensor_cores.get(precision, self.flops), nbytes / self.bandwidth)
+        return max(flops / self.rate(precision), nbytes / self.bandwidth)
+
+    def rate(self, precision: str) -> float:
+        """FLOP/s; with "tf32x3" three products of TF32 are one."""
+        if precision == "tf32x3" and "tf32" in self.tensor_cores:
+            return self.tensor_cores["tf32"] / 3
+        return self.tensor_cores.get(precision, self.flops)
 
     def __str__(self) -> str:
         rates = {"float32": self.flops, **self.tensor_cores}

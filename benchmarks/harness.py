@@ -26,7 +26,8 @@ from timing import Timing, cuda_stopwatch, host_stopwatch, interleaved, single
 
 import minicnn
 from minicnn import backend
-from minicnn.ops.precision import numbers_of
+from minicnn.ops.precision import NAMES, numbers_of
+from minicnn.shapes import AUTOMATIC
 from minicnn.tensor import Narrow
 from minicnn.threads import thread_count
 
@@ -34,7 +35,13 @@ torch.backends.cudnn.benchmark = True
 torch.backends.cudnn.allow_tf32 = False
 torch.backends.cuda.matmul.allow_tf32 = False
 
-RTOL = {"float32": 0.0, "tf32": 5e-3, "float16": 5e-3, "bfloat16": 2e-2}  # at least, of the largest value
+RTOL = {
+    "float32": 0.0,
+    "tf32x3": 0.0,
+    "tf32": 5e-3,
+    "float16": 5e-3,
+    "bfloat16": 2e-2,
+}  # at least, of the largest value
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 REST = {"cuda": 0.0, "cpu": 0.05}  # seconds in which the idle threads of the last contender stop spinning: libgomp's do
 FLUSHED = {"cuda": 1 << 30, "cpu": 1 << 26}  # bytes: on a GPU a third of a millisecond, in which the host gets ahead
@@ -181,7 +188,9 @@ class Session:
         torch.set_num_threads(thread_count())
         self.device = backend.device(arguments.device)
         self.precision = getattr(arguments, "precision", "float32")
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
+        multiplies = hasattr(arguments, "precision") and self.precision == "float32"
+        self.arithmetic = AUTOMATIC.math.name if multiplies else self.precision  # of a row: MINICNN_MATH has its say
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.arithmetic == "tf32"
         self.place = device_place(self.device)
         on_gpu = self.place == "cuda"
         self.cold = on_gpu if arguments.cold is None else arguments.cold
@@ -196,7 +205,7 @@ class Session:
         self, case: str, which: str, shapes, ours, rivals: dict[str, Callable], flops: int, nbytes: int, precision=None
     ) -> None:
         """Time `ours` among `rivals`, the fastest of which counts; print and keep the row."""
-        contenders, precision = {"ours": ours, **rivals}, precision or self.precision
+        contenders, precision = {"ours": ours, **rivals}, precision or self.arithmetic
         timings = self.warm(contenders)
         best = min(rivals, key=lambda name: timings[name].median)
         mine, theirs = timings["ours"], timings[best]
@@ -277,13 +286,13 @@ def measure(session: Session, case: Case, which: str) -> None:
         place = device_place(session.device)
         rivals[f"torch {name}"], their_result = run_torch(case, wanted, place, layout, precision)
         ours()
-        check(case, which, our_result(), their_result(), precision)
+        check(case, which, our_result(), their_result(), session.arithmetic)
     nbytes = nbytes // 2 if precision in HALVES else nbytes
     session.race(case.name, which, [x.shape for x in case.inputs], ours, rivals, flops, nbytes)
 
 
 def add_precision(parser) -> None:
-    parser.add_argument("--precision", choices=RTOL, default="float32", help="of the products (float32)")
+    parser.add_argument("--precision", choices=NAMES, default="float32", help="of the products (float32)")
 
 
 def main(op: str, cases: Callable[[int], Iterable[Case]], add_arguments: Callable = lambda parser: None) -> None:

@@ -9,6 +9,7 @@
 #   sanitize      memcheck, racecheck, initcheck and synccheck of compute-sanitizer, where it is installed
 #   ceilings      copy bandwidth, matrix rates: what the layers' figures are shares of
 #   headline      the whole steps and the layers that are asked for first, beside PyTorch's
+#   aims          the layers and ops that the aims speak of, and of each aim whether it is met (benchmarks/aims.py)
 #   profile       where a step goes, as a table and a picture
 #   tune          the schedules of the networks' products, measured; then the steps once more
 #   train         AlexNet in each precision, from the first command to the learning curve
@@ -25,8 +26,8 @@
 # The first half hour on a GPU, in three calls of less than ten minutes, each worth something without the next. Seconds are
 # the most that a stage takes, not what it is expected to take; the call's own nine minutes hold whatever the stages do.
 #
-#   MINUTES=9 benchmarks/on_gpu.sh OUT is-it-right    build 300, instructions 60, ceilings 60, test 240, graphs 120, repeat 60
-#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast   build, ceilings 60, headline 120 a table, profile 60
+#   MINUTES=9 benchmarks/on_gpu.sh OUT is-it-right    build 300, instructions 60, test 240, ceilings 60, graphs 120, repeat 60
+#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast   build, ceilings 60, headline 120 a table, aims likewise, profile 60
 #   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast-at-best   build, tune 120 a network, and 120 a step, train 60 a
 #                                             precision, sanitize 60 a tool, layers and steps as far as they come
 #
@@ -57,7 +58,7 @@ stage() { # stage SECONDS NAME COMMAND...: within so many seconds, and what is l
   timeout --kill-after=5 "$limit" "$@" >"$OUT/$name.log" 2>&1
   status=$?
   ((status == 0)) || FAILED=$((FAILED + 1))
-  tail -n 3 "$OUT/$name.log"
+  tail -n 4 "$OUT/$name.log"
   echo "$name: exit $status after $((SECONDS - began)) s of $limit" | tee -a "$OUT/stages.txt"
 }
 
@@ -96,11 +97,21 @@ tables() { # tables SECONDS PATTERN...: the pieces whose names match, of the fir
   done
 }
 
+bench() { # bench OP: its table, but for one that is there
+  local op=bench_$1
+  [ -e "$OUT/$op.csv" ] && return
+  case $1 in
+    sgd | adam) stage 120 "$op" python3 "benchmarks/$op.py" --device "$DEVICE" "${SMALL[@]}" --out "$OUT/$op.csv" ;;
+    *) stage 100 "$op" python3 "benchmarks/$op.py" --device "$DEVICE" "${SIZES[@]}" --out "$OUT/$op.csv" ;;
+  esac
+}
+
 PYTEST=(python3 -P -m pytest -q -p no:cacheprovider -W default) # warnings of a library that is newer than ours do not fail
 if [ "$DEVICE" = cuda ]; then
   SLACK=1 SIZES=() SMALL=() PLANNED=(alexnet:128:224 vgg_d:64:224) TUNED="alexnet_owt alexnet" BATCH=128 REPEATS=20
   HEADLINE=('^step_alexnet_owt_128_bfloat16' '^step_alexnet_128_bfloat16' '^conv2d_alexnet_bfloat16' '^step_vgg_d_32_bfloat16'
     '^linear_bfloat16' '^step_alexnet_owt_128_float32' '^conv2d_alexnet_float32')
+  AIMED=('^conv2d_vgg_d_bfloat16' '^conv2d_vgg_d_tf32x3' '^conv2d_alexnet_tf32x3')
   PROFILED=(alexnet --batch-size 128 --precision bfloat16)
   TRAINED=(alexnet --device cuda) PRECISIONS="bfloat16 float32" TRAININGS="float32 tf32 bfloat16 float16"
   INSTRUCTIONS=(tests/kernels/test_instructions_on_cuda.py)
@@ -108,7 +119,7 @@ if [ "$DEVICE" = cuda ]; then
   python3 -c 'import xdist' 2>/dev/null && PARALLEL=(-n 8) || PARALLEL=()
 else
   SLACK=5 SIZES=(--batch 1 --rounds 1 --image-size 28 --cases 1) SMALL=(--rounds 1 --only "28 pixels") PLANNED=(lenet:1:28)
-  TUNED=lenet BATCH=1 REPEATS=1 HEADLINE=('^step_lenet' '^conv2d_bfloat16')
+  TUNED=lenet BATCH=1 REPEATS=1 HEADLINE=('^step_lenet' '^conv2d_bfloat16') AIMED=('^conv2d_tf32x3')
   PROFILED=(lenet --batch-size 1 --steps 1)
   TRAINED=(lenet --device cpu --epochs 1) PRECISIONS=bfloat16 TRAININGS=float32
   INSTRUCTIONS=(tests/kernels/test_mma.py tests/kernels/test_ldmatrix.py tests/kernels/test_async_copy.py)
@@ -118,7 +129,7 @@ fi
 MATRICES=(tests/kernels/test_gemm.py tests/ops/test_conv2d*.py tests/ops/test_linear*.py -k "$DEVICE and exact")
 
 run() { # run STAGE
-  local tool network precision bench op i
+  local tool network precision op i
   case $1 in
     build) if [ "$DEVICE" = cuda ]; then stage 300 build bash -c build; fi ;;
     instructions) stage 60 instructions "${PYTEST[@]}" "${INSTRUCTIONS[@]}" ;;
@@ -137,6 +148,11 @@ run() { # run STAGE
       ;;
     ceilings) stage 60 ceilings python3 benchmarks/ceilings.py --device "$DEVICE" ;;
     headline) tables 120 "${HEADLINE[@]}" ;;
+    aims)
+      for op in lrn maxpool2d relu sgd; do bench $op; done
+      tables 120 "${AIMED[@]}"
+      stage 30 aims python3 benchmarks/aims.py "$OUT"
+      ;;
     profile)
       stage 60 profile python3 -P -m minicnn profile "${PROFILED[@]}" --device "$DEVICE" "${DRAWN[@]}"
       ;;
@@ -164,21 +180,20 @@ run() { # run STAGE
     layers) tables 240 '^(conv2d|linear|gemm|forward)_' ;;
     steps) tables 240 '^step_' ;;
     ops)
-      for bench in benchmarks/bench_*.py; do
-        op=$(basename "$bench" .py)
+      for op in benchmarks/bench_*.py; do
+        op=$(basename "${op#*/bench_}" .py)
         case $op in
-          bench_conv2d | bench_linear | bench_gemm | bench_forward | bench_step) ;; # these are tables
-          bench_cpu | bench_loader | bench_recipes) ;; # and these measure no GPU
-          bench_memory_plan) stage 100 "$op" python3 "$bench" --device "$DEVICE" "${PLANNED[@]}" ;;
-          bench_sgd | bench_adam) stage 120 "$op" python3 "$bench" --device "$DEVICE" "${SMALL[@]}" --out "$OUT/$op.csv" ;;
-          *) stage 100 "$op" python3 "$bench" --device "$DEVICE" "${SIZES[@]}" --out "$OUT/$op.csv" ;;
+          conv2d | linear | gemm | forward | step) ;; # these are tables
+          cpu | loader | recipes) ;; # and these measure no GPU
+          memory_plan) stage 100 bench_memory_plan python3 benchmarks/bench_memory_plan.py --device "$DEVICE" "${PLANNED[@]}" ;;
+          *) bench "$op" ;;
         esac
       done
       ;;
-    is-it-right) for i in build instructions ceilings test graphs repeat; do run $i; done ;;
-    how-fast) for i in build ceilings headline profile; do run $i; done ;;
+    is-it-right) for i in build instructions test ceilings graphs repeat; do run $i; done ;;
+    how-fast) for i in build ceilings headline aims profile; do run $i; done ;;
     how-fast-at-best) for i in build tune train sanitize steps layers; do run $i; done ;;
-    all) for i in is-it-right sanitize headline profile tune train ladder layers steps ops; do run $i; done ;;
+    all) for i in is-it-right sanitize headline profile tune train ladder layers steps ops aims; do run $i; done ;;
     *)
       echo "there is no stage $1" >&2
       FAILED=$((FAILED + 1))

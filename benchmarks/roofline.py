@@ -17,7 +17,7 @@ from report import read_rows
 
 from minicnn import plots
 
-COLOURS = {"float32": "#1f77b4", "tf32": "#2ca02c", "bfloat16": "#d62728", "float16": "#9467bd"}
+COLOURS = {"float32": "#1f77b4", "tf32x3": "#17becf", "tf32": "#2ca02c", "bfloat16": "#d62728", "float16": "#9467bd"}
 MARKERS = "osD^vPX*"
 
 

@@ -1,7 +1,9 @@
 """The kernels of a convolution, pass by pass, in any of the formats."""
 
 import numpy as np
+import pytest
 from checks import run
+from number_formats import FLOAT32, TF32X3
 
 from minicnn.functional import conv2d
 from minicnn.ops.affine import Activation
@@ -80,6 +82,42 @@ def check_passes_exact(kernels, rng):
         got_dw, got_dbias = kernels.backward_weight(dy, x, before_dw, before_dbias, accumulate)
         np.testing.assert_array_equal(got_dw, dw + before_dw * accumulate)
         np.testing.assert_array_equal(got_dbias, dbias + before_dbias * accumulate)
+
+
+def passes(kernels, x, weight, dy):
+    """{direction: its results}, without a bias and without what stood in memory before."""
+    nothing = np.zeros(kernels.shape.k)
+    return {
+        "forward": [kernels.forward(x, weight, nothing)],
+        "backward_input": [kernels.backward_input(dy, weight, np.zeros_like(x), Accumulate.overwrite)],
+        "backward_weight": [*kernels.backward_weight(dy, x, np.zeros_like(weight), nothing, Accumulate.overwrite)],
+    }
+
+
+OPERANDS = {"forward": ("x", "weight"), "backward_input": ("dy", "weight"), "backward_weight": ("dy", "x")}
+SPECIALS = {"inf": np.inf, "minus_inf": -np.inf, "nan": np.nan, "largest": np.finfo(np.float32).max}
+
+
+def specials(test):
+    """With `special` in the array `where`."""
+    test = pytest.mark.parametrize("special", SPECIALS.values(), ids=SPECIALS.keys())(test)
+    return pytest.mark.parametrize("where", ["x", "weight", "dy"])(test)
+
+
+def check_special_numbers(device, case, where, special, rng):
+    """One among small integers, of whose sums each is exact in float32 arithmetic and in three products of TF32 numbers: the
+    same bits from both in every pass.
+    """
+    float32, three = (Convolution(device, format, case) for format in (FLOAT32, TF32X3))
+    x, weight, _ = inputs_of(three.shape)
+    arrays = {"x": integers(rng, x), "weight": integers(rng, weight), "dy": integers(rng, three.shape.out)}
+    arrays[where][tuple(extent // 2 for extent in arrays[where].shape)] = special
+    expected, got = passes(float32, **arrays), passes(three, **arrays)
+    for direction, results in expected.items():
+        for one, other in zip(got[direction], results, strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=direction)
+    seen = {direction for direction, (result, *_) in expected.items() if not (np.abs(result) < 1e6).all()}
+    assert seen == {direction for direction, operands in OPERANDS.items() if where in operands}
 
 
 def inputs_of(shape):

@@ -36,9 +36,10 @@ class Format:
         return array.astype(np.float32)
 
 
+FLOAT32 = Format("float32", Math.float32, 1, 24)  # without tensor cores
 TF32 = Format("tf32", Math.tf32, 8, 11)
 TF32X3 = Format("tf32x3", Math.tf32x3, 8, 21)
 BFLOAT16 = Format("bfloat16", Math.float32, 16, 24, "_bfloat16")
 FLOAT16 = Format("float16", Math.float32, 16, 24, "_float16")
-FORMATS = [TF32, TF32X3, BFLOAT16, FLOAT16]
+FORMATS = [TF32, TF32X3, BFLOAT16, FLOAT16]  # of the tensor cores
 formats = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)

@@ -16,6 +16,7 @@ import pytest
 
 import minicnn
 from minicnn import backend, data, evaluation, nn
+from minicnn.shapes import Math, Schedule
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -90,6 +91,43 @@ def test_every_piece_of_the_tables_has_its_script(benchmarks, kind):
         assert Path(script).is_file() and "cuda" in options, name
 
 
+@pytest.mark.parametrize("kind", ["on_gpu", "rehearsal"])
+def test_three_products_of_tf32_are_asked_for_by_the_environment(benchmarks, kind, tmp_path, monkeypatch):
+    tables, calls = benchmarks("tables"), {}
+    monkeypatch.delenv("MINICNN_MATH", raising=False)
+    monkeypatch.setattr(
+        tables.subprocess, "run", lambda command, env, **_: calls.__setitem__(command[-1], (command, env))
+    )
+    for name, write in getattr(tables, kind)("cuda").items():
+        write(tmp_path / name)
+    three = {Path(path).name for path, (_, env) in calls.items() if env.get("MINICNN_MATH") == "tf32x3"}
+    assert three == {Path(path).name for path in calls if path.endswith("_tf32x3")} and three
+    for path, (command, _) in calls.items():
+        asked = re.search(r"(tf32|float32|bfloat16|float16)$", path)
+        assert not asked or command[command.index("--precision") + 1] == asked[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "expected"),
+    [
+        ([], Math.float32, "float32"),
+        ([], Math.tf32x3, "tf32x3"),
+        (["--precision", "bfloat16"], Math.tf32x3, "bfloat16"),
+    ],
+)
+def test_a_row_names_the_arithmetic_of_its_products(benchmarks, words, asked, expected, monkeypatch):
+    harness, ceilings = benchmarks("harness"), benchmarks("ceilings").Ceilings(1.0, 1.0)
+    monkeypatch.setattr(harness, "AUTOMATIC", Schedule(math=asked))
+    monkeypatch.setattr(harness.Ceilings, "measure", lambda device: ceilings)
+    common = ["bench", "--device", "cpu", "--rounds", "1", *words]
+    monkeypatch.setattr("sys.argv", common)
+    session = harness.Session("conv2d", harness.add_precision)
+    session.race("case", "forward", [], lambda: None, {"rival": lambda: None}, 1, 1)
+    assert session.rows[0]["precision"] == expected
+    monkeypatch.setattr("sys.argv", common[:5])
+    assert harness.Session("lrn").arithmetic == "float32", "no product"
+
+
 # Times.
 
 
@@ -124,6 +162,7 @@ def test_a_floor_is_that_of_the_precision(benchmarks):
     ceilings = benchmarks("ceilings").Ceilings(bandwidth=10.0, flops=100.0, tensor_cores={"tf32": 400.0})
     assert ceilings.floor(1000, 20) == 10
     assert ceilings.floor(1000, 20, "tf32") == 2.5
+    assert ceilings.floor(1000, 20, "tf32x3") == pytest.approx(7.5)
     assert ceilings.floor(1000, 200, "tf32") == 20
 
 
@@ -215,6 +254,64 @@ def test_a_table_becomes_a_picture(benchmarks, tmp_path):
     assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
 
 
+# Aims.
+
+VGG = {"op": "conv2d", "case": "vgg_d features.5", "pass": "dgrad", "precision": "bfloat16"}
+VGG |= {"shapes": "128x112x112x128 128x3x3x128 128", "device": "cuda:0", "ms": "1", "gflops": "500000", "gbytes": "800"}
+POOL = {"op": "maxpool2d", "case": "alexnet features.2, 3x3/2", "pass": "forward", "precision": "float32"}
+POOL |= {"shapes": "128x55x55x96", "device": "cuda:0", "ms": "0.1", "gflops": "3", "gbytes": "2850", "rival_ms": "0.31"}
+THREE = VGG | {"precision": "tf32x3", "rival_ms": "1.6"}
+SAID = {
+    "all_met": (
+        [VGG, POOL, THREE],
+        ["0.95 to 0.95, met", "0.62 to 0.62, met", "1.60 to 1.60, met", "3.10 to 3.10, met"],
+    ),
+    "none_measured": ([], ["not measured"] * 4),
+    "the_lowest_counts": (
+        [POOL, POOL | {"gbytes": "2600", "pass": "backward"}],
+        ["0.87 to 0.95, missed by 1 of 2, most by maxpool2d alexnet features.2, 3x3/2 backward"],
+    ),
+    "few_bytes_are_no_matter_of_bandwidth": ([POOL | {"ms": "0.01", "gbytes": "900"}], ["not measured"]),
+    "a_share_is_of_the_precision": ([VGG | {"gflops": "430000"}], [None, "0.54 to 0.54, missed by 1 of 1, most by "]),
+    "of_other_channels_nothing_is_said": (
+        [VGG | {"shapes": "128x112x112x64 128x3x3x64 128"}, VGG | {"shapes": "8x9x9x128 64x3x3x128 64"}],
+        [None, "not measured"],
+    ),
+    "nor_of_other_networks": ([VGG | {"case": "alexnet features.3"}], [None, "not measured"]),
+    "float32_is_not_three_products": ([THREE | {"precision": "float32"}], [None, None, "not measured"]),
+    "windows_that_are_apart": ([POOL | {"case": "vgg_d features.4, 2x2/2"}], [None, None, None, "not measured"]),
+    "an_emulation": (
+        [THREE | {"device": "emulated"}],
+        [None, None, "1.60 to 1.60, met; no GPU: this says nothing of one"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "expected"), SAID.values(), ids=SAID.keys())
+def test_what_is_said_of_each_aim(benchmarks, rows, expected, tmp_path, monkeypatch, capsys):
+    """Each row in a table of its own; and one whose benchmark was ended; others of whole networks."""
+    aims, report = benchmarks("aims"), benchmarks("report")
+    ceilings = benchmarks("ceilings").Ceilings(3e12, 5e13, {"tf32": 4e14, "bfloat16": 8e14})
+    for i, row in enumerate(rows):
+        report.write_rows(tmp_path / "tables" / f"{i}.{('csv', 'unfinished')[i % 2]}", [row], ceilings)
+    report.write_rows(tmp_path / "step.csv", [{"op": "step lenet", "ms": 3}])
+    report.write_rows(tmp_path / "forward.csv", [{"op": "forward", "ms": 3}], ceilings)
+    monkeypatch.setattr("sys.argv", ["aims", str(tmp_path)])
+    aims.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    for line, aim, said in zip(lines, aims.AIMS, expected + [None] * 4, strict=False):
+        assert line.startswith(f"{aim.name}, at least {aim.least:g}: ")
+        assert said is None or said in line.removeprefix(aim.name)
+
+
+def test_the_benchmark_of_pooling_names_the_windows(benchmarks, monkeypatch):
+    aims, bench, layers = (benchmarks(name) for name in ("aims", "bench_maxpool2d", "layers"))
+    monkeypatch.setattr(layers, "only", "alexnet ")
+    monkeypatch.setattr(layers, "image_size", 28)
+    assert [aims.overlaps({"case": case.name}) for case in bench.cases(1)] == [True] * 3
+
+
 # The script for a GPU.
 
 
@@ -232,7 +329,14 @@ def test_no_stage_begins_when_the_minutes_are_over(tmp_path):
     done = on_gpu(tmp_path, "instructions", "how-fast", MINUTES="0")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = (tmp_path / "out" / "stages.txt").read_text().splitlines()
-    assert lines == [f"== {stage}: left out, the minutes are over" for stage in ("instructions", "ceilings", "profile")]
+    stages = [
+        "instructions",
+        "ceilings",
+        *(f"bench_{op}" for op in ("lrn", "maxpool2d", "relu", "sgd")),
+        "aims",
+        "profile",
+    ]
+    assert lines == [f"== {stage}: left out, the minutes are over" for stage in stages]
     with tarfile.open(tmp_path / "out.tar.gz") as archive:
         assert "out/stages.txt" in archive.getnames()
 

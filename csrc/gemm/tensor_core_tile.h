@@ -5,8 +5,9 @@
 // the warps multiply a third; one barrier a slice. What differs between a matrix and a convolution is the cursor alone:
 //
 //   using Layout              SliceLayout: how its slices lie
-//   bring(i, chunk)           starts to fill `chunk` with the i-th of those that this thread brings of a slice
-//                             (ThreadChunks), in the order of i; zeros outside of the operand
+//   using Mine                ThreadChunks: which chunks of a slice this thread brings
+//   bring(i, chunk)           starts to fill `chunk` with the i-th of them, in the order of i; zeros outside of the
+//                             operand
 //   advance()                 to the next slice
 //
 // Two tiles: 128 x 128, 64 x 64 sums a warp; 64 x 64, 32 x 32 a warp, where the large one would leave processors idle
@@ -35,13 +36,17 @@ struct TensorCoreStorage {
   }
 };
 
+// Whose neighbours the lanes of a warp bring: of a row, as global memory wants it, or of 32 rows a chunk each, all at
+// one place in their rows.
+enum class Lanes { along_rows, across_rows };
+
 // Which part of a slice a thread brings: one chunk of each of EACH rows, ROWS_APART apart, which is so far that the
 // swizzle is the same.
 //
 // Where elements of 32 bits come one by one, four neighbouring lanes fill their four chunks together, each chunk at
 // once: a lane brings every ELEMENT_STEP-th element from its first on. Lanes that filled a chunk each would meet by
 // fours in every bank. Elements of 16 bits are put together in registers, a chunk a lane.
-template <class Layout>
+template <class Layout, Lanes LANES = Lanes::along_rows>
 struct ThreadChunks {
   static constexpr int CHUNKS_A_ROW = Layout::CHUNKS_A_ROW;
   static constexpr int ROWS_APART = TENSOR_CORE_THREADS / CHUNKS_A_ROW, EACH = Layout::ROWS / ROWS_APART;
@@ -49,9 +54,11 @@ struct ThreadChunks {
   static_assert(Layout::ROWS % ROWS_APART == 0 && Layout::swizzle(ROWS_APART) == 0, "rows are brought in columns");
   static_assert(CHUNKS_A_ROW % 4 == 0, "lanes share chunks of one row");
 
-  __device__ static int row() { return threadIdx.x / CHUNKS_A_ROW; }
+  __device__ static int row() {
+    return LANES == Lanes::along_rows ? threadIdx.x / CHUNKS_A_ROW : threadIdx.x % ROWS_APART;
+  }
   __device__ static int column(bool in_chunks) {  // in elements
-    const int chunk = threadIdx.x % CHUNKS_A_ROW;
+    const int chunk = LANES == Lanes::along_rows ? threadIdx.x % CHUNKS_A_ROW : threadIdx.x / ROWS_APART;
     return in_chunks || ELEMENT_STEP == 1 ? chunk * Layout::CHUNK : chunk / 4 * 4 * Layout::CHUNK + chunk % 4;
   }
   __device__ static int outer(bool in_chunks = true) {
@@ -92,6 +99,7 @@ template <class LAYOUT, Copies COPIES>
 class MatrixChunks {
  public:
   using Layout = LAYOUT;
+  using Mine = ThreadChunks<Layout>;
   using Element = typename Layout::Element;
 
   __device__ MatrixChunks(const Operand<Layout::along, Element>& operand, int first_outer, int first_k, int k_end,
@@ -119,7 +127,6 @@ class MatrixChunks {
   }
 
  private:
-  using Mine = ThreadChunks<Layout>;
   static constexpr bool BY_K = Layout::along == Along::reduction;
   const Element* first_;
   int pitch_;
@@ -240,7 +247,7 @@ __device__ inline void multiply_slice_by_rows(const Chunk* a, const Chunk* b, Wa
 template <class Cursor>
 __device__ inline void bring_slice(Cursor& cursor, Chunk* slice) {
   using Layout = typename Cursor::Layout;
-  using Mine = ThreadChunks<Layout>;
+  using Mine = typename Cursor::Mine;
   Chunk* const first = slice + Layout::offset(Mine::outer(), Mine::k()) / Layout::CHUNK;
 #pragma unroll
   for (int i = 0; i < Mine::EACH; ++i) cursor.bring(i, first[i * Mine::ROWS_APART * Layout::CHUNKS_A_ROW]);

@@ -7,6 +7,7 @@
 // A cursor stands on a quad, the four elements that its thread carries of each slice, and walks along the reduction:
 //
 //   static constexpr Along along   whether the four are neighbours along the reduction or along the outer index
+//   static QuadPlace place()       where in a slice they lie, if not at quad_place
 //   Vec4 load() const              their values, zeros outside of the operand
 //   void advance()                 TILE_K further along the reduction
 //
@@ -47,6 +48,7 @@ struct QuadPlace {
   int outer, k;
 };
 
+// Neighbouring threads have neighbours in global memory.
 template <int TILE, Along ALONG>
 __device__ inline QuadPlace quad_place() {
   const int thread = threadIdx.x;
@@ -54,6 +56,14 @@ __device__ inline QuadPlace quad_place() {
     return {thread / (TILE_K / 4), thread % (TILE_K / 4) * 4};
   else
     return {thread % (TILE / 4) * 4, thread / (TILE / 4)};
+}
+
+template <int TILE, class Cursor>
+__device__ inline QuadPlace place_of() {
+  if constexpr (requires { Cursor::place(); })
+    return Cursor::place();
+  else
+    return quad_place<TILE, Cursor::along>();
 }
 
 // Which sums a thread owns: quads of neighbours, TILE / 2 rows or 64 columns apart, so that a warp, 4 x 8 threads,
@@ -93,9 +103,8 @@ __device__ inline Vec4 load_quad(const float* quad, int count) {
 }
 
 // Slices lie with the outer index along memory: a quad along the reduction is transposed on its way.
-template <int TILE, Along ALONG>
-__device__ inline void store_quad(float (&slice)[TILE_K][TILE + 4], const Vec4& quad) {
-  const QuadPlace place = quad_place<TILE, ALONG>();
+template <Along ALONG, int TILE_AND_PAD>
+__device__ inline void store_quad(float (&slice)[TILE_K][TILE_AND_PAD], const QuadPlace& place, const Vec4& quad) {
   if constexpr (ALONG == Along::outer)
     *reinterpret_cast<Vec4*>(&slice[place.k][place.outer]) = quad;
   else
@@ -124,8 +133,8 @@ __device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileSto
                                        ThreadSums<TILE>& sums, const See& see) {
   if (slices == 0) return;
   const Vec4 first_a = a.load();
-  store_quad<TILE, ACursor::along>(shared.a[0], first_a);
-  store_quad<TILE, BCursor::along>(shared.b[0], b.load());
+  store_quad<ACursor::along>(shared.a[0], place_of<TILE, ACursor>(), first_a);
+  store_quad<BCursor::along>(shared.b[0], place_of<TILE, BCursor>(), b.load());
   see(first_a);
   __syncthreads();
   int stage = 0;
@@ -135,8 +144,8 @@ __device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileSto
     const Vec4 next_a = a.load(), next_b = b.load();  // on their way while the threads multiply
     multiply_slice<TILE>(shared.a[stage], shared.b[stage], sums);
     stage = 1 - stage;  // which nobody reads any more: all have passed the barrier behind its last slice
-    store_quad<TILE, ACursor::along>(shared.a[stage], next_a);
-    store_quad<TILE, BCursor::along>(shared.b[stage], next_b);
+    store_quad<ACursor::along>(shared.a[stage], place_of<TILE, ACursor>(), next_a);
+    store_quad<BCursor::along>(shared.b[stage], place_of<TILE, BCursor>(), next_b);
     see(next_a);
     __syncthreads();
   }
@@ -155,7 +164,7 @@ template <int TILE>
 __device__ inline void write_row_sums(const Vec4& brought, TileStorage<TILE>& shared, float* sums_of_rows,
                                       Accumulate accumulate, int rows) {
   __syncthreads();  // all have multiplied the last slice
-  store_quad<TILE, Along::outer>(shared.a[0], brought);
+  store_quad<Along::outer>(shared.a[0], quad_place<TILE, Along::outer>(), brought);
   __syncthreads();
   const int row = threadIdx.x;
   if (row >= min(TILE, rows)) return;

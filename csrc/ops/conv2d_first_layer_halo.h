@@ -8,9 +8,8 @@
 //
 //   entry (r, j) of the patch of a pixel    r < R, j < folded >= S * C    its number: r * folded + j
 //
-// Rows of the halo are as far apart as makes one row of the window go on, as banks have it, where the one above it
-// ends: neighbouring chunks of a patch, which neighbouring lanes read, lie in neighbouring banks. What is left of
-// conflicts is forward, where a lane's neighbours read overlapping windows: tests/gates/test_banks.py has the price.
+// Rows of the halo are as far apart as keeps a warp's reads in different banks (halo_pitch). Forward, where windows
+// overlap, its lanes read float32 at one entry of 32 pixels; elsewhere, neighbouring chunks of few patches.
 #pragma once
 #include "device/async_copy.h"
 #include "gemm/tensor_core_tile.h"
@@ -74,20 +73,39 @@ MINICNN_HOST_DEVICE inline bool windows_lie_on(int bytes, const ConvShape& conv)
   return conv.stride_w * conv.c * int(sizeof(T)) % bytes == 0;
 }
 
-// Along: of the patches as an operand.
+// Elements from one row of the halo to the next. along: of the patches as an operand.
+//
+// Where a warp's lanes read neighbouring chunks of few patches, one row of a window begins, as banks have it, where the
+// one above it ends; windows that are read by elements meet more neighbours (the skews are what the model of
+// tests/gates found). Where they read a chunk each of 32 patches, 8 across and 4 down, all 4 rows are read at once by
+// elements, else 2 of them, and windows lie an odd number of accesses apart: rows of pixels shall be a quarter of the
+// banks apart, else half.
+template <class T>
+int halo_pitch(const ConvShape& conv, int folded, Along along) {
+  constexpr int BANKS = 32, ALL_BANKS = BANKS * 4 / sizeof(T);
+  const int behind_first = (TILE_SIDE - 1) * conv.stride_w * conv.c;
+  const bool in_halves = windows_lie_on<T>(8, conv);
+  if (sizeof(T) == 2 || along == Along::outer) {
+    const int skew = in_halves ? 0 : along == Along::outer ? 1 : 3;
+    return ceil_div(behind_first, ALL_BANKS) * ALL_BANKS + folded + skew;
+  }
+  const int least = behind_first + folded, apart = in_halves ? BANKS / 2 : BANKS / 4;
+  const int step = windows_lie_on<T>(16, conv) ? 4 : in_halves ? 2 : 1;
+  int pitch = ceil_div(least, step) * step;
+  for (int tries = BANKS / step; tries > 0 && conv.stride_h * pitch % (2 * apart) != apart; --tries) pitch += step;
+  return pitch;
+}
+
 template <class T>
 FoldedImages<T> fold_images(const T* x, const ConvShape& conv, Along along) {
-  constexpr int CHUNK = ElementsOfChunk<T>::COUNT, ALL_BANKS = 128 / sizeof(T);
+  constexpr int CHUNK = ElementsOfChunk<T>::COUNT;
   const int run = conv.s * conv.c, folded = ceil_div(run, CHUNK) * CHUNK;
-  const int behind_first = (TILE_SIDE - 1) * conv.stride_w * conv.c;
-  // Windows that are read by elements meet more neighbours; these distances the model of tests/gates has found.
-  const int skew = windows_lie_on<T>(8, conv) ? 0 : along == Along::outer ? 1 : sizeof(T) == 2 ? 3 : 0;
   return {.x = x,
           .conv = conv,
           .run = run,
           .folded = folded,
           .halo_rows = (TILE_SIDE - 1) * conv.stride_h + (conv.r - 1) * conv.dilation_h + 1,
-          .pitch = ceil_div(behind_first, ALL_BANKS) * ALL_BANKS + folded + skew,
+          .pitch = halo_pitch<T>(conv, folded, along),
           .tiles_down = ceil_div(conv.p, TILE_SIDE),
           .tiles_across = ceil_div(conv.q, TILE_SIDE)};
 }
@@ -204,6 +222,7 @@ template <class T>
 class FoldedRowChunks {
  public:
   using Layout = SliceLayout<T, TILE_PIXELS, Along::reduction>;
+  using Mine = ThreadChunks<Layout, sizeof(T) == 4 ? Lanes::across_rows : Lanes::along_rows>;
 
   __device__ explicit FoldedRowChunks(const Halo<T>& halo) : halo_(halo), entry_(halo.entry(Mine::k())) {
 #pragma unroll
@@ -216,7 +235,6 @@ class FoldedRowChunks {
   __device__ void advance() { entry_ = halo_.after(entry_, Layout::DEPTH); }
 
  private:
-  using Mine = ThreadChunks<Layout>;
   const Halo<T>& halo_;
   Entry entry_;
   int patches_[Mine::EACH];
@@ -226,10 +244,10 @@ class FoldedRowCursor {
  public:
   static constexpr Along along = Along::reduction;
 
+  __device__ static QuadPlace place() { return {int(threadIdx.x) % TILE_PIXELS, int(threadIdx.x) / TILE_PIXELS * 4}; }
+
   __device__ explicit FoldedRowCursor(const Halo<float>& halo)
-      : halo_(halo),
-        entry_(halo.entry(quad_place<TILE_PIXELS, along>().k)),
-        patch_(halo.patch(quad_place<TILE_PIXELS, along>().outer)) {}
+      : halo_(halo), entry_(halo.entry(place().k)), patch_(halo.patch(place().outer)) {}
 
   __device__ Vec4 load() const {
     const auto [values] = halo_.chunk(patch_, entry_);
@@ -255,11 +273,12 @@ class FoldedColumns {
     if (walk_.is_at_start()) halo_.bring(walk_.tile());
   }
 
-  // Of the k-th pixel of the slice.
+  // Of the k-th pixel of the slice; zeros where y has none: its window is read nevertheless, so that the lanes of a
+  // warp stay together.
   __device__ ElementsOfChunk<T> chunk(int k) const {
     const int i = walk_.first() + k;
-    if (!halo_.images().has(walk_.tile().pixel(i))) return {};
-    return halo_.chunk(halo_.patch(i), entry_);
+    const ElementsOfChunk<T> chunk = halo_.chunk(halo_.patch(i), entry_);
+    return halo_.images().has(walk_.tile().pixel(i)) ? chunk : ElementsOfChunk<T>{};
   }
 
   __device__ void advance(int depth) { walk_.advance(depth); }
@@ -274,6 +293,7 @@ template <class T>
 class FoldedColumnChunks {
  public:
   using Layout = SliceLayout<T, TILE_PIXELS, Along::outer>;
+  using Mine = ThreadChunks<Layout>;
 
   __device__ FoldedColumnChunks(const Halo<T>& halo, int first_entry, int first_tile)
       : columns_(halo, first_entry + Mine::outer(), first_tile) {}
@@ -285,7 +305,6 @@ class FoldedColumnChunks {
   __device__ void advance() { columns_.advance(Layout::DEPTH); }
 
  private:
-  using Mine = ThreadChunks<Layout>;
   FoldedColumns<T> columns_;
 };
 
@@ -335,6 +354,7 @@ template <class T>
 class GradientOfTilesChunks {
  public:
   using Layout = SliceLayout<T, TILE_PIXELS, Along::outer>;
+  using Mine = ThreadChunks<Layout>;
 
   __device__ GradientOfTilesChunks(const T* dy, const FoldedImages<T>& images, int first_filter, int first_tile,
                                    bool in_chunks)
@@ -351,7 +371,6 @@ class GradientOfTilesChunks {
   __device__ void advance() { gradient_.advance(Layout::DEPTH); }
 
  private:
-  using Mine = ThreadChunks<Layout>;
   GradientOfTiles<T> gradient_;
   bool in_chunks_;
 };

@@ -40,6 +40,7 @@ template <class T, int TILE, Copies COPIES, class Order = MemoryOrder>
 class PatchRowChunks {
  public:
   using Layout = SliceLayout<T, TILE, Along::reduction>;
+  using Mine = ThreadChunks<Layout>;
 
   __device__ PatchRowChunks(const Patches<T>& patches, int first_row, int first_k)
       : patches_(patches),
@@ -70,7 +71,6 @@ class PatchRowChunks {
   __device__ void advance() { tap_ = tap_after(tap_, Layout::DEPTH, patches_.conv.s, patches_.channels); }
 
  private:
-  using Mine = ThreadChunks<Layout>;
   static constexpr int FAR_OUTSIDE = -(1 << 30);  // pixels behind the last one: zeros all along
 
   __device__ const T* at(int i, const Tap& tap) const {
@@ -91,6 +91,7 @@ template <class T, int TILE, Copies COPIES>
 class PatchColumnChunks {
  public:
   using Layout = SliceLayout<T, TILE, Along::outer>;
+  using Mine = ThreadChunks<Layout>;
 
   __device__ PatchColumnChunks(const Patches<T>& patches, int first_entry, int first_pixel)
       : patches_(patches),
@@ -115,8 +116,6 @@ class PatchColumnChunks {
   __device__ void advance() {}  // the last chunk's pixel is ROWS_APART before the next slice's first
 
  private:
-  using Mine = ThreadChunks<Layout>;
-
   __device__ const T* at(const Tap& tap) const {
     const ConvShape& conv = patches_.conv;
     const int h = conv.rows().input_at(pixel_.row, tap.r), w = conv.columns().input_at(pixel_.column, tap.s);
@@ -136,6 +135,7 @@ template <class T, int TILE, Copies COPIES>
 class FilterChunks {
  public:
   using Layout = SliceLayout<T, TILE, Along::outer>;
+  using Mine = ThreadChunks<Layout>;
 
   __device__ FilterChunks(const T* w, const ResidueClass& residue, const Patches<T>& dy, int channels,
                           int first_channel, int first_k)
@@ -163,7 +163,6 @@ class FilterChunks {
   __device__ void advance() {}  // as with PatchColumnChunks
 
  private:
-  using Mine = ThreadChunks<Layout>;
   const ResidueClass& residue_;
   const Patches<T>& dy_;
   const T* w_;  // elements of it are counted in 32 bits

@@ -8,7 +8,7 @@
 // weights, grads, velocity (count) float32; hyper (2) float32;
 // bounds (segments, 2) int64: start and stop of each segment, ascending, starts divisible by 64;
 // multipliers (segments, 2) float32: of lr, of weight_decay.
-// copy (count) Bfloat16 or Float16: nearest(w), for the products of the next step; sgd_step has none (T is float there).
+// copy (count) Bfloat16 or Float16: nearest(w), for the products of the next step; with T float there is none.
 // Elements outside of all segments, and those whose lr_multiplier is 0, stay as they are, velocity and copy too.
 //
 // A thread owns four consecutive elements; 16 neighbours share a piece of 64, hence a segment, which each finds by

@@ -6,8 +6,7 @@ import subprocess
 import pytest
 from conftest import unavailable
 
-from gates import machine_code
-from gates.names import CSRC
+from gates import launches, machine_code, names
 from minicnn import _build_info, backend, toolchain
 
 
@@ -44,18 +43,39 @@ def code(cuda_module):
     return machine_code.kernels(cuda_module.__file__)
 
 
-@pytest.fixture
-def compile_text(tmp_path):
-    """A function: compiles this text for sm_80 or another, -> (the object file, how the compiler ended)."""
+@pytest.fixture(scope="session")
+def recorded(emulated_device):
+    """Every launch of launches.RUNS."""
+    return [launch for run in launches.RUNS for launch in launches.record(emulated_device, run).launches]
+
+
+@pytest.fixture(scope="session")
+def nvcc():
     found = toolchain.system_nvcc()
-    nvcc = found[0] if found else toolchain.wheel_nvcc()
-    if not nvcc:
-        unavailable("nvcc", "there is no nvcc to compile planted faults with")
+    return (found[0] if found else toolchain.wheel_nvcc()) or unavailable("nvcc", "there is no nvcc to compile with")
+
+
+@pytest.fixture(scope="session")
+def compile_file(nvcc, tmp_path_factory):
+    """A function: the kernels of a file of csrc, compiled for sm_75."""
+
+    def compile_file(path):
+        file = tmp_path_factory.mktemp("compiled") / "kernels.o"
+        command = [nvcc, "-std=c++20", "-O3", "-I", names.CSRC, "-arch=sm_75", "-c", names.CSRC / path, "-o", file]
+        subprocess.run(command, check=True)
+        return machine_code.kernels(file)
+
+    return compile_file
+
+
+@pytest.fixture
+def compile_text(nvcc, tmp_path):
+    """A function: compiles this text for sm_80 or another, -> (the object file, how the compiler ended)."""
 
     def compile_text(text, architecture="80", launcher=()):
         (tmp_path / "fault.cu").write_text(text)
         target = f"arch=compute_{architecture},code=sm_{architecture}"
-        command = [*launcher, nvcc, "-std=c++20", "-O3", "-I", CSRC, "-gencode", target, "-c", "fault.cu"]
+        command = [*launcher, nvcc, "-std=c++20", "-O3", "-I", names.CSRC, "-gencode", target, "-c", "fault.cu"]
         return tmp_path / "fault.o", subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     return compile_text

@@ -9,28 +9,40 @@ from collections import Counter
 
 import pytest
 
-from gates import launches, machine_code, names, occupancy
+from gates import machine_code, names, occupancy
 from minicnn.toolchain import dotted
 
 # Bound by arithmetic; what they read and write goes through tiles.
-MATRIX_KERNELS = re.compile(r"gemm_|conv2d_|tensor_core")
+MATRIX_KERNELS = re.compile(r"gemm_|conv2d_(first_layer_|maxpool2d_)?(forward|backward)_")
 
-# Kernels that do not move 16 bytes at once, and why. The others are bound by memory bandwidth, and do.
+# Kernels, or single instances of them, that do not move 16 bytes at once, and why. The others are bound by memory
+# bandwidth, and do.
 NARROW = {
     "clip_factor_kernel": "one block, a number a thread",
     "col2im_kernel": "gathers, an element a thread",
+    "conv2d_first_layer_fold_kernel": "gathers, an element of the filters a thread",
+    "conv2d_first_layer_unfold_kernel": "likewise",
     "cross_entropy_reduce_kernel": "one block, a number a thread",
     "dropout_draw_kernel": "three counters",
     "im2col_kernel": "gathers, an element a thread",
     "transpose_kernel": "turns a tile: neighbours in one array are none in the other",
 }
-NARROW_LOADS = NARROW | {"prepare_images_kernel": "bytes"}
+HALF_OF_LRN = "8 bytes of x beside 16 of float32; with eight channels a thread it would add half as much again for each"
+NARROW_LOADS = NARROW | {
+    "lrn_forward_kernel<4, Bfloat16>": HALF_OF_LRN,
+    "lrn_forward_kernel<4, Float16>": HALF_OF_LRN,
+    "prepare_images_kernel": "bytes",
+}
 NARROW_STORES = NARROW | {
     "clip_squares_kernel": "a number a block",
     "cross_entropy_forward_kernel": "three numbers a row",
+    "lrn_backward_kernel<4, Bfloat16>": HALF_OF_LRN,
+    "lrn_backward_kernel<4, Float16>": HALF_OF_LRN,
     "narrow_kernel": "four numbers of 16 bits, 8 bytes",
     "reduce_columns_kernel": "results, few",
     "reduce_rows_kernel": "results, few",
+    "sum_parts_kernel<Bfloat16>": "four numbers of 16 bits, 8 bytes",
+    "sum_parts_kernel<Float16>": "four numbers of 16 bits, 8 bytes",
 }
 
 # Of the instructions of the main loop, those that multiply: a bound on the share of the float32 rate, no speed.
@@ -39,6 +51,8 @@ MULTIPLYING = {
     r"gemm_4_vectorized_kernel<64, Access 0": 0.79,
     r"conv2d_\w*forward_kernel<128, Access 0": 0.79,
     r"conv2d_\w*backward_\w+_kernel<128, Access 0": 0.76,
+    r"linear_backward_weight_sgd_kernel<128, Access 0": 0.86,
+    r"linear_backward_weight_sgd_kernel<64, Access 0": 0.79,
 }
 
 # Tiles of 16 rows and of 8 columns of a warp, by the block's tile of the tensor-core kernels.
@@ -71,6 +85,15 @@ def instances_by_file(kernels):
     return Counter(files[kernel.base].name for kernel in kernels)
 
 
+def entries(kernels, table):
+    """As `table` calls them: by instance, or else by kernel."""
+    return {kernel.name if kernel.name in table else kernel.base for kernel in kernels}
+
+
+def names_of(kernels):
+    return "\n".join(f"{kernel.name} {kernel.architecture}" for kernel in kernels)
+
+
 LOCAL = ("LDL", "STL")  # loads and stores of what registers lack
 
 
@@ -81,13 +104,10 @@ def named(pattern, code):
 
 
 def missing_wide(kernels):
-    """{(kernel, architecture): which of its instances has no access of 16 bytes, of loads and of stores}."""
-    loads, stores = {}, {}
-    for kernel in kernels:
-        key = kernel.base, kernel.architecture
-        loads[key] = loads.get(key, 0) + kernel.count("LDG", "LDGSTS", wide=True)
-        stores[key] = stores.get(key, 0) + kernel.count("STG", wide=True)
-    return [key for key, number in loads.items() if not number], [key for key, number in stores.items() if not number]
+    """The instances that have no load, and those that have no store, of 16 bytes."""
+    kernels = list(kernels)
+    loads = [kernel for kernel in kernels if not kernel.count("LDG", "LDGSTS", wide=True)]
+    return loads, [kernel for kernel in kernels if not kernel.count("STG", wide=True)]
 
 
 def spilled(kernels):
@@ -115,11 +135,13 @@ def test_registers_hold_everything(code):
     assert not [f"{k.name} {k.architecture}: {k.stack} bytes" for k in spilled(code)]
 
 
-def test_memory_bound_kernels_move_16_bytes_at_once(code):
-    bound = [kernel for kernel in code if not MATRIX_KERNELS.match(kernel.base)]
+def test_memory_bound_kernels_move_16_bytes_at_once(code, recorded):
+    """Every instance that runs on whole quads: those for arrays off them have accesses of one element."""
+    on_quads = {launch.kernel for launch in recorded}
+    bound = [kernel for kernel in code if kernel.name in on_quads and not MATRIX_KERNELS.match(kernel.base)]
     loads, stores = missing_wide(bound)
-    assert {name for name, _ in loads} == set(NARROW_LOADS)
-    assert {name for name, _ in stores} == set(NARROW_STORES)
+    assert entries(loads, NARROW_LOADS) == set(NARROW_LOADS), names_of(loads)
+    assert entries(stores, NARROW_STORES) == set(NARROW_STORES), names_of(stores)
 
 
 @pytest.mark.parametrize("pattern", MULTIPLYING)
@@ -128,25 +150,57 @@ def test_most_of_the_main_loop_multiplies(pattern, code):
         assert kernel.share_of("FFMA") >= MULTIPLYING[pattern], kernel.name + " " + kernel.architecture
 
 
-def test_tensor_cores_are_fed(code):
-    claiming = [kernel for kernel in code if "tensor_core" in kernel.name]
-    for kernel in claiming:
+# What ldmatrix cannot transpose: elements of 32 bits along the outer index, in both operands of gradients of weights.
+WITHOUT_LDMATRIX = re.compile(
+    r"conv2d_(first_layer_)?backward_weight_.*float>|gemm_5.*(Operand<Along 1, float>,? ?){2}"
+)
+
+
+def starving(kernels):
+    """Those of a tensor-core tile without products or loads of matrices, or with too few products a load."""
+    found = []
+    for kernel in kernels:
         (tiles,) = (tiles for pattern, tiles in WARP_TILES.items() if re.match(pattern, kernel.name))
         products, loads = kernel.count("HMMA"), kernel.count("LDSM")
-        assert products >= least_products_a_load(*tiles) * max(loads, 1), f"{kernel.name} {kernel.architecture}"
+        is_loaded = (loads == 0) if WITHOUT_LDMATRIX.match(kernel.name) else loads > 0
+        if not is_loaded or products < least_products_a_load(*tiles) * max(loads, 1):
+            found.append(kernel)
+    return found
 
 
-def test_the_table_of_occupancy_is_true(code, cuda_module, emulated_device):
+def test_tensor_cores_are_fed(code):
+    claiming = [kernel for kernel in code if "tensor_core" in kernel.name and kernel.architecture != "sm_75"]
+    assert not starving(claiming), names_of(starving(claiming))
+
+
+@pytest.fixture(scope="session")
+def turing_code(code, compile_file):
+    """Tensor-core kernels for sm_75: those of the module where it has them, else of the ladder."""
+    found = (
+        code if any(kernel.architecture == "sm_75" for kernel in code) else compile_file("gemm/gemm_5_tensor_core.cu")
+    )
+    return [kernel for kernel in found if "tensor_core" in kernel.name and kernel.architecture == "sm_75"]
+
+
+def test_turing_multiplies_float16_in_halves(turing_code):
+    """By the one product of matrices that sm_75 has of them; in other formats by none: those are never launched there."""
+    halves = [kernel for kernel in turing_code if "Float16Arithmetic" in kernel.name]
+    others = [kernel for kernel in turing_code if kernel not in halves]
+    assert halves and others and not starving(halves), names_of(starving(halves))
+    assert {i.opcode for kernel in halves for i in kernel.instructions if i.name == "HMMA"} == {"HMMA.1688.F32"}
+    assert not [kernel.name for kernel in others if kernel.count("HMMA")]
+    assert not spilled(halves), names_of(spilled(halves))
+
+
+def test_the_table_of_occupancy_is_true(code, cuda_module, recorded):
     version = dotted((cuda_module.cuda_version // 1000, cuda_module.cuda_version % 1000 // 10))
     kept = occupancy.TABLE.read_text()
     if f"nvcc {version}." not in kept or {k.architecture for k in code} != {"sm_80", "sm_90a"}:
         pytest.skip("docs/occupancy.md speaks of another compiler, or of other architectures")
-    recorded = [launch for run in launches.RUNS for launch in launches.record(emulated_device, run).launches]
     assert kept == occupancy.table(code, recorded, version), "docs/occupancy.md is out of date: python -m tests.gates"
 
 
-def test_the_runs_launch_every_kernel(emulated_device):
-    recorded = [launch for run in launches.RUNS for launch in launches.record(emulated_device, run).launches]
+def test_the_runs_launch_every_kernel(recorded):
     assert {names.base_name(launch.kernel) for launch in recorded} == set(names.kernels_in_sources())
 
 
@@ -202,7 +256,7 @@ __global__ void wide_kernel(const float* x, float* y) { move_whole(x + vec4_begi
 @pytest.mark.usefixtures("cuda_module")
 def test_narrow_accesses_are_found(compile_text):
     loads, stores = missing_wide(faulty(compile_text, COPY))
-    assert loads == stores == [("narrow_kernel", "sm_80")]
+    assert [kernel.name for kernel in loads] == [kernel.name for kernel in stores] == ["narrow_kernel"]
 
 
 LOOPS = """
@@ -241,26 +295,37 @@ TENSOR_CORES = """
 #include "device/ldmatrix.h"
 #include "device/mma.h"
 namespace minicnn {
-template <int COLUMNS>
+struct Planted;
+template <class Arithmetic, int TILE, bool BY_LDMATRIX>
 __global__ void tensor_core_kernel(float* y) {
   const auto* shared = &shared_memory<unsigned char>() + 16 * threadIdx.x;
-  float sums[COLUMNS][4] = {};
+  float sums[2][4] = {};
   uint32_t a[4], b[2];
-  ldmatrix(a, shared);
-  for (int j = 0; j < COLUMNS; ++j) {
-    ldmatrix(b, shared + 512 * (j + 1));
-    mma_m16n8k16_bf16(sums[j], a, b);
+  const auto load = [](auto& bits, const unsigned char* from) {
+    if constexpr (BY_LDMATRIX) ldmatrix(bits, from);
+    else for (auto& word : bits) word = *reinterpret_cast<const uint32_t*>(from + 512 * (&word - bits));
+  };
+  load(a, shared);
+#pragma unroll
+  for (int i = 0; i < 64; ++i) {
+    if (i % 32 == 0) load(b, shared + 4096 + 512 * i);
+    mma_m16n8k16_bf16(sums[i % 2], a, b);
   }
-  for (int j = 0; j < COLUMNS; ++j) y[j * 32 + threadIdx.x] = sums[j][0] + sums[j][3];
+  for (int j = 0; j < 2; ++j) y[j * 32 + threadIdx.x] = sums[j][0] + sums[j][3];
 }
-template __global__ void tensor_core_kernel<2>(float*);
+template __global__ void tensor_core_kernel<Planted, 128, true>(float*);
+template __global__ void tensor_core_kernel<Planted, 128, false>(float*);
 }
 """
+
+HUNGRY = TENSOR_CORES.replace("i % 32", "i % 2")  # 33 loads for 64 products
 
 
 @pytest.mark.usefixtures("cuda_module")
 def test_starving_tensor_cores_are_found(compile_text):
-    (kernel,) = faulty(compile_text, TENSOR_CORES)
-    assert (kernel.name, kernel.count("HMMA"), kernel.count("LDSM")) == ("tensor_core_kernel<2>", 2, 3)
-    assert kernel.count("HMMA") < least_products_a_load(4, 8) * kernel.count("LDSM")
+    fed, plain = sorted(faulty(compile_text, TENSOR_CORES), key=lambda kernel: -kernel.count("LDSM"))
+    assert [(kernel.count("HMMA"), kernel.count("LDSM")) for kernel in (fed, plain)] == [(64, 3), (64, 0)]
+    assert starving([fed, plain]) == [plain]
+    hungry = faulty(compile_text, HUNGRY)
+    assert sorted(kernel.count("LDSM") for kernel in hungry) == [0, 33] and starving(hungry) == hungry
     assert least_products_a_load(4, 8) == 4

@@ -5,15 +5,14 @@ leak from the zeros that it folds in.
 import numpy as np
 import pytest
 from checks import check_accumulates, check_gradient_of_kernels, check_kernels
-from convolutions import Convolution, check_passes_exact, inputs_of, integers
-from number_formats import FORMATS, TF32X3, Format
+from convolutions import Convolution, check_passes_exact, check_special_numbers, inputs_of, integers, specials
+from number_formats import FLOAT32, FORMATS, TF32X3
 
 from minicnn import backend
 from minicnn.functional import conv2d
-from minicnn.shapes import ConvShape, Math, Schedule
+from minicnn.shapes import ConvShape, Schedule
 from minicnn.tensor import Accumulate
 
-FLOAT32 = Format("float32", Math.float32, 1, 24)
 formats = pytest.mark.parametrize("format", [FLOAT32, *FORMATS], ids=lambda format: format.name)
 
 # name: (x, weight, options); tiles are 8 x 8 output pixels by 64 filters
@@ -108,6 +107,12 @@ def test_an_infinity_shows_where_a_window_reads_it(format, ladder_device, rng):
     expected = kernels.expected(x, weight, bias, np.ones(kernels.shape.out))[0]
     assert np.isinf(expected).sum() == 9 * kernels.shape.k
     np.testing.assert_array_equal(kernels.forward(x, weight, bias), kernels.rounded(expected))
+
+
+@specials
+@pytest.mark.parametrize("name", ["vgg", "two_channels"])
+def test_three_products_of_special_numbers_are_those_of_float32(name, where, special, ladder_device, rng):
+    check_special_numbers(ladder_device, CASES[name], where, special, rng)
 
 
 def test_three_products_sum_the_gradient_again_from_the_first_tile(ladder_device, rng):

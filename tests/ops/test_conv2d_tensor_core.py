@@ -5,8 +5,8 @@ its way to memory; real numbers within what the format gives.
 import numpy as np
 import pytest
 from checks import run
-from convolutions import Convolution, check_passes_exact, inputs_of, integers
-from number_formats import BFLOAT16, FLOAT16, TF32, TF32X3, formats
+from convolutions import Convolution, check_passes_exact, check_special_numbers, inputs_of, integers, specials
+from number_formats import BFLOAT16, FLOAT16, FLOAT32, FORMATS, TF32, TF32X3, formats
 
 import minicnn
 from minicnn import backend
@@ -87,6 +87,36 @@ def test_three_products_compute_again_where_a_sum_is_special(ladder_device, rng)
     dw, dbias = kernels.backward_weight(dy, x, 0 * weight, 0 * bias, Accumulate.overwrite)
     np.testing.assert_array_equal(dbias, expected[3])
     assert not np.isfinite(dw).all()
+
+
+@specials
+@pytest.mark.parametrize("name", ["stride", "odd_channels", "groups_of_half_a_chunk"])
+def test_three_products_of_special_numbers_are_those_of_float32(name, where, special, ladder_device, rng):
+    check_special_numbers(ladder_device, CASES[name], where, special, rng)
+
+
+@pytest.mark.parametrize("format", [FLOAT32, *FORMATS], ids=lambda format: format.name)
+@pytest.mark.parametrize("name", ["stride", "dilation_and_stride", "stride_beyond_the_window"])
+def test_a_strided_gradient_multiplies_no_zeros(name, format, ladder_device):
+    """Counted by a filter of ones with NaN at one tap after another: it reaches the pixels that multiply this tap, whatever
+    they multiply it with. Zeros put between the pixels of dy would have each pixel multiply every tap.
+    """
+    kernels = Convolution(ladder_device, format, CASES[name])
+    shape = kernels.shape
+    x, weight, _ = inputs_of(shape)
+    multiplied = 0
+    for r, s in np.ndindex(shape.r, shape.s):
+        filters = np.ones(weight, np.float32)
+        filters[:, r, s] = np.nan
+        dx = kernels.backward_input(np.ones(shape.out), filters, np.zeros(x), Accumulate.overwrite)
+        reached = np.isnan(dx).any(axis=(0, 3))
+        rows, columns = (np.arange(extent) for extent in (shape.h, shape.w))
+        rows = (rows + shape.padding_h - r * shape.dilation_h) % shape.stride_h == 0
+        columns = (columns + shape.padding_w - s * shape.dilation_w) % shape.stride_w == 0
+        assert not reached[~np.outer(rows, columns)].any(), (r, s)
+        multiplied += int(reached.sum())
+    taps = shape.r * shape.s
+    assert 0 < multiplied <= taps * -(-shape.h // shape.stride_h) * -(-shape.w // shape.stride_w)
 
 
 @formats
