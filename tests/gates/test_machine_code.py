@@ -39,6 +39,8 @@ NARROW_STORES = NARROW | {
     "lrn_backward_kernel<4, Bfloat16>": HALF_OF_LRN,
     "lrn_backward_kernel<4, Float16>": HALF_OF_LRN,
     "narrow_kernel": "four numbers of 16 bits, 8 bytes",
+    "prepare_images_kernel<Bfloat16>": "four numbers of 16 bits, 8 bytes",
+    "prepare_images_kernel<Float16>": "four numbers of 16 bits, 8 bytes",
     "reduce_columns_kernel": "results, few",
     "reduce_rows_kernel": "results, few",
     "sum_parts_kernel<Bfloat16>": "four numbers of 16 bits, 8 bytes",
