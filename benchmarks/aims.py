@@ -88,7 +88,7 @@ def rows_of(folders: list[Path]) -> Iterator[tuple[dict, Ceilings]]:
         head, rows = read_rows(path)
         if "ceilings" in head and rows and "gbytes" in rows[0]:
             ceilings = ceilings_of(head)
-            yield from ((row, ceilings) for row in rows)
+            yield from ((row, ceilings) for row in rows if None not in row.values())  # cut off as it was written
 
 
 def verdict(aim: Aim, found: list[Found]) -> str:

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from ceilings import Ceilings
 from harness import FLUSHED, REST, device_place
+from options import device_of, positive, writable
 from report import clock, write_rows
 from timing import cuda_stopwatch, host_stopwatch, interleaved, single
 from torch_twin import twin
 
 import minicnn
-from minicnn import backend, models, nn
+from minicnn import models, nn
 
 BATCHES = {"alexnet": 1024, "vgg16": 10, "vgg19": 10, "alexnet_conv1": 256}
 RTOL = 1e-3  # of the largest value
@@ -90,14 +91,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", nargs="*", default=list(BATCHES), help=f"{', '.join(BATCHES)} (all)")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch", type=int, default=None, help="images, in place of the published sizes")
-    parser.add_argument("--image-size", type=int, default=224, help="pixels (224)")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", default=None, help="a CSV file to write (benchmarks/results/...)")
+    parser.add_argument("--batch", type=positive, default=None, help="images, in place of the published sizes")
+    parser.add_argument("--image-size", type=positive, default=224, help="pixels (224)")
+    parser.add_argument("--rounds", type=positive, default=9)
+    parser.add_argument("--out", type=writable, default=None, help="a CSV file to write (benchmarks/results/...)")
     arguments = parser.parse_args()
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    device, rows = backend.device(arguments.device), []
+    device, rows = device_of(parser, arguments.device), []
     for name in arguments.network:
         if name not in BATCHES:
             parser.error(f"no network {name!r}: choose from {', '.join(BATCHES)}")

@@ -13,9 +13,10 @@ import torch
 from cublaslt import WORKSPACE, CublasLt
 from harness import HALVES, Session, add_precision, device_place, gradient_of
 from layers import layers
+from options import picture, positive
 from timing import interleaved
 
-from minicnn import nn, plots
+from minicnn import backend, nn, plots
 from minicnn.shapes import AUTOMATIC, ConvShape, GemmShape, Layout, Math
 from minicnn.tensor import Accumulate
 
@@ -110,7 +111,7 @@ def race(session: Session, name: str, m: int, n: int, k: int) -> None:
 def draw_ladder(session: Session, path: str) -> None:
     """Every rung of float32 and of TF32. The picture says whose time it is: that of the emulation tells nothing of a GPU."""
     on_gpu = device_place(session.device) == "cuda"
-    side = LADDER_SIDE if on_gpu else EMULATED_LADDER_SIDE
+    side = session.arguments.side or (LADDER_SIDE if on_gpu else EMULATED_LADDER_SIDE)
     rivals = {}
     for session.precision in ("float32", "tf32"):
         torch.backends.cuda.matmul.allow_tf32 = session.precision == "tf32"
@@ -127,19 +128,26 @@ def draw_ladder(session: Session, path: str) -> None:
     else:
         unit = "GFLOP/s of this CPU while it emulates the kernel; of a GPU this says nothing"
         plots.ladder(rates, {}, path, f"{product}, emulated", unit)
+    print(f"the ladder is in {path}")
 
 
 def add_arguments(parser) -> None:
     add_precision(parser)
-    parser.add_argument(
-        "--ladder", nargs="?", const="ladder.png", metavar="PNG", help="draw the rungs, at one square product"
-    )
+    draw = {"nargs": "?", "const": "ladder.png", "type": picture, "metavar": "PNG"}
+    parser.add_argument("--ladder", **draw, help="draw the rungs, at one square product")
+    sides = f"({LADDER_SIDE} on cuda, {EMULATED_LADDER_SIDE} emulated)"
+    parser.add_argument("--side", type=positive, default=None, help=f"of the ladder's square product {sides}")
+    parser.set_defaults(device="emulated" if backend.available()["cuda"] else "cuda")  # it says why there is no GPU
 
 
 def main() -> None:
     session = Session("gemm", add_arguments)
     if not hasattr(session.device.kernels, "gemm_1_naive"):
-        raise SystemExit(f"bench gemm: the ladder is made of CUDA kernels, {session.device.name!r} has none")
+        name = session.device.name
+        raise SystemExit(
+            f"bench gemm: {name!r} has none of the ladder's kernels: choose 'cuda', or 'emulated' to see them run"
+        )
+    session.width = max(len(rung) for rungs in RUNGS.values() for rung in rungs)
     if session.arguments.ladder:
         draw_ladder(session, session.arguments.ladder)
     else:

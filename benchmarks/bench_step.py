@@ -30,13 +30,14 @@ import numpy as np
 import torch
 from ceilings import Ceilings
 from harness import REST, device_place
+from options import device_of, positive, writable
 from process import Process, threads_of
 from report import write_rows
 from steps import LAYOUTS, TorchStep, batch_of, build, classes, our_step, rival_of
 from timing import interleaved
 
 import minicnn
-from minicnn import backend, models
+from minicnn import models
 from minicnn.summary import Machine
 
 RTOL = {"float32": 1e-3, "tf32": 5e-3, "bfloat16": 3e-2, "float16": 5e-3}  # of losses, by precision
@@ -149,18 +150,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", help=f"lenet, or one of {', '.join(models.CONSTRUCTORS)}")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=positive, default=16)
     parser.add_argument("--precision", choices=RTOL, default="float32")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count()), help="of each loader")
     parser.add_argument("--batches", type=int, default=None, help="of an epoch with loading (100 on cuda, 6 elsewhere)")
-    parser.add_argument("--out", default=None, help="a CSV file to write (benchmarks/results/...)")
+    parser.add_argument("--out", type=writable, default=None, help="a CSV file to write (benchmarks/results/...)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = arguments.precision != "float32"
-    device = backend.device(arguments.device)
+    device = device_of(parser, arguments.device)
     makers = contenders(arguments.network, device, arguments.batch, arguments.precision)
     mib = agreeing(makers, arguments, device)
     floor = floor_seconds(arguments.network, device, arguments.batch, arguments.precision)

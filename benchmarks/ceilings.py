@@ -72,11 +72,11 @@ def _tensor_core_rates(matrix, rate) -> dict[str, float]:
 
 
 def main() -> None:
-    from minicnn import backend
+    from options import device_of
 
     parser = argparse.ArgumentParser(description="copy bandwidth and matrix rates of a device")
     parser.add_argument("--device", default="auto")
-    print(Ceilings.measure(backend.device(parser.parse_args().device)))
+    print(Ceilings.measure(device_of(parser, parser.parse_args().device)))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ import layers
 import numpy as np
 import torch
 from ceilings import Ceilings
+from options import device_of, positive, writable
 from report import clock, score, write_rows
 from timing import Timing, cuda_stopwatch, host_stopwatch, interleaved, single
 
 import minicnn
-from minicnn import backend
 from minicnn.ops.precision import NAMES, numbers_of
 from minicnn.shapes import AUTOMATIC
 from minicnn.tensor import Narrow
@@ -166,14 +166,14 @@ class Session:
     def __init__(self, op: str, add_arguments: Callable = lambda parser: None):
         parser = argparse.ArgumentParser(description=f"{op}: checked, then timed against PyTorch")
         parser.add_argument("--device", default="auto")
-        parser.add_argument("--batch", type=int, default=None, help="images (128 on cuda, 16 elsewhere)")
+        parser.add_argument("--batch", type=positive, default=None, help="images (128 on cuda, 16 elsewhere)")
         parser.add_argument(
-            "--image-size", type=int, default=224, help="pixels, of the networks whose layers these are (224)"
+            "--image-size", type=positive, default=224, help="pixels, of the networks whose layers these are (224)"
         )
-        parser.add_argument("--rounds", type=int, default=9)
+        parser.add_argument("--rounds", type=positive, default=9)
         parser.add_argument("--only", default="", help="cases whose name contains this")
-        parser.add_argument("--cases", type=int, default=None, help="no more than so many of them")
-        parser.add_argument("--out", default=None, help="a CSV file to write (benchmarks/results/...)")
+        parser.add_argument("--cases", type=positive, default=None, help="no more than so many of them")
+        parser.add_argument("--out", type=writable, default=None, help="a CSV file to write (benchmarks/results/...)")
         parser.add_argument(
             "--cold",
             action=argparse.BooleanOptionalAction,
@@ -186,7 +186,7 @@ class Session:
         self.cases = arguments.cases
         layers.only, layers.image_size = self.only, arguments.image_size
         torch.set_num_threads(thread_count())
-        self.device = backend.device(arguments.device)
+        self.device = device_of(parser, arguments.device)
         self.precision = getattr(arguments, "precision", "float32")
         multiplies = hasattr(arguments, "precision") and self.precision == "float32"
         self.arithmetic = AUTOMATIC.math.name if multiplies else self.precision  # of a row: MINICNN_MATH has its say
@@ -199,6 +199,7 @@ class Session:
         self.batch = arguments.batch or (128 if on_gpu else 16)
         self.ceilings = Ceilings.measure(self.device)
         self.rows: list[dict] = []
+        self.width = 8  # of the passes' names
         print(self.ceilings)
 
     def race(
@@ -233,7 +234,7 @@ class Session:
         if self.out:
             write_rows(unfinished(self.out), self.rows, self.ceilings)
         print(
-            f"{case:<28} {which:<8} {row['ms']:9.3f} ms  {row['gflops']:8.1f} GFLOP/s  {row['gbytes']:7.1f} GB/s  "
+            f"{case:<28} {which:<{self.width}} {row['ms']:9.3f} ms  {row['gflops']:8.1f} GFLOP/s  {row['gbytes']:7.1f} GB/s  "
             f"{row['floor_percent']:5.1f}% of floor  {best} {row['rival_ms']:9.3f} ms  ratio {row['ratio']:.2f}",
             flush=True,
         )

@@ -8,8 +8,8 @@
 #   repeat        the tests of the matrix kernels again and again: what is not ordered shows as bits that differ
 #   sanitize      memcheck, racecheck, initcheck and synccheck of compute-sanitizer, where it is installed
 #   ceilings      copy bandwidth, matrix rates: what the layers' figures are shares of
-#   headline      the whole steps and the layers that are asked for first, beside PyTorch's
 #   aims          the layers and ops that the aims speak of, and of each aim whether it is met (benchmarks/aims.py)
+#   headline      the whole steps and the layers that are asked for first, beside PyTorch's
 #   profile       where a step goes, as a table and a picture
 #   tune          the schedules of the networks' products, measured; then the steps once more
 #   train         AlexNet in each precision, from the first command to the learning curve
@@ -27,7 +27,7 @@
 # the most that a stage takes, not what it is expected to take; the call's own nine minutes hold whatever the stages do.
 #
 #   MINUTES=9 benchmarks/on_gpu.sh OUT is-it-right    build 300, instructions 60, test 240, ceilings 60, graphs 120, repeat 60
-#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast   build, ceilings 60, headline 120 a table, aims likewise, profile 60
+#   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast   build, ceilings 60, aims 120 a table, headline likewise, profile 60
 #   MINUTES=9 WHEEL=... benchmarks/on_gpu.sh OUT how-fast-at-best   build, tune 120 a network, and 120 a step, train 60 a
 #                                             precision, sanitize 60 a tool, layers and steps as far as they come
 #
@@ -191,9 +191,9 @@ run() { # run STAGE
       done
       ;;
     is-it-right) for i in build instructions test ceilings graphs repeat; do run $i; done ;;
-    how-fast) for i in build ceilings headline aims profile; do run $i; done ;;
+    how-fast) for i in build ceilings aims headline profile; do run $i; done ;;
     how-fast-at-best) for i in build tune train sanitize steps layers; do run $i; done ;;
-    all) for i in is-it-right sanitize headline profile tune train ladder layers steps ops aims; do run $i; done ;;
+    all) for i in is-it-right sanitize aims headline profile tune train ladder layers steps ops aims; do run $i; done ;;
     *)
       echo "there is no stage $1" >&2
       FAILED=$((FAILED + 1))

@@ -128,6 +128,70 @@ def test_a_row_names_the_arithmetic_of_its_products(benchmarks, words, asked, ex
     assert harness.Session("lrn").arithmetic == "float32", "no product"
 
 
+# Command lines.
+
+REFUSED = {
+    "device": (["--device", "gpu9"], "unknown device 'gpu9': choose one of"),
+    "no_images": (["--batch", "0"], "argument --batch: '0' is not a whole number from 1 on"),
+    "fewer_than_none": (["--side", "-3"], "argument --side: '-3' is not a whole number from 1 on"),
+    "no_rounds": (["--rounds", "0"], "argument --rounds: '0' is not"),
+    "another_format": (["--ladder", "ladder.jpg"], "argument --ladder: ladder.jpg is not the name of a .png"),
+    "a_folder": (["--ladder", "folder.png"], "folder.png cannot be written: it is a folder"),
+    "below_a_file": (["--out", "a_file/table.csv"], "argument --out: a_file/table.csv cannot be written: "),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_is_refused_before_anything_is_measured(
+    benchmarks, words, message, tmp_path, monkeypatch, capsys
+):
+    bench, ceilings = benchmarks("bench_gemm"), benchmarks("ceilings")
+    monkeypatch.setattr(ceilings.Ceilings, "measure", lambda device: pytest.fail("it was measured"))
+    monkeypatch.chdir(tmp_path)
+    Path("folder.png").mkdir()
+    Path("a_file").write_text("")
+    monkeypatch.setattr("sys.argv", ["bench_gemm", "--device", "emulated", *words])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--device", "emulated"]], ids=["at_hand", "asked_for"])
+def test_the_ladder_is_drawn_on_the_device_at_hand(benchmarks, words, tmp_path, monkeypatch, capsys):
+    """Every rung of float32 and TF32; without a GPU that is the emulated device, and the picture says so."""
+    pytest.importorskip("matplotlib")
+    bench, ceilings, drawn = benchmarks("bench_gemm"), benchmarks("ceilings"), []
+    monkeypatch.setattr(backend, "available", lambda: {"cuda": "there is no GPU"})
+    monkeypatch.setattr(ceilings.Ceilings, "measure", lambda device: ceilings.Ceilings(1e9, 1e9))
+    monkeypatch.setattr(bench.plots, "ladder", lambda *arguments: drawn.append(arguments))
+    picture, table = tmp_path / "new" / "ladder.png", tmp_path / "ladder.csv"
+    common = ["--ladder", str(picture), "--side", "9", "--rounds", "1", "--out", str(table)]
+    monkeypatch.setattr("sys.argv", ["bench_gemm", *words, *common])
+    bench.main()
+    ((rates, rivals, path, title, unit),) = drawn
+    assert list(rates) == [*bench.RUNGS["float32"], *bench.RUNGS["tf32"]] and all(rates.values())
+    assert (rivals, path, title) == ({}, str(picture), "c = a b, 9 x 9 x 9, emulated")
+    assert unit.endswith("of a GPU this says nothing")
+    assert capsys.readouterr().out.endswith(f"the ladder is in {picture}\n")
+    _, rows = benchmarks("report").read_rows(table)
+    precisions = {row["pass"]: row["precision"] for row in rows}
+    assert precisions["4 vectorized"] == "float32" and precisions["5 tensor cores, 3xTF32"] == "tf32x3"
+
+
+def test_the_ladder_has_every_rung(benchmarks):
+    files = (BENCHMARKS.parent / "csrc" / "gemm").glob("gemm_[0-9]*.cu")
+    drawn = [rung for precision in ("float32", "tf32") for rung in benchmarks("bench_gemm").RUNGS[precision].values()]
+    assert {file.stem for file in files} == {kernel for kernel, *_ in drawn}
+
+
+def test_a_device_without_the_ladder_is_refused(benchmarks, monkeypatch):
+    bench, ceilings = benchmarks("bench_gemm"), benchmarks("ceilings")
+    monkeypatch.setattr(ceilings.Ceilings, "measure", lambda device: ceilings.Ceilings(1e9, 1e9))
+    monkeypatch.setattr("sys.argv", ["bench_gemm", "--device", "cpu", "--ladder"])
+    with pytest.raises(SystemExit, match=r"^bench gemm: 'cpu' has none of the ladder's kernels: choose 'cuda', or "):
+        bench.main()
+
+
 # Times.
 
 
@@ -294,6 +358,8 @@ def test_what_is_said_of_each_aim(benchmarks, rows, expected, tmp_path, monkeypa
     ceilings = benchmarks("ceilings").Ceilings(3e12, 5e13, {"tf32": 4e14, "bfloat16": 8e14})
     for i, row in enumerate(rows):
         report.write_rows(tmp_path / "tables" / f"{i}.{('csv', 'unfinished')[i % 2]}", [row], ceilings)
+        with (tmp_path / "tables" / f"{i}.{('csv', 'unfinished')[i % 2]}").open("a") as file:
+            file.write("conv2d,vgg_d")  # a row that was not written to its end
     report.write_rows(tmp_path / "step.csv", [{"op": "step lenet", "ms": 3}])
     report.write_rows(tmp_path / "forward.csv", [{"op": "forward", "ms": 3}], ceilings)
     monkeypatch.setattr("sys.argv", ["aims", str(tmp_path)])

@@ -1,4 +1,4 @@
-// GEMM, rung 4: 16-byte accesses, and the next slice on its way while this one is multiplied.
+// GEMM, rung 4: 16-byte accesses.
 //
 // c[i,j] (+)= bias[j] + sum over k of op(a)[i,k] op(b)[k,j];   gemm_4_fused: with all of operand.h's epilogue
 //
@@ -9,12 +9,12 @@
 // Grid ceil(m / tile) * ceil(n / tile) x 1 x splits, block 2 * tile threads, 16,896 (8,704) bytes shared.
 // FLOPs an element of c: 2k. Bytes from global memory: k / 16 (k / 8).
 //
-// Idea: a thread moves four neighbours at a time, from global memory, into shared memory and out of it; two stages of
-// shared memory leave one barrier a slice; an 8 x 8 block of sums takes 16 loads, as 4 instructions, for 64
-// multiply-adds. The inner tile is gemm/tile.h's, which the convolution shares. Small products cut the reduction to
-// fill the card. Predicted, not measured: of every 68 instructions for a column of a slice 64 multiply; with the rest
-// of the loop, compiled, 87 to 90 % of them, so at most that share of the float32 rate: at 4096^3 on an H100 (67
-// TFLOP/s) 2.3 ms, where 2 m n k / rate is 2.05.
+// Idea: a thread moves four neighbours at a time, from global memory, into shared memory and out of it, so that an
+// 8 x 8 block of sums takes 4 instructions for the 16 numbers of 64 multiply-adds. With it come two stages of shared
+// memory, the next slice on its way meanwhile, and for small products a cut reduction; the inner tile is gemm/tile.h's,
+// which convolution shares. Predicted, not measured: of every 68 instructions for a column of a slice 64 multiply; with
+// the rest of the loop, compiled, 87 to 90 % of them, so at most that share of the float32 rate: at 4096^3 on an H100
+// (67 TFLOP/s) 2.3 ms, where 2 m n k / rate is 2.05.
 //
 // Assumes nothing of alignment or sizes: off a 16-byte boundary, and at tails, the accesses are 4 bytes wide.
 // Source of the idea: the vectorised and double-buffered kernels of Boehm 2022, "How to optimize a CUDA matmul kernel".

@@ -1,4 +1,4 @@
-// GEMM, rung 5: tensor cores, fed by asynchronous copies through swizzled shared memory.
+// GEMM, rung 5: tensor cores.
 //
 // c[i,j] (+)= bias[j] + sum over k of op(a)[i,k] op(b)[k,j];   gemm_5_fused: with all of operand.h's epilogue
 //
@@ -9,10 +9,10 @@
 // Grid ceil(m / tile) * ceil(n / tile) x 1 x splits, block 128 threads, 49,168 (24,592) bytes shared.
 // FLOPs an element of c: 2k, and 6k with tf32x3. Elements from global memory: k / 64 (k / 32).
 //
-// Idea: one instruction of a warp multiplies 16 x 16 by 16 x 8 numbers of 16 bits (16 x 8 by 8 x 8 of TF32), and
-// ldmatrix brings such operands from shared memory as they lie there, a warp's 64 x 64 sums taking 8 loads for 32
-// products. Copies go past the registers, two slices ahead. The inner tile is gemm/tensor_core_tile.h's, which the
-// convolution shares; its arithmetic gemm/precision.h's. Predicted, not measured, on an H100, whose mma.sync reaches
+// Idea: one instruction of a warp multiplies 16 x 16 by 16 x 8 numbers of 16 bits (16 x 8 by 8 x 8 of TF32). With it
+// comes what feeds it: ldmatrix, 8 loads for the 32 products of a warp's 64 x 64 sums, and asynchronous copies into
+// swizzled shared memory, two slices ahead. The inner tile is gemm/tensor_core_tile.h's, which convolution shares; its
+// arithmetic gemm/precision.h's. Predicted, not measured, on an H100, whose mma.sync reaches
 // 65 % of the matrix rate at most: 2 m n k / 514 TFLOP/s in 16 bits (0.27 ms at 4096^3), / 260 in TF32 (0.53 ms), / 87
 // with tf32x3 (1.6 ms, against 2.05 of rung 4). In 16 bits that rate asks 8 TB/s of the second-level cache, which is
 // likely to be the bound: larger tiles, and so another instruction, are the next rung's matter.

@@ -1,5 +1,8 @@
 """The GEMM ladder: every rung, layout, tile and cut of the reduction, exact on integers at the edges of tiles."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -149,3 +152,14 @@ def test_a_tile_that_there_is_not_is_refused(ladder_device, rng):
         launch(
             ladder_device, "gemm", "nn", a, b, None, product, (3, 3, 3, 3, 3, 3), Accumulate.overwrite, schedule=(32, 1)
         )
+
+
+def test_every_rung_says_what_it_adds_and_what_is_predicted():
+    """In terms that compare: milliseconds of one product on one GPU, or what was measured."""
+    files = sorted((Path(__file__).parents[2] / "csrc" / "gemm").glob("gemm_[0-9]*.cu"))
+    assert [file.stem for file in files] == [rung for rung in RUNGS if rung != "gemm"]
+    for number, file in enumerate(files, 1):
+        head = " ".join(line.removeprefix("// ") for line in file.read_text().split("\n#include")[0].splitlines())
+        assert head.startswith(f"GEMM, rung {number}: "), file.name
+        said = re.search(r"Idea: .*?((?:Predicted|Measured).*?\d ms.*)", head)
+        assert said and "4096^3" in said[1] and "H100" in said[1], file.name

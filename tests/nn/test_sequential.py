@@ -99,6 +99,36 @@ def test_a_hook_keeps_its_layer_apart(rng):
         assert len(ops_behind(model(image("numpy", rng)))) == 5
 
 
+@pytest.mark.parametrize("how", ["without_fusion", "with_hooks"])
+def test_gradients_added_up_and_clipped_agree_with_layers_apart(how, device, rng):
+    """Real numbers, and a factor of dropout that rounds: two batches, their gradients' norm cut, one step; within the table's
+    tolerance."""
+    images = [rng.standard_normal((2, 8, 8, 3)).astype(np.float32) for _ in range(2)]
+    weights = [rng.standard_normal(p.shape) / np.sqrt(np.prod(p.shape[1:])) for p in layers("numpy").parameters()]
+    results = []
+    for apart in (False, True):
+        model = layers(device)
+        model[6].p = 0.3
+        for p, values in zip(model.parameters(), weights, strict=True):
+            p.copy_(values)
+        if apart and how == "with_hooks":
+            for layer in model:
+                layer.register_forward_hook(lambda module, inputs, y: None)
+        optimizer = optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+        with nn.fusion(not apart or how == "with_hooks"):
+            outputs = [model(leaf(x, device)) for x in images]
+        assert len(ops_behind(outputs[0])) == (10 if apart else 5)
+        for y in outputs:
+            functional.cross_entropy(y, leaf(np.array([2, 5]), device)).backward()
+        norm = optim.clip_grad_norm(model.parameters(), 0.25).numpy()
+        gradients = [p.grad.numpy() for p in model.parameters()]
+        optimizer.step()
+        results.append([norm, *(y.numpy() for y in outputs), *gradients, *(p.numpy() for p in model.parameters())])
+    assert results[0][0] > 0.25, "there is something to clip"
+    for fused, separate in zip(*results, strict=True):
+        assert_close(fused, separate)
+
+
 def squares(device):
     """A convolution and pooling by squares, and small integers for weights."""
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))

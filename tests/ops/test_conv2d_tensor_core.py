@@ -22,6 +22,11 @@ CASES = {
     "groups_of_whole_chunks": ((1, 7, 6, 32), (48, 3, 3, 16), {"groups": 2, "padding": 1}),
     "groups_of_half_a_chunk": ((2, 6, 5, 8), (8, 3, 3, 4), {"groups": 2, "padding": 1}),
     "depthwise": ((2, 6, 5, 6), (12, 3, 3, 1), {"groups": 6, "padding": 1}),
+    "groups_of_odd_channels": (
+        (1, 11, 8, 15),
+        (21, 3, 2, 5),
+        {"groups": 3, "dilation": (2, 3), "stride": 2, "padding": 1},
+    ),
     "odd_channels": ((1, 7, 6, 11), (13, 3, 2, 11), {"padding": (1, 0)}),
     "first_layer_of_alexnet": ((1, 27, 23, 3), (8, 11, 11, 3), {"stride": 4, "padding": 2}),
     "window_larger_than_the_image": ((2, 2, 3, 8), (8, 4, 5, 8), {"padding": 2}),
@@ -32,7 +37,7 @@ case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
 @case
-@formats
+@pytest.mark.parametrize("format", [FLOAT32, *FORMATS], ids=lambda format: format.name)
 def test_every_pass_is_exact_on_integers(format, case, ladder_device, rng):
     check_passes_exact(Convolution(ladder_device, format, case), rng)
 
@@ -40,7 +45,7 @@ def test_every_pass_is_exact_on_integers(format, case, ladder_device, rng):
 @formats
 @pytest.mark.parametrize("schedule", [(64, 1), (64, 3), (128, 1), (128, 2)], ids=str)
 def test_every_tile_and_cut_is_exact(schedule, format, ladder_device, rng):
-    for name in ("stride", "groups_of_whole_chunks", "odd_channels"):
+    for name in ("stride", "groups_of_whole_chunks", "groups_of_odd_channels", "odd_channels"):
         check_passes_exact(Convolution(ladder_device, format, CASES[name], schedule), rng)
 
 
