@@ -197,11 +197,17 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
                          filters - work.first_row);
 }
 
-// Of the weight's gradient on the tensor cores: left to itself, ptxas takes registers for fewer.
+// Of the weight's gradient on the tensor cores: left to itself, ptxas takes registers for fewer. GPUs before sm_80 have
+// shared memory for two.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <class Arithmetic>
+constexpr int BLOCKS_AN_SM = 2;
+#else
 template <class Arithmetic>
 constexpr int BLOCKS_AN_SM = sizeof(typename Arithmetic::Element) == 2 ? 7
                              : Arithmetic::IN_FLOAT32_IF_SPECIAL       ? 4
                                                                        : 5;
+#endif
 
 template <class Arithmetic, int TILE, class T = typename Arithmetic::Element>
 __global__ void __launch_bounds__(TENSOR_CORE_THREADS, BLOCKS_AN_SM<Arithmetic>)
