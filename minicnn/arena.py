@@ -35,7 +35,7 @@ class Parameter(Tensor):
         return super().read(numbers)
 
     def count_step(self, with_copy: bool) -> None:
-        """An optimizer has moved the values, and those of the copy too."""
+        """An optimizer has moved the values; `with_copy` those of the copy, too."""
         fresh = with_copy and self.copy_is_fresh
         self.version += 1
         if fresh:

@@ -119,19 +119,25 @@ def check_same(*arguments, **options):
         np.testing.assert_array_equal(one, other)
 
 
+HOW = {  # the kind of step, the optimizer
+    "sgd": (Step, sgd),
+    "some_as_graph": (GraphedStep, of_some),
+    "adam_as_graph": (GraphedStep, adam),
+}
+each_way = pytest.mark.parametrize("step_class, optimizer", HOW.values(), ids=HOW)
+
+
 @each_precision
-@pytest.mark.parametrize("step_class", (Step, GraphedStep), ids=("step", "graph"))
+@each_way
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("optimizer", (sgd, adam, of_some), ids=lambda make: make.__name__)
-def test_no_bit_is_another_than_without_copies(optimizer, options, step_class, name, ladder_device):
+def test_no_bit_is_another_than_without_copies(options, step_class, optimizer, name, ladder_device):
     check_same(ladder_device, name, step_class, optimizer, **options)
 
 
 @each_precision
-@pytest.mark.parametrize("step_class", (Step, GraphedStep), ids=("step", "graph"))
-@pytest.mark.parametrize("optimizer", (sgd, adam, of_some), ids=lambda make: make.__name__)
+@each_way
 @pytest.mark.parametrize("between", BETWEEN, ids=lambda function: function.__name__)
-def test_whoever_writes_between_two_steps_is_seen(between, optimizer, step_class, name, ladder_device):
+def test_whoever_writes_between_two_steps_is_seen(between, step_class, optimizer, name, ladder_device):
     check_same(ladder_device, name, step_class, optimizer, between)
 
 

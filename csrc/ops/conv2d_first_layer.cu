@@ -11,10 +11,10 @@
 // are whole (conv2d_first_layer_halo.h). The filters are folded alike, by a pass of K * R * folded elements.
 //
 //                        multiplications         input elements a block copies      what an operand's chunk costs
-//   AlexNet, 11 x 11/4   R * folded = 396        39 * 120 = 4,680                   16 bytes read, 16 written
+//   AlexNet, 11 x 11/4   R * folded = 396        39 * 124 = 4,836                   16 bytes read, 16 written
 //     by elements        363                     64 * 363 = 23,232                  4 copies of 4 bytes
 //     space to depth     9 * 48 = 432            another layout of x                a copy of 16 bytes
-//   VGG, 3 x 3/1         R * folded = 36         10 * 36 = 360                      4 times 4 bytes read, 16 written
+//   VGG, 3 x 3/1         R * folded = 36         10 * 40 = 400                      4 times 4 bytes read, 16 written
 //     by elements        27                      64 * 27 = 1,728                    4 copies of 4 bytes
 //
 // (in float32; of 16 bits folded is 40 and 16). Folding needs fewer multiplications than space to depth, and x stays
@@ -26,13 +26,14 @@
 //
 // A block owns 64 x 64 sums, of one tile of pixels (forward) or of a part of all tiles (weight), a thread or warp what
 // it has in tile.h and tensor_core_tile.h. Grid tiles x splits, block 128 threads, shared bytes 8,704 (24,592 on the
-// tensor cores) and the halo: for AlexNet 19,344 forward and 20,592, for VGG 1,600 and 1,800.
+// tensor cores) and the halo: for AlexNet 19,344 forward and 12,672, for VGG 1,600 and 1,800.
 //
 // FLOPs: 2 * pixels * K * R * folded, and pixels past the edge of y. Bytes: x 1.5 times (weight: once for each 64
 // folded entries), y or dy once (likewise). Floors, batch 128 on an H100 at 67 (float32), 260 (tf32) TFLOP/s and 3.0
 // TB/s, nothing measured: AlexNet owt 0.29, 0.08 ms a pass, bound by the arithmetic; VGG 0.55 ms a pass, bound by y.
-// AlexNet's 396 folded entries are 7 tiles of columns, for each of which the weight's gradient reads dy and the halos:
-// 694 and 822 MB in float32, of which the second-level cache gives six in seven, as those blocks run side by side.
+// AlexNet's 396 folded entries are 7 tiles of columns, for each of which the weight's gradient reads dy and the halos,
+// 24 rows each: 694 and 556 MB in float32, of which the second-level cache gives six in seven, as those blocks run side
+// by side.
 //
 // Deterministic: parts are summed in order. Assumes what conv2d_implicit.cu does.
 // Sources: Lavin 2015, "maxDNN" (the first layer as one of its own); conv2d_implicit.cu.
@@ -180,7 +181,7 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   const BlockWork<TILE> work(depth, 0);
   const PartOfTiles part(x.tiles(), TILE_K);
   auto& shared = shared_memory<TileStorage<TILE>>();
-  const Halo<float> halo(x, halo_behind<TileStorage<TILE>, float>(shared));
+  const Halo<float> halo(x, halo_behind<TileStorage<TILE>, float>(shared), work.first_column / x.folded);
   ThreadSums<TILE> sums;
   Vec4 gradients{};
   multiply_slices<TILE>(GradientOfTilesCursor<ACCESS>(dy, x, work.first_row, part.first),
@@ -196,15 +197,27 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
                          filters - work.first_row);
 }
 
+// Of the weight's gradient on the tensor cores: left to itself, ptxas takes registers for fewer. GPUs before sm_80 have
+// shared memory for two.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <class Arithmetic>
+constexpr int BLOCKS_AN_SM = 2;
+#else
+template <class Arithmetic>
+constexpr int BLOCKS_AN_SM = sizeof(typename Arithmetic::Element) == 2 ? 7
+                             : Arithmetic::IN_FLOAT32_IF_SPECIAL       ? 4
+                                                                       : 5;
+#endif
+
 template <class Arithmetic, int TILE, class T = typename Arithmetic::Element>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS, BLOCKS_AN_SM<Arithmetic>)
     conv2d_first_layer_backward_weight_tensor_core_kernel(const T* dy, const __grid_constant__ FoldedImages<T> x,
                                                           float* parts, float* bias_parts, bool in_chunks) {
   const int filters = x.conv.k, depth = x.depth();
   const BlockWork<TILE> work(depth, 0);
   const PartOfTiles part(x.tiles(), FoldedColumnChunks<T>::Layout::DEPTH);
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
-  const Halo<T> halo(x, halo_behind<TensorCoreStorage<TILE>, T>(shared));
+  const Halo<T> halo(x, halo_behind<TensorCoreStorage<TILE>, T>(shared), work.first_column / x.folded);
   shared.keep(work.first_row, work.first_column);
   const bool is_first_column = bias_parts != nullptr && work.first_column == 0;
   WarpSums<TILE> sums;
@@ -310,7 +323,8 @@ struct WeightGradient {
 
 bool is_first_layer(const ConvShape& shape, Schedule schedule) {
   return schedule.tile == 0 && shape.groups == 1 && shape.c <= MOST_CHANNELS && shape.dilation_w == 1 &&
-         fold_images<float>(nullptr, shape, Along::outer).halo_bytes() <= MOST_HALO_BYTES;
+         max(fold_images<float>(nullptr, shape, Along::reduction).halo_bytes(),
+             fold_images<float>(nullptr, shape, Along::outer).halo_bytes()) <= MOST_HALO_BYTES;
 }
 
 // As much as numbers of 16 bits, whose chunks are longer, would take as float32, and what lies before a boundary.

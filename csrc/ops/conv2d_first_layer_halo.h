@@ -1,10 +1,15 @@
 // What the windows of a tile of output pixels read of an image of few channels, in shared memory, and the cursors of
 // both inner tiles (gemm/tile.h, gemm/tensor_core_tile.h) over it.
 //
-// A tile is 8 x 8 output pixels of one image. Its halo is the (8 - 1) * stride_h + (R - 1) * dilation_h + 1 input rows
-// that they see, zeros outside of the image. In it the S * C elements of one row of a window lie side by side: they are
-// an operand's neighbours along a patch, made up to whole chunks of 16 bytes with zeros (folded), so that a chunk never
-// runs from one row of the window into the next:
+// A tile is 8 x 8 output pixels of one image. Its halo is the input rows that they see, zeros outside of the image:
+// with all rows of their windows forward, for the weight's gradient with those that a block has columns of. Where a row
+// of pixels then sees fewer input rows than the stride, those between are left out:
+//
+//   row q of the halo    q / step * stride_h + q % step input rows behind its first, step = min(stride_h, rows seen)
+//
+// In it the S * C elements of one row of a window lie side by side: they are an operand's neighbours along a patch,
+// made up to whole chunks of 16 bytes with zeros (folded), so that a chunk never runs from one row of the window into
+// the next:
 //
 //   entry (r, j) of the patch of a pixel    r < R, j < folded >= S * C    its number: r * folded + j
 //
@@ -53,7 +58,9 @@ struct FoldedImages {
   const T* x;
   ConvShape conv;
   int run, folded;               // elements of a window's row: S * C, and those with the zeros behind them
-  int halo_rows, pitch;          // pitch: elements from one row of the halo to the next
+  int step, halo_rows;           // rows of the halo: from one row of pixels to the next, and all
+  int pitch;                     // elements from one row of the halo to the next
+  bool in_pairs;                 // whether an even number of elements lies before each row of a halo, here and in x
   int tiles_down, tiles_across;  // of an image
 
   __host__ __device__ int depth() const { return conv.r * folded; }
@@ -81,7 +88,7 @@ MINICNN_HOST_DEVICE inline bool windows_lie_on(int bytes, const ConvShape& conv)
 // elements, else 2 of them, and windows lie an odd number of accesses apart: rows of pixels shall be a quarter of the
 // banks apart, else half.
 template <class T>
-int halo_pitch(const ConvShape& conv, int folded, Along along) {
+int halo_pitch(const ConvShape& conv, int step, int folded, Along along) {
   constexpr int BANKS = 32, ALL_BANKS = BANKS * 4 / sizeof(T);
   const int behind_first = (TILE_SIDE - 1) * conv.stride_w * conv.c;
   const bool in_halves = windows_lie_on<T>(8, conv);
@@ -90,9 +97,9 @@ int halo_pitch(const ConvShape& conv, int folded, Along along) {
     return ceil_div(behind_first, ALL_BANKS) * ALL_BANKS + folded + skew;
   }
   const int least = behind_first + folded, apart = in_halves ? BANKS / 2 : BANKS / 4;
-  const int step = windows_lie_on<T>(16, conv) ? 4 : in_halves ? 2 : 1;
-  int pitch = ceil_div(least, step) * step;
-  for (int tries = BANKS / step; tries > 0 && conv.stride_h * pitch % (2 * apart) != apart; --tries) pitch += step;
+  const int access = windows_lie_on<T>(16, conv) ? 4 : in_halves ? 2 : 1;
+  int pitch = ceil_div(least, access) * access;
+  for (int tries = BANKS / access; tries > 0 && step * pitch % (2 * apart) != apart; --tries) pitch += access;
   return pitch;
 }
 
@@ -100,12 +107,20 @@ template <class T>
 FoldedImages<T> fold_images(const T* x, const ConvShape& conv, Along along) {
   constexpr int CHUNK = ElementsOfChunk<T>::COUNT;
   const int run = conv.s * conv.c, folded = ceil_div(run, CHUNK) * CHUNK;
+  // Of the window: those that a tile of entries, wherever it begins, has a part of.
+  const int window_rows = along == Along::outer ? min(conv.r, ceil_div(TILE_PIXELS - 1, folded) + 1) : conv.r;
+  const int seen = (window_rows - 1) * conv.dilation_h + 1, step = min(seen, conv.stride_h);
+  const int pitch = halo_pitch<T>(conv, step, folded, along);
+  const bool in_pairs = (conv.w * conv.c | conv.padding_w * conv.c | pitch) % 2 == 0 &&
+                        reinterpret_cast<uintptr_t>(x) % (2 * sizeof(T)) == 0;
   return {.x = x,
           .conv = conv,
           .run = run,
           .folded = folded,
-          .halo_rows = (TILE_SIDE - 1) * conv.stride_h + (conv.r - 1) * conv.dilation_h + 1,
-          .pitch = halo_pitch<T>(conv, folded, along),
+          .step = step,
+          .halo_rows = (TILE_SIDE - 1) * step + seen,
+          .pitch = pitch,
+          .in_pairs = in_pairs,
           .tiles_down = ceil_div(conv.p, TILE_SIDE),
           .tiles_across = ceil_div(conv.q, TILE_SIDE)};
 }
@@ -121,24 +136,16 @@ class Halo {
   using Elements = ElementsOfChunk<T>;
   using Half = typename Elements::Half;
 
-  __device__ Halo(const FoldedImages<T>& images, T* elements) : images_(images), elements_(elements) {}
+  // first_r: of the window's rows that it has.
+  __device__ Halo(const FoldedImages<T>& images, T* elements, int first_r = 0)
+      : images_(images), elements_(elements), first_r_(first_r) {}
 
   __device__ const FoldedImages<T>& images() const { return images_; }
 
   // All threads of the block take part. They have met at a barrier since the last of them read the halo before: that
   // which each slice of an operand ends with.
   __device__ void bring(const PixelTile& tile) const {
-    const ConvShape& conv = images_.conv;
-    const int first_h = conv.rows().input_at(tile.row, 0), first_w = conv.columns().input_at(tile.column, 0);
-    const int row_elements = conv.w * conv.c, first = first_w * conv.c;
-    const T* const image = images_.x + int64_t(tile.image) * conv.h * row_elements;
-    const int count = images_.halo_rows * images_.pitch;
-    int h = first_h, i = threadIdx.x;
-    for (int element = threadIdx.x; element < count; element += blockDim.x, i += blockDim.x) {
-      for (; i >= images_.pitch; i -= images_.pitch) ++h;
-      const bool inside = conv.rows().is_inside(h) && unsigned(first + i) < unsigned(row_elements);
-      copy(elements_[element], image + (h * row_elements + first + i), inside);
-    }
+    images_.in_pairs ? copy_rows<2>(tile) : copy_rows<1>(tile);
     async_copy_commit();
     async_copy_wait<0>();
     __syncthreads();
@@ -159,7 +166,7 @@ class Halo {
   __device__ int patch(int i) const {
     const ConvShape& conv = images_.conv;
     const PlaceInTile place = place_in_tile(i);
-    return place.row * conv.stride_h * images_.pitch + place.column * conv.stride_w * conv.c;
+    return place.row * images_.step * images_.pitch + place.column * conv.stride_w * conv.c;
   }
 
   // A whole chunk of a patch; zeros past its end.
@@ -167,7 +174,7 @@ class Halo {
     const ConvShape& conv = images_.conv;
     Elements chunk{};
     if (entry.r >= conv.r) return chunk;
-    const T* const first = elements_ + (patch + entry.r * conv.dilation_h * images_.pitch + entry.j);
+    const T* const first = elements_ + (patch + (entry.r - first_r_) * conv.dilation_h * images_.pitch + entry.j);
     const int count = images_.run - entry.j;
     if (windows_lie_on<T>(16, conv))
       chunk = *reinterpret_cast<const Elements*>(first);
@@ -182,15 +189,39 @@ class Halo {
   }
 
  private:
+  // EACH neighbours at a time, and what lies between the rows too: threads that leave none out meet in no bank.
+  template <int EACH>
+  __device__ void copy_rows(const PixelTile& tile) const {
+    const ConvShape& conv = images_.conv;
+    const int first_h = conv.rows().input_at(tile.row, first_r_), first_w = conv.columns().input_at(tile.column, 0);
+    const int row_elements = conv.w * conv.c, first = first_w * conv.c;
+    const T* const image = images_.x + int64_t(tile.image) * conv.h * row_elements;
+    const int count = images_.halo_rows * images_.pitch;
+    int h = first_h, rows_of_step = 0, i = EACH * threadIdx.x;
+    for (int element = i; element < count; element += EACH * blockDim.x, i += EACH * blockDim.x) {
+      for (; i >= images_.pitch; i -= images_.pitch) {
+        ++h;
+        if (++rows_of_step < images_.step) continue;
+        rows_of_step = 0;
+        h += conv.stride_h - images_.step;
+      }
+      const bool inside = conv.rows().is_inside(h) && unsigned(first + i) < unsigned(row_elements);
+      copy<EACH>(elements_[element], image + (h * row_elements + first + i), inside);
+    }
+  }
+
+  template <int EACH>
   static __device__ void copy(T& target, const T* source, bool inside) {
-    if constexpr (sizeof(T) == 4)
-      async_copy_or_zero<4>(&target, source, inside);
+    constexpr int BYTES = EACH * sizeof(T);
+    if constexpr (BYTES >= 4)
+      async_copy_or_zero<BYTES>(&target, source, inside);
     else  // too small for an asynchronous copy
       target = inside ? *source : T{};
   }
 
   const FoldedImages<T>& images_;
   T* elements_;
+  int first_r_;
 };
 
 // The pixels of tile after tile.

@@ -10,8 +10,8 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .names import base_name, demangle, short_name
@@ -83,21 +83,33 @@ def architectures(file: Path) -> tuple[str, ...]:
     return tuple(sorted(set(re.findall(r"\.(sm_\w+)\.cubin", _list("-lelf", file)))))
 
 
-def kernels(file: Path) -> list[Kernel]:
-    """Every kernel in a module or object, for every architecture that it has machine code for."""
-    return [kernel for architecture in architectures(file) for kernel in _kernels(file, architecture)]
+def resources(file: Path, architecture: str) -> list[Kernel]:
+    """Every kernel in a module or object for one architecture, without its instructions: what it takes of a processor."""
+    found = USAGE.findall(_list("-res-usage", file, architecture))
+    return [
+        Kernel(short_name(name), architecture, int(registers), int(stack), int(local), ())
+        for name, (_, registers, stack, _, local) in zip(demangle(row[0] for row in found), found, strict=True)
+    ]
+
+
+def kernels(file: Path, among: Iterable[str] | None = None) -> list[Kernel]:
+    """Every kernel in a module or object, for every architecture that it has machine code for, or for those `among` them."""
+    return [kernel for architecture in among or architectures(file) for kernel in _kernels(file, architecture)]
 
 
 def _kernels(file: Path, architecture: str) -> list[Kernel]:
-    usage = {name: map(int, numbers) for name, *numbers in USAGE.findall(_list("-res-usage", file, architecture))}
     parts = re.split(r"\n\s*Function : (\S+)\n", _list("-sass", file, architecture))
-    codes = dict(zip(parts[1::2], parts[2::2], strict=True))
-    found = []
-    for mangled, name in zip(codes, demangle(codes), strict=True):
-        registers, stack, _, local = usage[mangled]
-        code = tuple(Instruction(int(a, 16), opcode, rest) for a, _, opcode, rest in LINE.findall(codes[mangled]))
-        found.append(Kernel(short_name(name), architecture, registers, stack, local, code))
-    return found
+    codes = dict(zip(map(short_name, demangle(parts[1::2])), parts[2::2], strict=True))
+    return [
+        replace(
+            kernel,
+            instructions=tuple(
+                Instruction(int(address, 16), opcode, operands)
+                for address, _, opcode, operands in LINE.findall(codes[kernel.name])
+            ),
+        )
+        for kernel in resources(file, architecture)
+    ]
 
 
 def _list(option: str, file: Path, architecture: str = "") -> str:

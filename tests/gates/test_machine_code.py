@@ -117,25 +117,44 @@ def spilled(kernels):
     return [k for k in kernels if k.stack or k.local or k.count(*LOCAL)]
 
 
-def test_every_kernel_is_compiled_for_every_architecture(code, cuda_module, count):
+def test_every_kernel_is_compiled_for_every_architecture(code, compiled, cuda_module, count):
     expected = set(names.kernels_in_sources())
     architectures = {"sm_" + name.removesuffix("-real") for name in cuda_module.architectures.split(",")}
-    assert set(machine_code.architectures(cuda_module.__file__)) == architectures
+    assert {kernel.architecture for kernel in compiled} == architectures
     for architecture in architectures:
-        assert {kernel.base for kernel in code if kernel.architecture == architecture} == expected
-    count("instances of kernels", len(code) // len(architectures))
+        assert {kernel.base for kernel in compiled if kernel.architecture == architecture} == expected
+    count("instances of kernels", len(compiled) // len(architectures))
     count("architectures", len(architectures))
     count("machine instructions", sum(len(kernel.instructions) for kernel in code))
 
 
-def test_kernels_have_few_instances(code):
-    for architecture in {kernel.architecture for kernel in code}:
-        counts = instances_by_file(kernel for kernel in code if kernel.architecture == architecture)
+def test_kernels_have_few_instances(compiled):
+    for architecture in {kernel.architecture for kernel in compiled}:
+        counts = instances_by_file(kernel for kernel in compiled if kernel.architecture == architecture)
         assert {file: count for file, count in counts.items() if count > FEW_INSTANCES} == INSTANCES
 
 
-def test_registers_hold_everything(code):
-    assert not [f"{k.name} {k.architecture}: {k.stack} bytes" for k in spilled(code)]
+# Bytes that registers lack where ptxas makes code for Blackwell of 8.0's PTX, of which it makes others: cursors for the
+# pass over special numbers, the tile's place. In the main loop that is six accesses a slice at most.
+MAXPOOL = "conv2d_maxpool2d_forward_kernel<128, Access 0>"
+BLACKWELL = {
+    "sm_100": {MAXPOOL: 32},
+    "sm_120": {
+        MAXPOOL: 24,
+        "conv2d_forward_kernel<128, Access 0>": 24,
+        "conv2d_backward_input_tensor_core_kernel<Tf32x3Arithmetic, 128, Copies 0, float>": 8,
+        "conv2d_backward_weight_tensor_core_kernel<Tf32x3Arithmetic, 128, Copies 0, float>": 16,
+        "gemm_5_tensor_core_kernel<Tf32x3Arithmetic, 128, Copies 0, Operand<Along 0, float>, Operand<Along 1, float>>": 8,
+        "gemm_5_tensor_core_kernel<Tf32x3Arithmetic, 128, Copies 0, Operand<Along 1, float>, Operand<Along 1, float>>": 48,
+    },
+}
+
+
+def test_registers_hold_everything(code, compiled):
+    assert not spilled(code), names_of(spilled(code))
+    for architecture in {kernel.architecture for kernel in compiled}:
+        lacking = {k.name: k.stack for k in spilled(compiled) if k.architecture == architecture}
+        assert lacking == BLACKWELL.get(architecture, {}), architecture
 
 
 def test_memory_bound_kernels_move_16_bytes_at_once(code, recorded):
@@ -198,6 +217,7 @@ def test_turing_multiplies_float16_in_halves(turing_code):
 def test_the_table_of_occupancy_is_true(code, cuda_module, recorded):
     version = dotted((cuda_module.cuda_version // 1000, cuda_module.cuda_version % 1000 // 10))
     kept = occupancy.TABLE.read_text()
+    code = [kernel for kernel in code if kernel.architecture in ("sm_80", "sm_90a")]
     if f"nvcc {version}." not in kept or {k.architecture for k in code} != {"sm_80", "sm_90a"}:
         pytest.skip("docs/occupancy.md speaks of another compiler, or of other architectures")
     assert kept == occupancy.table(code, recorded, version), "docs/occupancy.md is out of date: python -m tests.gates"

@@ -18,6 +18,7 @@ formats = pytest.mark.parametrize("format", [FLOAT32, *FORMATS], ids=lambda form
 # name: (x, weight, options); tiles are 8 x 8 output pixels by 64 filters
 CASES = {
     "alexnet": ((2, 39, 43, 3), (8, 11, 11, 3), {"stride": 4, "padding": 2}),
+    "alexnet_in_pairs": ((1, 39, 44, 3), (8, 11, 11, 3), {"stride": 4, "padding": 2}),
     "vgg": ((2, 9, 17, 3), (16, 3, 3, 3), {"padding": 1}),
     "lenet": ((3, 12, 12, 1), (6, 5, 5, 1), {"padding": 2}),
     "eleven_of_one_channel": ((1, 27, 31, 1), (8, 11, 11, 1), {"stride": 4}),
@@ -78,7 +79,7 @@ def test_a_cut_reduction_is_exact(format, ladder_device, rng):
 @formats
 @pytest.mark.parametrize("shift", [1, 2])
 def test_arrays_off_a_16_byte_boundary(shift, format, ladder_device, rng):
-    for name in ("vgg", "eleven_of_one_channel"):
+    for name in ("alexnet_in_pairs", "vgg", "eleven_of_one_channel"):
         check_passes_exact(Convolution(ladder_device, format, CASES[name], shift=shift), rng)
 
 

@@ -99,6 +99,21 @@ def test_the_reference_rounds_operands_and_results(function, x, weight, name, rn
     assert not np.array_equal(y, run(function, (x, weight, bias), "numpy", dy)[0])
 
 
+@pytest.mark.parametrize("name", op_file.NAMES)
+@each_product
+def test_a_bias_learns_beside_a_frozen_weight(function, x, weight, name, device, rng):
+    """What it would beside one that learns, but for the order of sums."""
+    inputs, gradients = drawn(rng, x, weight), []
+    for learns in (True, False):
+        flags = (False, learns, True)
+        tensors = [minicnn.tensor(a, device=device, requires_grad=f) for a, f in zip(inputs, flags, strict=True)]
+        y = within(name, function)(*tensors)
+        y.backward(np.ones(y.shape, np.float32))
+        assert (tensors[1].grad is not None) == learns
+        gradients.append(tensors[2].grad.numpy())
+    assert_close(*gradients, what="gradient of the bias")
+
+
 @each_precision
 @each_product
 @pytest.mark.parametrize("activation", [None, "relu"])
