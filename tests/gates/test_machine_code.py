@@ -135,7 +135,7 @@ def test_kernels_have_few_instances(compiled):
 
 
 # Bytes that registers lack where ptxas makes code for Blackwell of 8.0's PTX, of which it makes others: cursors for the
-# pass over special numbers, the tile's place. In the main loop that is six accesses a slice at most.
+# pass over special numbers, the tile's place. In the main loop that is six accesses a slice at most on 12.0.
 MAXPOOL = "conv2d_maxpool2d_forward_kernel<128, Access 0>"
 BLACKWELL = {
     "sm_100": {MAXPOOL: 32},
