@@ -5,8 +5,8 @@
 // a (m, k) or (k, m), b (k, n) or (n, k) float32, Bfloat16 or Float16; bias (n) float32 or null; c (m, n) float32, or
 // in the format of a and b; rows lda, ldb, ldc apart. workspace (splits, m, n) float32 where the reduction is cut.
 //
-// A block owns a tile of c for one part of the reduction, a warp a quarter of it.
-// Grid ceil(m / tile) * ceil(n / tile) x 1 x splits, block 128 threads, 49,168 (24,592) bytes shared.
+// A block owns a tile of c for one part of the reduction, a warp a quarter of it (of tf32x3's large tile an eighth).
+// Grid ceil(m / tile) * ceil(n / tile) x 1 x splits, block 128 (256) threads, 49,168 (24,592) bytes shared.
 // FLOPs an element of c: 2k, and 6k with tf32x3. Elements from global memory: k / 64 (k / 32).
 //
 // Idea: one instruction of a warp multiplies 16 x 16 by 16 x 8 numbers of 16 bits (16 x 8 by 8 x 8 of TF32). With it
@@ -29,18 +29,18 @@ namespace minicnn {
 namespace {
 
 template <class Arithmetic, int TILE, Copies COPIES, class A, class B>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS, 1)  // left to itself, ptxas spills for a sixth block an SM
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS<Arithmetic, TILE>,
+                                  1)  // left to itself, ptxas spills for a sixth block an SM
     gemm_5_tensor_core_kernel(A a, B b, TensorCoreDestination<typename Arithmetic::Element> c, int64_t pitch, int k,
                               bool in_chunks) {
-  using Element = typename Arithmetic::Element;
-  using ACursor = MatrixChunks<SliceLayout<Element, TILE, A::along>, COPIES>;
-  using BCursor = MatrixChunks<SliceLayout<Element, TILE, B::along>, COPIES>;
+  using ACursor = MatrixChunks<SliceChunks<Arithmetic, TILE, A::along>, COPIES>;
+  using BCursor = MatrixChunks<SliceChunks<Arithmetic, TILE, B::along>, COPIES>;
   const int column_tiles = ceil_div(b.extent, TILE);
   const int first_row = blockIdx.x / column_tiles * TILE, first_column = blockIdx.x % column_tiles * TILE;
   const PartOfReduction part = part_of_reduction(k, gridDim.z, blockIdx.z, ACursor::Layout::DEPTH);
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
-  shared.keep(first_row, first_column);
-  WarpSums<TILE> sums;
+  shared.tile.keep(first_row, first_column);
+  WarpSumsOf<Arithmetic, TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(ACursor(a, first_row, part.first_k, k, in_chunks),
                                        BCursor(b, first_column, part.first_k, k, in_chunks), part.slices, shared, sums);
   write_sums(sums, shared, c.results, c.epilogue, MatrixRows{blockIdx.z * c.part_stride, pitch}, a.extent, b.extent);
@@ -64,7 +64,7 @@ void multiply(const char* op, const Element* a, const Element* b, Results<Elemen
   const int64_t pitch = has_second_pass(epilogue, schedule) ? shape.n : shape.ldc;
   with_operands(a, b, shape, layout, [&](auto a_operand, auto b_operand) {
     const bool in_chunks = lies_in_chunks(a_operand, shape.k) && lies_in_chunks(b_operand, shape.k);
-    launch_tensor_core_tiles(
+    launch_tensor_core_tiles<Arithmetic>(
         op, product, schedule, in_chunks, stream, [&](auto tile, auto copies, const LaunchConfig& config) {
           launch(gemm_5_tensor_core_kernel<Arithmetic, tile, copies, decltype(a_operand), decltype(b_operand)>, config,
                  a_operand, b_operand, target, pitch, shape.k, in_chunks);

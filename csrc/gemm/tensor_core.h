@@ -58,9 +58,9 @@ __device__ inline void write_quad(Vec4 quad, T* target, const M* mask, Accumulat
 
 // A warp's sums on their way to memory, 32 rows at a time, where the slices were. Rows are 8 floats longer than needed,
 // so that the pairs which half a warp writes, of four rows, lie in different banks.
-template <int TILE>
+template <class Sums>
 struct SumsPatch {
-  static constexpr int HEIGHT = 32, WIDTH = WarpSums<TILE>::SIDE, QUADS = WIDTH / 4;
+  static constexpr int HEIGHT = 32, WIDTH = Sums::WIDTH, QUADS = WIDTH / 4;
   float at[HEIGHT][WIDTH + 8];
 
   __device__ const Vec4& quad(int row, int column) const { return *reinterpret_cast<const Vec4*>(&at[row][column]); }
@@ -71,20 +71,19 @@ struct SumsPatch {
 //
 // Each warp turns its sums into quads of neighbours by way of shared memory: accesses of 16 bytes, and code that is
 // short because it need not name registers.
-template <int TILE, class Use>
-__device__ inline void for_each_patch(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared, const Use& use) {
-  using Sums = WarpSums<TILE>;
-  using Patch = SumsPatch<TILE>;
+template <class Sums, int TILE, class Use>
+__device__ inline void for_each_patch(const Sums& sums, TensorCoreStorage<TILE>& shared, const Use& use) {
+  using Patch = SumsPatch<Sums>;
   struct alignas(8) Pair {
     float values[2];
   };
-  static_assert(TENSOR_CORE_THREADS / 32 * sizeof(Patch) <= sizeof(shared.a) + sizeof(shared.b),
+  static_assert(Sums::WARPS * sizeof(Patch) <= sizeof(shared.a) + sizeof(shared.b),
                 "the warps' patches are in the storage");
   Patch& patch = reinterpret_cast<Patch*>(&shared)[threadIdx.x / 32];
   const int lane = threadIdx.x % 32;
   __syncthreads();  // all have multiplied the last slice
 #pragma unroll      // the sums are registers, which no variable can index
-  for (int top = 0; top < Sums::SIDE; top += Patch::HEIGHT) {
+  for (int top = 0; top < Sums::HEIGHT; top += Patch::HEIGHT) {
 #pragma unroll
     for (int i = 0; i < Patch::HEIGHT / 8; ++i)
       for (int j = 0; j < Sums::COLUMNS; ++j) {
@@ -93,7 +92,8 @@ __device__ inline void for_each_patch(const WarpSums<TILE>& sums, TensorCoreStor
                                                                                        values[i % 2 * 2 + 1]};
       }
     __syncwarp();
-    use(patch, shared.first_row + int(Sums::first_row()) + top, shared.first_column + int(Sums::first_column()));
+    use(patch, shared.tile.first_row + int(Sums::first_row()) + top,
+        shared.tile.first_column + int(Sums::first_column()));
     __syncwarp();
   }
 }
@@ -110,11 +110,11 @@ __device__ inline void finish_quad(Vec4& quad, const float* bias, Activation act
 
 // results[offset_of(i) + j] (+)= the epilogue of sums[i,j], for all i < last_row that offset_of has and j < last_column
 // of the tile that `shared` has kept; the bias is that of column 0. All threads of the block take part.
-template <int TILE, class Element, class Rows>
-__device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared,
-                                  const Results<Element>& results, const EpilogueOf<Element>& epilogue,
-                                  const Rows& offset_of, int last_row, int last_column) {
-  using Patch = SumsPatch<TILE>;
+template <class Sums, int TILE, class Element, class Rows>
+__device__ inline void write_sums(const Sums& sums, TensorCoreStorage<TILE>& shared, const Results<Element>& results,
+                                  const EpilogueOf<Element>& epilogue, const Rows& offset_of, int last_row,
+                                  int last_column) {
+  using Patch = SumsPatch<Sums>;
   for_each_patch(sums, shared, [&](const Patch& patch, int first_row, int first_column) {
 #pragma unroll 1
     for (int place = threadIdx.x % 32; place < Patch::HEIGHT * Patch::QUADS; place += 32) {
@@ -133,8 +133,15 @@ __device__ inline void write_sums(const WarpSums<TILE>& sums, TensorCoreStorage<
   });
 }
 
+// Blocks an SM, for __launch_bounds__: left to itself, which 0 means, ptxas spills registers for more of the large tile
+// and of tf32x3.
+template <class Arithmetic, int TILE>
+constexpr int FEWEST_BLOCKS = TILE == 128                         ? 1
+                              : Arithmetic::IN_FLOAT32_IF_SPECIAL ? 4
+                                                                  : 0;
+
 // Calls launch_with(tile, copies, config) with the kernel's compile-time constants.
-template <class Launch>
+template <class Arithmetic, class Launch>
 void launch_tensor_core_tiles(const char* op, const Product& product, Schedule schedule, bool in_chunks, Stream stream,
                               const Launch& launch_with) {
   const auto launch_tile = [&](auto tile, auto copies) {
@@ -142,7 +149,7 @@ void launch_tensor_core_tiles(const char* op, const Product& product, Schedule s
     launch_with(tile, copies,
                 LaunchConfig{.op = op,
                              .grid = tile_grid(op, product, schedule),
-                             .block = TENSOR_CORE_THREADS,
+                             .block = TENSOR_CORE_THREADS<Arithmetic, tile>,
                              .shared_bytes = sizeof(TensorCoreStorage<tile>),
                              .stream = stream});
   };

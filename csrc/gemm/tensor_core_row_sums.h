@@ -6,8 +6,13 @@ namespace minicnn {
 
 // The sums over k of op(a)[i, k], for the rows i of a tile: of a's slices, which lie along the outer index, each thread
 // adds up one word of every GROUPS-th row.
-template <class T, int TILE>
+template <class Arithmetic, int TILE>
 class RowSums {
+  using T = typename Arithmetic::Element;
+  using Layout = SliceLayout<T, TILE, Along::outer>;
+  static constexpr int THREADS = TENSOR_CORE_THREADS<Arithmetic, TILE>, EACH = sizeof(uint32_t) / sizeof(T);
+  static constexpr int WORDS = TILE / EACH, GROUPS = THREADS / WORDS;
+
  public:
   __device__ void see(const Chunk* slice) {
     const unsigned word = threadIdx.x % WORDS;
@@ -38,8 +43,6 @@ class RowSums {
   }
 
  private:
-  using Layout = SliceLayout<T, TILE, Along::outer>;
-  static constexpr int EACH = sizeof(uint32_t) / sizeof(T), WORDS = TILE / EACH, GROUPS = TENSOR_CORE_THREADS / WORDS;
   float sums_[EACH] = {};
 };
 

@@ -1,8 +1,9 @@
 // The inner tile of products on the tensor cores: the sibling of tile.h, and like it shared by GEMM and convolution.
 //
-// A block of four warps computes TILE x TILE sums over the reduction, 64 bytes of it at a time, each warp a quarter of
-// them. Cursors start asynchronous copies of the slices to come into a ring of stages, so that two are under way while
-// the warps multiply a third; one barrier a slice. What differs between a matrix and a convolution is the cursor alone:
+// A block of four warps, or of eight, computes TILE x TILE sums over the reduction, 64 bytes of it at a time, each warp
+// its share of them. Cursors start asynchronous copies of the slices to come into a ring of stages, so that two are
+// under way while the warps multiply a third; one barrier a slice. What differs between a matrix and a convolution is
+// the cursor alone:
 //
 //   using Layout              SliceLayout: how its slices lie
 //   using Mine                ThreadChunks: which chunks of a slice this thread brings
@@ -11,29 +12,29 @@
 //   advance()                 to the next slice
 //
 // Two tiles: 128 x 128, 64 x 64 sums a warp; 64 x 64, 32 x 32 a warp, where the large one would leave processors idle
-// or reach far over the result's edge, and where operands do not lie in whole chunks.
+// or reach far over the result's edge, and where operands do not lie in whole chunks. Numbers in two parts (tf32x3)
+// take twice the registers and a third of the loads a product: in the large tile eight warps of 64 x 32 sums.
 #pragma once
 #include "device/async_copy.h"
 #include "device/ldmatrix.h"
+#include "gemm/kept_tile.h"
 #include "gemm/operand.h"
 #include "gemm/precision.h"
 #include "gemm/tensor_core_layout.h"
 
 namespace minicnn {
 
-constexpr int TENSOR_CORE_THREADS = 128, STAGES = 3;
+constexpr int STAGES = 3;
+
+// Of a block.
+template <class Arithmetic, int TILE>
+constexpr int TENSOR_CORE_THREADS = TILE == 128 && sizeof(typename Arithmetic::Number) > sizeof(uint32_t) ? 256 : 128;
 
 template <int TILE>
 struct TensorCoreStorage {
   static constexpr int CHUNKS = TILE * 64 / sizeof(Chunk);
   Chunk a[STAGES][CHUNKS], b[STAGES][CHUNKS];
-  int first_row, first_column;  // of the block's tile: kept here, for registers are scarce while it multiplies
-
-  __device__ void keep(int row, int column) {
-    if (threadIdx.x > 0) return;
-    first_row = row;
-    first_column = column;
-  }
+  KeptTile tile;
 };
 
 // Whose neighbours the lanes of a warp bring: of a row, as global memory wants it, or of 32 rows a chunk each, all at
@@ -46,10 +47,11 @@ enum class Lanes { along_rows, across_rows };
 // Where elements of 32 bits come one by one, four neighbouring lanes fill their four chunks together, each chunk at
 // once: a lane brings every ELEMENT_STEP-th element from its first on. Lanes that filled a chunk each would meet by
 // fours in every bank. Elements of 16 bits are put together in registers, a chunk a lane.
-template <class Layout, Lanes LANES = Lanes::along_rows>
+template <class LAYOUT, int THREADS, Lanes LANES = Lanes::along_rows>
 struct ThreadChunks {
+  using Layout = LAYOUT;
   static constexpr int CHUNKS_A_ROW = Layout::CHUNKS_A_ROW;
-  static constexpr int ROWS_APART = TENSOR_CORE_THREADS / CHUNKS_A_ROW, EACH = Layout::ROWS / ROWS_APART;
+  static constexpr int ROWS_APART = THREADS / CHUNKS_A_ROW, EACH = Layout::ROWS / ROWS_APART;
   static constexpr int ELEMENT_STEP = sizeof(typename Layout::Element) == 4 ? 4 : 1;
   static_assert(Layout::ROWS % ROWS_APART == 0 && Layout::swizzle(ROWS_APART) == 0, "rows are brought in columns");
   static_assert(CHUNKS_A_ROW % 4 == 0, "lanes share chunks of one row");
@@ -68,6 +70,11 @@ struct ThreadChunks {
     return Layout::along == Along::reduction ? column(in_chunks) : row();
   }
 };
+
+// Of a tile's slices in one arithmetic.
+template <class Arithmetic, int TILE, Along ALONG>
+using SliceChunks =
+    ThreadChunks<SliceLayout<typename Arithmetic::Element, TILE, ALONG>, TENSOR_CORE_THREADS<Arithmetic, TILE>>;
 
 // How cursors read: by chunks where every chunk is whole and lies on a 16-byte boundary, which is where operands start
 // on one, and their extent and pitch along memory are multiples of a chunk's elements. Else element by element: the
@@ -95,11 +102,11 @@ __device__ inline void bring_elements(Chunk& chunk, At at) {
 }
 
 // A cursor over a matrix, k below k_end.
-template <class LAYOUT, Copies COPIES>
+template <class MINE, Copies COPIES>
 class MatrixChunks {
  public:
-  using Layout = LAYOUT;
-  using Mine = ThreadChunks<Layout>;
+  using Mine = MINE;
+  using Layout = typename Mine::Layout;
   using Element = typename Layout::Element;
 
   __device__ MatrixChunks(const Operand<Layout::along, Element>& operand, int first_outer, int first_k, int k_end,
@@ -134,17 +141,23 @@ class MatrixChunks {
   bool in_chunks_;
 };
 
-// Which of the block's sums a warp has, and which of those a lane: d of device/mma.h, tile by tile.
-template <int TILE>
+// Which of the block's sums a warp has, of two above one another, and which of those a lane: d of device/mma.h, tile by
+// tile.
+template <int TILE, int THREADS>
 struct WarpSums {
-  static constexpr int SIDE = TILE / 2, ROWS = SIDE / 16, COLUMNS = SIDE / 8;
+  static constexpr int WARPS = THREADS / 32, WARPS_ACROSS = WARPS / 2;
+  static constexpr int HEIGHT = TILE / 2, WIDTH = TILE / WARPS_ACROSS, ROWS = HEIGHT / 16, COLUMNS = WIDTH / 8;
   float values[ROWS][COLUMNS][4] = {};
 
-  __device__ static unsigned first_row() { return threadIdx.x / 64 * SIDE; }
-  __device__ static unsigned first_column() { return threadIdx.x / 32 % 2 * SIDE; }
+  __device__ static unsigned first_row() { return threadIdx.x / 32 / WARPS_ACROSS * HEIGHT; }
+  __device__ static unsigned first_column() { return threadIdx.x / 32 % WARPS_ACROSS * WIDTH; }
   __device__ static unsigned row(int i, int half) { return first_row() + 16 * i + 8 * half + threadIdx.x % 32 / 4; }
   __device__ static unsigned column(int j) { return first_column() + 8 * j + threadIdx.x % 4 * 2; }
 };
+
+// Of one arithmetic.
+template <class Arithmetic, int TILE>
+using WarpSumsOf = WarpSums<TILE, TENSOR_CORE_THREADS<Arithmetic, TILE>>;
 
 enum class Side { a, b };
 
@@ -170,78 +183,71 @@ __device__ inline void load_fragments(uint32_t (&bits)[4], const Chunk* slice, u
   }
 }
 
-// One of the two steps of a slice, 32 bytes of the reduction, in parts that fit into the registers: `HEIGHT` tiles of
-// rows, from `top` on, times the columns of one pair of tiles.
-template <class Arithmetic, int TILE, class A, class B, int HEIGHT>
-struct WarpStep {
-  using Sums = WarpSums<TILE>;
-  using Number = typename Arithmetic::Number;
-  using RowBits = uint32_t[HEIGHT][4];
-  using ColumnBits = uint32_t[4];
-  static constexpr int PAIRS = Sums::COLUMNS / 2;
+// A tile of 16 rows, or a pair of tiles of 8 columns, by 32 bytes of the reduction: of a slice, as the tensor cores
+// take them.
+template <class Arithmetic>
+struct Fragments {
+  typename Arithmetic::Number numbers[4];
 
-  static __device__ void load_rows(RowBits& bits, const Chunk* a, int top, int step) {
-    for (int i = 0; i < HEIGHT; ++i) load_fragments<Side::a, A>(bits[i], a, Sums::first_row() + 16 * (top + i), step);
-  }
-  static __device__ void load_columns(ColumnBits& bits, const Chunk* b, int pair, int step) {
-    load_fragments<Side::b, B>(bits, b, Sums::first_column() + 16 * pair, step);
-  }
-
-  struct Rows {
-    Number numbers[HEIGHT][4];
-    __device__ explicit Rows(const RowBits& bits) {
-      for (int i = 0; i < HEIGHT; ++i)
-        for (int word = 0; word < 4; ++word) numbers[i][word] = Arithmetic::number(bits[i][word]);
-    }
-  };
-
-  static __device__ void multiply(Sums& sums, const Rows& rows, int top, const ColumnBits& bits, int pair) {
-    for (int half = 0; half < 2; ++half) {
-      const Number b[2] = {Arithmetic::number(bits[2 * half]), Arithmetic::number(bits[2 * half + 1])};
-      for (int i = 0; i < HEIGHT; ++i) Arithmetic::multiply(sums.values[top + i][2 * pair + half], rows.numbers[i], b);
-    }
+  Fragments() = default;
+  __device__ explicit Fragments(const uint32_t (&bits)[4]) {
+    for (int word = 0; word < 4; ++word) numbers[word] = Arithmetic::number(bits[word]);
   }
 };
 
-// sums += the product of two slices. All fragments are read before the first product, so that the second step's loads
-// are hidden behind the first one's products.
-template <class Arithmetic, int TILE, class A, class B>
-__device__ inline void multiply_slice_ahead(const Chunk* a, const Chunk* b, WarpSums<TILE>& sums) {
-  using Step = WarpStep<Arithmetic, TILE, A, B, WarpSums<TILE>::ROWS>;
-  typename Step::RowBits rows[2];
-  typename Step::ColumnBits columns[2][Step::PAIRS];
-#pragma unroll
-  for (int step = 0; step < 2; ++step) {
-    Step::load_rows(rows[step], a, 0, step);
-    for (int pair = 0; pair < Step::PAIRS; ++pair) Step::load_columns(columns[step][pair], b, pair, step);
-  }
-#pragma unroll
-  for (int step = 0; step < 2; ++step) {
-    const typename Step::Rows numbers(rows[step]);
-    for (int pair = 0; pair < Step::PAIRS; ++pair) Step::multiply(sums, numbers, 0, columns[step][pair], pair);
+// sums += rows times columns, of the i-th tile of rows and the pair-th pair of columns.
+template <class Arithmetic, class Sums>
+__device__ inline void multiply_fragments(const Fragments<Arithmetic>& rows, const Fragments<Arithmetic>& columns,
+                                          int i, int pair, Sums& sums) {
+  for (int half = 0; half < 2; ++half) {
+    const typename Arithmetic::Number b[2] = {columns.numbers[2 * half], columns.numbers[2 * half + 1]};
+    Arithmetic::multiply(sums.values[i][2 * pair + half], rows.numbers, b);
   }
 }
 
-// The same with few registers, for numbers that take more than one: a tile of rows at a time, and b read again for
-// each.
-template <class Arithmetic, int TILE, class A, class B>
-__device__ inline void multiply_slice_by_rows(const Chunk* a, const Chunk* b, WarpSums<TILE>& sums) {
-  constexpr int HEIGHT = 1;
-  using Step = WarpStep<Arithmetic, TILE, A, B, HEIGHT>;
-#pragma unroll 1
-  for (int step = 0; step < 2; ++step)
+// sums += the product of two slices. All fragments are read before the first product, so that the second step's loads
+// are hidden behind the first one's products.
+template <class Arithmetic, class A, class B, class Sums>
+__device__ inline void multiply_slice_ahead(const Chunk* a, const Chunk* b, Sums& sums) {
+  constexpr int PAIRS = Sums::COLUMNS / 2;
+  uint32_t rows[2][Sums::ROWS][4], columns[2][PAIRS][4];
 #pragma unroll
-    for (int top = 0; top < WarpSums<TILE>::ROWS; top += HEIGHT) {
-      typename Step::RowBits rows;
-      __syncwarp();  // or the compiler brings loads forward for which there are no registers
-      Step::load_rows(rows, a, top, step);
-      const typename Step::Rows numbers(rows);
-      for (int pair = 0; pair < Step::PAIRS; ++pair) {
-        typename Step::ColumnBits columns;
-        Step::load_columns(columns, b, pair, step);
-        Step::multiply(sums, numbers, top, columns, pair);
-      }
+  for (int step = 0; step < 2; ++step) {
+    for (int i = 0; i < Sums::ROWS; ++i) load_fragments<Side::a, A>(rows[step][i], a, Sums::first_row() + 16 * i, step);
+    for (int pair = 0; pair < PAIRS; ++pair)
+      load_fragments<Side::b, B>(columns[step][pair], b, Sums::first_column() + 16 * pair, step);
+  }
+#pragma unroll
+  for (int step = 0; step < 2; ++step) {
+    Fragments<Arithmetic> of_rows[Sums::ROWS];
+    for (int i = 0; i < Sums::ROWS; ++i) of_rows[i] = Fragments<Arithmetic>(rows[step][i]);
+    for (int pair = 0; pair < PAIRS; ++pair) {
+      const Fragments<Arithmetic> of_columns(columns[step][pair]);
+      for (int i = 0; i < Sums::ROWS; ++i) multiply_fragments(of_rows[i], of_columns, i, pair, sums);
     }
+  }
+}
+
+// The same with few registers, for numbers that take more than one: the columns of a step, and a tile of rows at a
+// time.
+template <class Arithmetic, class A, class B, class Sums>
+__device__ inline void multiply_slice_by_rows(const Chunk* a, const Chunk* b, Sums& sums) {
+  constexpr int PAIRS = Sums::COLUMNS / 2;
+  uint32_t bits[4];
+#pragma unroll 1
+  for (int step = 0; step < 2; ++step) {
+    Fragments<Arithmetic> columns[PAIRS];
+    for (int pair = 0; pair < PAIRS; ++pair) {
+      load_fragments<Side::b, B>(bits, b, Sums::first_column() + 16 * pair, step);
+      columns[pair] = Fragments<Arithmetic>(bits);
+    }
+#pragma unroll
+    for (int i = 0; i < Sums::ROWS; ++i) {
+      load_fragments<Side::a, A>(bits, a, Sums::first_row() + 16 * i, step);
+      const Fragments<Arithmetic> rows(bits);
+      for (int pair = 0; pair < PAIRS; ++pair) multiply_fragments(rows, columns[pair], i, pair, sums);
+    }
+  }
 }
 
 template <class Cursor>
@@ -258,49 +264,32 @@ __device__ inline void bring_slice(Cursor& cursor, Chunk* slice) {
 // part.
 //
 // The code that brings a slice is long, to run and to compile: it is there once, in a loop whose first rounds only
-// bring. Where the numbers take all registers (tf32x3) it is there for the first rounds apart, which spares one.
-template <class Arithmetic, int TILE, class ACursor, class BCursor, class Multiply>
+// bring.
+template <int TILE, class ACursor, class BCursor, class Multiply>
 __device__ inline void for_each_slice(ACursor a, BCursor b, int slices, TensorCoreStorage<TILE>& shared,
                                       const Multiply& multiply) {
-  constexpr bool IS_APART = TILE == 128 && sizeof(typename Arithmetic::Number) > sizeof(uint32_t);
   constexpr int AHEAD = STAGES - 1;
-  const auto bring_into = [&](int stage, bool is_any_left) {
-    if (is_any_left) {
+  int stage = 0;
+#pragma unroll 1
+  for (int rounds = slices + AHEAD; rounds > 0; --rounds) {
+    const bool is_there = rounds <= slices;
+    if (is_there) {
+      async_copy_wait<AHEAD - 1>();
+      __syncthreads();  // this slice is there for all; and nobody reads the one before any more, whose stage is next
+    }
+    if (rounds > AHEAD) {
       bring_slice(a, shared.a[stage]);
       bring_slice(b, shared.b[stage]);
     }
     async_copy_commit();  // an empty group too, so that the age of a slice counts groups
-  };
-  if constexpr (IS_APART) {
-    for (int stage = 0; stage < AHEAD; ++stage) bring_into(stage, stage < slices);
-    int stage = 0;
-    for (; slices > 0; --slices) {
-      async_copy_wait<AHEAD - 1>();
-      __syncthreads();  // as below
-      bring_into(stage == 0 ? STAGES - 1 : stage - 1, slices >= STAGES);
-      multiply(shared.a[stage], shared.b[stage]);
-      stage = stage + 1 == STAGES ? 0 : stage + 1;
-    }
-  } else {
-    int stage = 0;
-#pragma unroll 1
-    for (int rounds = slices + AHEAD; rounds > 0; --rounds) {
-      const bool is_there = rounds <= slices;
-      if (is_there) {
-        async_copy_wait<AHEAD - 1>();
-        __syncthreads();  // this slice is there for all; and nobody reads the one before any more, whose stage is next
-      }
-      bring_into(stage, rounds > AHEAD);
-      stage = stage + 1 == STAGES ? 0 : stage + 1;
-      if (is_there) multiply(shared.a[stage], shared.b[stage]);
-    }
+    stage = stage + 1 == STAGES ? 0 : stage + 1;
+    if (is_there) multiply(shared.a[stage], shared.b[stage]);
   }
 }
 
 // sums += the product of two slices of float32, by float32 arithmetic: rarely called, and short in place of fast.
-template <int TILE, class A, class B>
-__device__ inline void multiply_slice_in_float32(const Chunk* a, const Chunk* b, WarpSums<TILE>& sums) {
-  using Sums = WarpSums<TILE>;
+template <class A, class B, class Sums>
+__device__ inline void multiply_slice_in_float32(const Chunk* a, const Chunk* b, Sums& sums) {
   const auto element = [](const Chunk* slice, unsigned offset) {
     return __uint_as_float(slice[offset / 4].words[offset % 4]);
   };
@@ -318,8 +307,8 @@ __device__ inline void multiply_slice_in_float32(const Chunk* a, const Chunk* b,
     }
 }
 
-template <int TILE>
-__device__ inline bool has_special(const WarpSums<TILE>& sums) {
+template <class Sums>
+__device__ inline bool has_special(const Sums& sums) {
   float nothing = 0.0f;  // 0 times anything finite
   for (const auto& row : sums.values)
     for (const auto& tile : row)
@@ -329,30 +318,30 @@ __device__ inline bool has_special(const WarpSums<TILE>& sums) {
 
 // sums = the product of the next `slices` slices of the operands, and see(slice) is called for each slice of a. All
 // threads of the block take part.
-template <class Arithmetic, int TILE, class ACursor, class BCursor, class See>
+template <class Arithmetic, int TILE, class ACursor, class BCursor, class Sums, class See>
 __device__ inline void multiply_on_tensor_cores(const ACursor& a, const BCursor& b, int slices,
-                                                TensorCoreStorage<TILE>& shared, WarpSums<TILE>& sums, const See& see) {
+                                                TensorCoreStorage<TILE>& shared, Sums& sums, const See& see) {
   using A = typename ACursor::Layout;
   using B = typename BCursor::Layout;
-  for_each_slice<Arithmetic>(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
+  for_each_slice(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
     see(a_slice);
     if constexpr (sizeof(typename Arithmetic::Number) == sizeof(uint32_t))
-      multiply_slice_ahead<Arithmetic, TILE, A, B>(a_slice, b_slice, sums);
+      multiply_slice_ahead<Arithmetic, A, B>(a_slice, b_slice, sums);
     else
-      multiply_slice_by_rows<Arithmetic, TILE, A, B>(a_slice, b_slice, sums);
+      multiply_slice_by_rows<Arithmetic, A, B>(a_slice, b_slice, sums);
   });
   if constexpr (Arithmetic::IN_FLOAT32_IF_SPECIAL)
     if (__syncthreads_or(has_special(sums))) {
       sums = {};
-      for_each_slice<Arithmetic>(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
-        multiply_slice_in_float32<TILE, A, B>(a_slice, b_slice, sums);
+      for_each_slice(a, b, slices, shared, [&](const Chunk* a_slice, const Chunk* b_slice) {
+        multiply_slice_in_float32<A, B>(a_slice, b_slice, sums);
       });
     }
 }
 
-template <class Arithmetic, int TILE, class ACursor, class BCursor>
+template <class Arithmetic, int TILE, class ACursor, class BCursor, class Sums>
 __device__ inline void multiply_on_tensor_cores(const ACursor& a, const BCursor& b, int slices,
-                                                TensorCoreStorage<TILE>& shared, WarpSums<TILE>& sums) {
+                                                TensorCoreStorage<TILE>& shared, Sums& sums) {
   multiply_on_tensor_cores<Arithmetic>(a, b, slices, shared, sums, [](const Chunk*) {});
 }
 

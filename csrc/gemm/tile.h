@@ -17,6 +17,7 @@
 #pragma once
 #include "device/relu.h"
 #include "device/vec4.h"
+#include "gemm/kept_tile.h"
 #include "gemm/operand.h"
 
 namespace minicnn {
@@ -38,9 +39,10 @@ constexpr int tile_blocks_per_sm() {
 // The pad keeps rows on 16-byte boundaries and spreads the stores of a warp (16 neighbours at two k four apart) over
 // all 32 banks.
 template <int TILE>
-struct TileStorage {
+struct alignas(Vec4) TileStorage {
   float a[2][TILE_K][TILE + 4];
   float b[2][TILE_K][TILE + 4];
+  KeptTile tile;
 };
 
 // Where a thread's quad lies in a slice.
@@ -131,25 +133,21 @@ __device__ inline void multiply_slice(const float (&a)[TILE_K][TILE + 4], const 
 template <int TILE, class ACursor, class BCursor, class See>
 __device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileStorage<TILE>& shared,
                                        ThreadSums<TILE>& sums, const See& see) {
-  if (slices == 0) return;
-  const Vec4 first_a = a.load();
-  store_quad<ACursor::along>(shared.a[0], place_of<TILE, ACursor>(), first_a);
-  store_quad<BCursor::along>(shared.b[0], place_of<TILE, BCursor>(), b.load());
-  see(first_a);
-  __syncthreads();
-  int stage = 0;
-  for (; slices > 1; --slices) {
-    a.advance();
-    b.advance();
-    const Vec4 next_a = a.load(), next_b = b.load();  // on their way while the threads multiply
-    multiply_slice<TILE>(shared.a[stage], shared.b[stage], sums);
-    stage = 1 - stage;  // which nobody reads any more: all have passed the barrier behind its last slice
+  if (slices == 0) return __syncthreads();  // as what was kept of the tile expects
+  Vec4 next_a = a.load(), next_b = b.load();
+  for (int stage = 0;; stage = 1 - stage) {  // which nobody reads: all have passed the barrier behind its last slice
     store_quad<ACursor::along>(shared.a[stage], place_of<TILE, ACursor>(), next_a);
     store_quad<BCursor::along>(shared.b[stage], place_of<TILE, BCursor>(), next_b);
     see(next_a);
     __syncthreads();
+    const bool is_last = --slices == 0;
+    a.advance();
+    b.advance();
+    if (!is_last) next_a = a.load();  // on their way while the threads multiply
+    if (!is_last) next_b = b.load();
+    multiply_slice<TILE>(shared.a[stage], shared.b[stage], sums);
+    if (is_last) return;
   }
-  multiply_slice<TILE>(shared.a[stage], shared.b[stage], sums);
 }
 
 template <int TILE, class ACursor, class BCursor>

@@ -25,7 +25,7 @@
 //   weight      filters          folded entries    pixels, tile after tile of 8 x 8
 //
 // A block owns 64 x 64 sums, of one tile of pixels (forward) or of a part of all tiles (weight), a thread or warp what
-// it has in tile.h and tensor_core_tile.h. Grid tiles x splits, block 128 threads, shared bytes 8,704 (24,592 on the
+// it has in tile.h and tensor_core_tile.h. Grid tiles x splits, block 128 threads, shared bytes 8,720 (24,592 on the
 // tensor cores) and the halo: for AlexNet 19,344 forward and 12,672, for VGG 1,600 and 1,800.
 //
 // FLOPs: 2 * pixels * K * R * folded, and pixels past the edge of y. Bytes: x 1.5 times (weight: once for each 64
@@ -96,13 +96,13 @@ __device__ void write_pixels(ThreadSums<TILE>& sums, const WindowDestination<flo
                              const PixelTile& tile, int first_filter) {
   write_windows(sums, y, TileWindows<float>{x, tile}, 0, TILE, first_filter, x.conv.k);
 }
-template <int TILE, class T>
-__device__ void write_pixels(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared,
-                             const TensorCoreDestination<T>& y, const FoldedImages<T>& x, const PixelTile& tile) {
+template <class Sums, int TILE, class T>
+__device__ void write_pixels(const Sums& sums, TensorCoreStorage<TILE>& shared, const TensorCoreDestination<T>& y,
+                             const FoldedImages<T>& x, const PixelTile& tile) {
   write_sums(sums, shared, y.results, y.epilogue, TileRows{x, tile, int64_t(0)}, TILE, x.conv.k);
 }
-template <int TILE, class T>
-__device__ void write_pixels(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared, const WindowDestination<T>& y,
+template <class Sums, int TILE, class T>
+__device__ void write_pixels(const Sums& sums, TensorCoreStorage<TILE>& shared, const WindowDestination<T>& y,
                              const FoldedImages<T>& x, const PixelTile& tile) {
   write_windows(sums, shared, y, TileWindows<T>{x, tile}, TILE, x.conv.k);
 }
@@ -143,19 +143,19 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
 }
 
 template <class Arithmetic, int TILE, class Target, class T = typename Arithmetic::Element>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS<Arithmetic, TILE>)
     conv2d_first_layer_forward_tensor_core_kernel(const __grid_constant__ FoldedImages<T> x, const T* folded_w,
                                                   const __grid_constant__ Target y) {
-  using FilterRows = MatrixChunks<SliceLayout<T, TILE, Along::reduction>, Copies::chunks>;
+  using FilterRows = MatrixChunks<SliceChunks<Arithmetic, TILE, Along::reduction>, Copies::chunks>;
   const int filters = x.conv.k, depth = x.depth();
   const BlockWork<TILE> work(filters, depth, FilterRows::Layout::DEPTH);
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
   const Halo<T> halo(x, halo_behind<TensorCoreStorage<TILE>, T>(shared));
   const PixelTile tile = x.tile(work.first_row / TILE);
-  shared.keep(0, work.first_column);
+  shared.tile.keep(0, work.first_column);
   halo.bring(tile);
   const Operand<Along::reduction, T> filter_rows{folded_w, depth, filters};
-  WarpSums<TILE> sums;
+  WarpSumsOf<Arithmetic, TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(FoldedRowChunks<T>(halo),
                                        FilterRows(filter_rows, work.first_column, 0, depth, true), work.part.slices,
                                        shared, sums);
@@ -210,7 +210,7 @@ constexpr int BLOCKS_AN_SM = sizeof(typename Arithmetic::Element) == 2 ? 7
 #endif
 
 template <class Arithmetic, int TILE, class T = typename Arithmetic::Element>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS, BLOCKS_AN_SM<Arithmetic>)
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS<Arithmetic, TILE>, BLOCKS_AN_SM<Arithmetic>)
     conv2d_first_layer_backward_weight_tensor_core_kernel(const T* dy, const __grid_constant__ FoldedImages<T> x,
                                                           float* parts, float* bias_parts, bool in_chunks) {
   const int filters = x.conv.k, depth = x.depth();
@@ -218,10 +218,10 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS, BLOCKS_AN_SM<Arithmetic>)
   const PartOfTiles part(x.tiles(), FoldedColumnChunks<T>::Layout::DEPTH);
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
   const Halo<T> halo(x, halo_behind<TensorCoreStorage<TILE>, T>(shared), work.first_column / x.folded);
-  shared.keep(work.first_row, work.first_column);
+  shared.tile.keep(work.first_row, work.first_column);
   const bool is_first_column = bias_parts != nullptr && work.first_column == 0;
-  WarpSums<TILE> sums;
-  RowSums<T, TILE> gradients;
+  WarpSumsOf<Arithmetic, TILE> sums;
+  RowSums<Arithmetic, TILE> gradients;
   multiply_on_tensor_cores<Arithmetic>(GradientOfTilesChunks<T>(dy, x, work.first_row, part.first, in_chunks),
                                        FoldedColumnChunks<T>(halo, work.first_column, part.first), part.slices, shared,
                                        sums, [&](const Chunk* slice) {
@@ -238,11 +238,11 @@ template <class Storage, class T>
 LaunchConfig block_of(const char* op, const FoldedImages<T>& x, const Product& product, int splits, Stream stream) {
   return {.op = op,
           .grid = tile_grid(op, product, {TILE_PIXELS, splits}),
-          .block = TENSOR_CORE_THREADS,
+          .block = TILE_THREADS,
           .shared_bytes = sizeof(Storage) + x.halo_bytes(),
           .stream = stream};
 }
-static_assert(tile_threads<TILE_PIXELS>() == TENSOR_CORE_THREADS);
+static_assert(TILE_THREADS == TENSOR_CORE_THREADS<Tf32x3Arithmetic, TILE_PIXELS>);
 
 template <class T>
 Product forward_product(const FoldedImages<T>& x) {

@@ -24,6 +24,7 @@
 namespace minicnn {
 
 constexpr int TILE_SIDE = 8, TILE_PIXELS = TILE_SIDE * TILE_SIDE;
+constexpr int TILE_THREADS = tile_threads<TILE_PIXELS>();  // on the tensor cores, too
 
 struct PlaceInTile {
   int row, column;
@@ -253,7 +254,7 @@ template <class T>
 class FoldedRowChunks {
  public:
   using Layout = SliceLayout<T, TILE_PIXELS, Along::reduction>;
-  using Mine = ThreadChunks<Layout, sizeof(T) == 4 ? Lanes::across_rows : Lanes::along_rows>;
+  using Mine = ThreadChunks<Layout, TILE_THREADS, sizeof(T) == 4 ? Lanes::across_rows : Lanes::along_rows>;
 
   __device__ explicit FoldedRowChunks(const Halo<T>& halo) : halo_(halo), entry_(halo.entry(Mine::k())) {
 #pragma unroll
@@ -324,7 +325,7 @@ template <class T>
 class FoldedColumnChunks {
  public:
   using Layout = SliceLayout<T, TILE_PIXELS, Along::outer>;
-  using Mine = ThreadChunks<Layout>;
+  using Mine = ThreadChunks<Layout, TILE_THREADS>;
 
   __device__ FoldedColumnChunks(const Halo<T>& halo, int first_entry, int first_tile)
       : columns_(halo, first_entry + Mine::outer(), first_tile) {}
@@ -385,7 +386,7 @@ template <class T>
 class GradientOfTilesChunks {
  public:
   using Layout = SliceLayout<T, TILE_PIXELS, Along::outer>;
-  using Mine = ThreadChunks<Layout>;
+  using Mine = ThreadChunks<Layout, TILE_THREADS>;
 
   __device__ GradientOfTilesChunks(const T* dy, const FoldedImages<T>& images, int first_filter, int first_tile,
                                    bool in_chunks)

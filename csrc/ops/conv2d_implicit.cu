@@ -18,7 +18,7 @@
 //   weight    filters            taps x channels     output pixels
 //
 // A block owns a tile of the result for one part of the reduction, a thread 8 x 8 sums of it (8 x 4 in a tile of 64).
-// Grid tiles x groups x splits, block 2 * tile threads, 16,896 (8,704) bytes shared.
+// Grid tiles x groups x splits, block 2 * tile threads, 16,912 (8,720) bytes shared.
 // FLOPs: 2 N P Q K R S C / groups in each of the three. Bytes from global memory at a tile of 128: 1 / 32 a FLOP, from
 // the second-level cache for the most part, since neighbouring blocks share patches. Bound by the float32 rate where a
 // group has 64 channels and filters or more, else by the tile's empty edge (depthwise: 1 / 64 of the rate). Floors,
@@ -54,14 +54,17 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   const QuadPlace place = quad_place<TILE, PatchRowCursor<ACCESS>::along>();
   const PatchRowCursor<ACCESS> patches(x, work.group, work.first_row + place.outer, work.part.first_k + place.k);
   const Operand<Along::reduction> filter_rows{w + int64_t(first_filter) * depth, depth, filters};
+  auto& shared = shared_memory<TileStorage<TILE>>();
+  shared.tile.keep(work.first_row, work.first_column);
   ThreadSums<TILE> sums;
   multiply_slices<TILE>(patches, matrix_cursor<TILE, ACCESS>(filter_rows, work.first_column, work.part.first_k, depth),
-                        work.part.slices, shared_memory<TileStorage<TILE>>(), sums);
+                        work.part.slices, shared, sums);
   const float* const bias = y.epilogue.bias;
-  finish_sums(sums, bias != nullptr ? bias + first_filter : nullptr, y.epilogue.activation, work.first_column, filters);
+  finish_sums(sums, bias != nullptr ? bias + first_filter : nullptr, y.epilogue.activation, shared.tile.first_column,
+              filters);
   write_tile<TILE>(sums, y.result, nullptr, y.epilogue.accumulate,
-                   MatrixRows{y.result + blockIdx.z * y.part_stride + first_filter, conv.k}, work.first_row,
-                   conv.n * conv.p * conv.q, work.first_column, filters);
+                   MatrixRows{y.result + blockIdx.z * y.part_stride + first_filter, conv.k}, shared.tile.first_row,
+                   conv.n * conv.p * conv.q, shared.tile.first_column, filters);
 }
 
 // The filters of a group as an operand: the outer index is the channel, the reduction runs over (tap of the class,
@@ -109,11 +112,13 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   const QuadPlace filter_place = quad_place<TILE, FilterCursor<ACCESS>::along>();
   const FilterCursor<ACCESS> filters(w, residue, dy, work.group, channels, work.first_column + filter_place.outer,
                                      work.part.first_k + filter_place.k);
+  auto& shared = shared_memory<TileStorage<TILE>>();
+  shared.tile.keep(work.first_row, work.first_column);
   ThreadSums<TILE> sums;
-  multiply_slices<TILE>(patches, filters, work.part.slices, shared_memory<TileStorage<TILE>>(), sums);
+  multiply_slices<TILE>(patches, filters, work.part.slices, shared, sums);
   write_tile<TILE>(sums, dx.result, dx.epilogue.mask, dx.epilogue.accumulate,
                    ResidueRows{dx.result + blockIdx.z * dx.part_stride + work.group * channels, residue},
-                   work.first_row, conv.n * conv.p * conv.q, work.first_column, channels);
+                   shared.tile.first_row, conv.n * conv.p * conv.q, shared.tile.first_column, channels);
 }
 
 template <int TILE, Access ACCESS>

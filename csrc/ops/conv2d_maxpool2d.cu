@@ -53,28 +53,30 @@ __global__ void __launch_bounds__(tile_threads<TILE>(), tile_blocks_per_sm<TILE>
   const int first_filter = work.group * filters;
   const QuadPlace place = quad_place<TILE, Patches::along>();
   const Operand<Along::reduction> filter_rows{w + int64_t(first_filter) * depth, depth, filters};
+  auto& shared = shared_memory<TileStorage<TILE>>();
+  shared.tile.keep(work.first_row, work.first_column);
   ThreadSums<TILE> sums;
   multiply_slices<TILE>(Patches(x, work.group, work.first_row + place.outer, place.k),
-                        matrix_cursor<TILE, ACCESS>(filter_rows, work.first_column, 0, depth), work.part.slices,
-                        shared_memory<TileStorage<TILE>>(), sums);
+                        matrix_cursor<TILE, ACCESS>(filter_rows, work.first_column, 0, depth), work.part.slices, shared,
+                        sums);
   if (y.bias != nullptr) y.bias += first_filter;
-  write_windows(sums, y, WindowRows{first_filter, conv.k}, work.first_row, window_rows(conv), work.first_column,
-                filters);
+  write_windows(sums, y, WindowRows{first_filter, conv.k}, shared.tile.first_row, window_rows(conv),
+                shared.tile.first_column, filters);
 }
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS<Arithmetic, TILE>, FEWEST_BLOCKS<Arithmetic, TILE>)
     conv2d_maxpool2d_forward_tensor_core_kernel(const __grid_constant__ Patches<T> x, const T* w,
                                                 const __grid_constant__ WindowDestination<T> y, int filters) {
-  using FilterRows = MatrixChunks<SliceLayout<T, TILE, Along::reduction>, COPIES>;
+  using FilterRows = MatrixChunks<SliceChunks<Arithmetic, TILE, Along::reduction>, COPIES>;
   const ConvShape& conv = x.conv;
   const int depth = conv.r * conv.s * x.channels;
   const BlockWork<TILE> work(filters, depth, FilterRows::Layout::DEPTH);
   const Operand<Along::reduction, T> filter_rows{w + int64_t(work.group * filters) * depth, depth, filters};
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
-  shared.keep(work.first_row, work.first_column);
-  WarpSums<TILE> sums;
-  multiply_on_tensor_cores<Arithmetic>(PatchRowChunks<T, TILE, COPIES, WindowOrder>(x, work.first_row, 0),
+  shared.tile.keep(work.first_row, work.first_column);
+  WarpSumsOf<Arithmetic, TILE> sums;
+  multiply_on_tensor_cores<Arithmetic>(PatchRowChunks<Arithmetic, TILE, COPIES, WindowOrder>(x, work.first_row, 0),
                                        FilterRows(filter_rows, work.first_column, 0, depth, x.in_chunks),
                                        work.part.slices, shared, sums);
   const int first_filter = work.group * filters;
@@ -112,22 +114,18 @@ void forward(const char* op, const float* x, const float* w, const WindowDestina
 template <class Arithmetic, class T>
 void forward_tensor_core(const char* op, const T* x, const T* w, const WindowDestination<T>& y, float* workspace,
                          const ConvShape& shape, Schedule schedule, Stream stream) {
-  // Numbers in two parts leave the large tile no register for this.
-  constexpr int LARGEST_TILE = Arithmetic::IN_FLOAT32_IF_SPECIAL ? 64 : 128;
   check_capability<Arithmetic>(op);
   if (is_first_layer(shape, schedule))
     return first_layer_maxpool2d_forward_tensor_core<Arithmetic>(op, x, w, y, workspace, shape, stream);
-  Pass pass = window_pass(op, shape, schedule);
+  const Pass pass = window_pass(op, shape, schedule);
   check_pass(pass, shape);
   if (pass.results == 0) return;
-  pass.schedule.tile = min(pass.schedule.tile, LARGEST_TILE);
   const bool in_chunks = lies_in_chunks(shape, x, w);
-  launch_tensor_core_tiles(op, pass.product, pass.schedule, in_chunks, stream,
-                           [&](auto tile, auto copies, const LaunchConfig& config) {
-                             if constexpr (tile <= LARGEST_TILE)
-                               launch(conv2d_maxpool2d_forward_tensor_core_kernel<Arithmetic, tile, copies>, config,
-                                      patches_of(x, shape, in_chunks), w, y, shape.group_k());
-                           });
+  launch_tensor_core_tiles<Arithmetic>(op, pass.product, pass.schedule, in_chunks, stream,
+                                       [&](auto tile, auto copies, const LaunchConfig& config) {
+                                         launch(conv2d_maxpool2d_forward_tensor_core_kernel<Arithmetic, tile, copies>,
+                                                config, patches_of(x, shape, in_chunks), w, y, shape.group_k());
+                                       });
 }
 
 }  // namespace

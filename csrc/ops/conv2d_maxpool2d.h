@@ -103,11 +103,11 @@ __device__ inline void write_windows(ThreadSums<TILE>& sums, const WindowDestina
 }
 
 // The same of the tile that `shared` has kept. All threads of the block take part.
-template <int TILE, class T, class Rows>
-__device__ inline void write_windows(const WarpSums<TILE>& sums, TensorCoreStorage<TILE>& shared,
+template <class Sums, int TILE, class T, class Rows>
+__device__ inline void write_windows(const Sums& sums, TensorCoreStorage<TILE>& shared,
                                      const WindowDestination<T>& target, const Rows& offset_of, int last_row,
                                      int last_column) {
-  using Patch = SumsPatch<TILE>;
+  using Patch = SumsPatch<Sums>;
   for_each_patch(sums, shared, [&](const Patch& patch, int first_row, int first_column) {
 #pragma unroll 1
     for (int step = threadIdx.x % 32; step < Patch::HEIGHT / WINDOW * Patch::QUADS; step += 32) {

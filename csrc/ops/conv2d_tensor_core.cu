@@ -7,12 +7,13 @@
 // x, dx (N, H, W, C), w (K, R, S, C / groups), y, dy (N, P, Q, K), mask as dx: float32, Bfloat16 or Float16; bias,
 // dbias (K), dw (K, R, S, C / groups) float32; workspace (splits, result) float32 where the reduction is cut.
 //
-// A block owns a tile of the result for one part of the reduction, a warp a quarter of it. Of the blocks of the
+// A block owns a tile of the result for one part of the reduction, a warp a quarter of it (of tf32x3's large tile an
+// eighth). Of the blocks of the
 // weight's gradient those of the first column of tiles add up the rows of dy too, from the slices in shared memory:
-// dbias. Grid tiles x groups x splits, block 128 threads, 49,168 (24,592) bytes shared. FLOPs: 2 N P Q K R S C / groups
-// in each of the three, three times that with tf32x3. Elements from the second-level cache at a tile of 128: 1 / 128 a
-// FLOP. Bound by the matrix rate, or by that cache's bandwidth where it is lower, from 64 channels and filters a group
-// on; below, by the tile's empty edge. Floors, batch 128 on an H100 at the 514 (260, 87) TFLOP/s of
+// dbias. Grid tiles x groups x splits, block 128 (256) threads, 49,168 (24,592) bytes shared. FLOPs: 2 N P Q K R S C /
+// groups in each of the three, three times that with tf32x3. Elements from the second-level cache at a tile of 128: 1 /
+// 128 a FLOP. Bound by the matrix rate, or by that cache's bandwidth where it is lower, from 64 channels and filters a
+// group on; below, by the tile's empty edge. Floors, batch 128 on an H100 at the 514 (260, 87) TFLOP/s of
 // gemm_5_tensor_core.cu, nothing measured: AlexNet owt conv2 0.11 (0.22, 0.66) ms, VGG 64 -> 64 at 224 x 224 0.92
 // (1.8, 5.4) ms a pass.
 //
@@ -31,20 +32,20 @@ namespace minicnn {
 namespace {
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS<Arithmetic, TILE>, FEWEST_BLOCKS<Arithmetic, TILE>)
     conv2d_forward_tensor_core_kernel(const __grid_constant__ Patches<T> x, const T* w,
                                       const __grid_constant__ TensorCoreDestination<T> y, int filters) {
-  using FilterRows = MatrixChunks<SliceLayout<T, TILE, Along::reduction>, COPIES>;
+  using FilterRows = MatrixChunks<SliceChunks<Arithmetic, TILE, Along::reduction>, COPIES>;
   const ConvShape& conv = x.conv;
   const int depth = conv.r * conv.s * x.channels;
   const BlockWork<TILE> work(filters, depth, FilterRows::Layout::DEPTH);
   const int first_filter = work.group * filters;
   const Operand<Along::reduction, T> filter_rows{w + int64_t(first_filter) * depth, depth, filters};
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
-  shared.keep(work.first_row, work.first_column);
-  WarpSums<TILE> sums;
+  shared.tile.keep(work.first_row, work.first_column);
+  WarpSumsOf<Arithmetic, TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(
-      PatchRowChunks<T, TILE, COPIES>(x, work.first_row, work.part.first_k),
+      PatchRowChunks<Arithmetic, TILE, COPIES>(x, work.first_row, work.part.first_k),
       FilterRows(filter_rows, work.first_column, work.part.first_k, depth, x.in_chunks), work.part.slices, shared,
       sums);
   EpilogueOf<T> epilogue = y.epilogue;
@@ -54,52 +55,49 @@ __global__ void __launch_bounds__(TENSOR_CORE_THREADS)
 }
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS)
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS<Arithmetic, TILE>, FEWEST_BLOCKS<Arithmetic, TILE>)
     conv2d_backward_input_tensor_core_kernel(const __grid_constant__ Patches<T> dy, const T* w,
                                              const __grid_constant__ ResidueClass residue,
                                              const __grid_constant__ TensorCoreDestination<T> dx, int channels) {
-  using PatchRows = PatchRowChunks<T, TILE, COPIES>;
+  using PatchRows = PatchRowChunks<Arithmetic, TILE, COPIES>;
   const ConvShape& conv = dy.conv;
   const BlockWork<TILE> work(channels, conv.r * conv.s * dy.channels, PatchRows::Layout::DEPTH);
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
-  shared.keep(work.first_row, work.first_column);
-  WarpSums<TILE> sums;
+  shared.tile.keep(work.first_row, work.first_column);
+  WarpSumsOf<Arithmetic, TILE> sums;
   multiply_on_tensor_cores<Arithmetic>(
       PatchRows(dy, work.first_row, work.part.first_k),
-      FilterChunks<T, TILE, COPIES>(w, residue, dy, channels, work.first_column, work.part.first_k), work.part.slices,
-      shared, sums);
+      FilterChunks<Arithmetic, TILE, COPIES>(w, residue, dy, channels, work.first_column, work.part.first_k),
+      work.part.slices, shared, sums);
   write_sums(sums, shared, dx.results, dx.epilogue,
              ResidueRows{blockIdx.z * dx.part_stride + work.group * channels, residue}, conv.n * conv.p * conv.q,
              channels);
 }
 
-// Of the weight's gradient: left to itself, ptxas takes registers for four blocks an SM of the small tile. tf32x3 needs
-// them.
+// Of the weight's gradient: left to itself, ptxas takes registers for four of the small tile.
 template <class Arithmetic, int TILE>
-constexpr int BLOCKS_AN_SM = TILE == 128                         ? 1
-                             : Arithmetic::IN_FLOAT32_IF_SPECIAL ? 4
-                                                                 : 5;
+constexpr int BLOCKS_AN_SM = FEWEST_BLOCKS<Arithmetic, TILE> > 0 ? FEWEST_BLOCKS<Arithmetic, TILE> : 5;
 
 template <class Arithmetic, int TILE, Copies COPIES, class T = typename Arithmetic::Element>
-__global__ void __launch_bounds__(TENSOR_CORE_THREADS, BLOCKS_AN_SM<Arithmetic, TILE>)
+__global__ void __launch_bounds__(TENSOR_CORE_THREADS<Arithmetic, TILE>, BLOCKS_AN_SM<Arithmetic, TILE>)
     conv2d_backward_weight_tensor_core_kernel(const T* dy, const __grid_constant__ Patches<T> x,
                                               const __grid_constant__ TensorCoreDestination<T> dw, Destination dbias,
                                               int filters) {
-  using GradientColumns = MatrixChunks<SliceLayout<T, TILE, Along::outer>, COPIES>;
+  using GradientColumns = MatrixChunks<SliceChunks<Arithmetic, TILE, Along::outer>, COPIES>;
   const ConvShape& conv = x.conv;
   const int depth = conv.r * conv.s * x.channels, pixels = conv.n * conv.p * conv.q;
   const BlockWork<TILE> work(depth, pixels, GradientColumns::Layout::DEPTH);
   const int first_filter = work.group * filters;
   const Operand<Along::outer, T> gradient{dy + first_filter, conv.k, filters};
   auto& shared = shared_memory<TensorCoreStorage<TILE>>();
-  shared.keep(work.first_row, work.first_column);
+  shared.tile.keep(work.first_row, work.first_column);
   const bool is_first_column = dbias.result != nullptr && work.first_column == 0;
-  WarpSums<TILE> sums;
-  RowSums<T, TILE> gradients;
+  WarpSumsOf<Arithmetic, TILE> sums;
+  RowSums<Arithmetic, TILE> gradients;
   multiply_on_tensor_cores<Arithmetic>(
       GradientColumns(gradient, work.first_row, work.part.first_k, pixels, x.in_chunks),
-      PatchColumnChunks<T, TILE, COPIES>(x, work.first_column, work.part.first_k), work.part.slices, shared, sums,
-      [&](const Chunk* slice) {
+      PatchColumnChunks<Arithmetic, TILE, COPIES>(x, work.first_column, work.part.first_k), work.part.slices, shared,
+      sums, [&](const Chunk* slice) {
         if (is_first_column) gradients.see(slice);
       });
   write_sums(sums, shared, dw.results, dw.epilogue,
@@ -121,11 +119,11 @@ void forward(const char* op, const T* x, const T* w, const float* bias, Activati
   const EpilogueOf<T> epilogue{.bias = bias, .activation = activation};
   const auto target = destination(y, workspace, pass.results, epilogue, pass.schedule);
   const bool in_chunks = lies_in_chunks(shape, x, w);
-  launch_tensor_core_tiles(op, pass.product, pass.schedule, in_chunks, stream,
-                           [&](auto tile, auto copies, const LaunchConfig& config) {
-                             launch(conv2d_forward_tensor_core_kernel<Arithmetic, tile, copies>, config,
-                                    patches_of(x, shape, in_chunks), w, target, shape.group_k());
-                           });
+  launch_tensor_core_tiles<Arithmetic>(op, pass.product, pass.schedule, in_chunks, stream,
+                                       [&](auto tile, auto copies, const LaunchConfig& config) {
+                                         launch(conv2d_forward_tensor_core_kernel<Arithmetic, tile, copies>, config,
+                                                patches_of(x, shape, in_chunks), w, target, shape.group_k());
+                                       });
   if (pass.schedule.splits > 1)
     sum_parts(op, workspace, pass.schedule.splits, pass.results / shape.k, shape.k, epilogue, y, shape.k, stream);
 }
@@ -146,11 +144,11 @@ void backward_input(const char* op, const T* dy, const T* w, const T* mask, Resu
       const ConvShape conv = gradient_shape(shape, residue.rows, residue.columns);
       Product product = pass.product;
       product.m = int64_t(conv.n) * conv.p * conv.q;
-      launch_tensor_core_tiles(op, product, pass.schedule, in_chunks, stream,
-                               [&](auto tile, auto copies, const LaunchConfig& config) {
-                                 launch(conv2d_backward_input_tensor_core_kernel<Arithmetic, tile, copies>, config,
-                                        patches_of(dy, conv, in_chunks), w, residue, target, shape.group_c());
-                               });
+      launch_tensor_core_tiles<Arithmetic>(
+          op, product, pass.schedule, in_chunks, stream, [&](auto tile, auto copies, const LaunchConfig& config) {
+            launch(conv2d_backward_input_tensor_core_kernel<Arithmetic, tile, copies>, config,
+                   patches_of(dy, conv, in_chunks), w, residue, target, shape.group_c());
+          });
     }
   if (pass.schedule.splits > 1)
     sum_parts(op, workspace, pass.schedule.splits, pass.results / shape.c, shape.c, epilogue, dx, shape.c, stream);
@@ -176,11 +174,11 @@ void backward_weight(const char* op, const T* dy, const T* x, float* dw, Accumul
   Destination bias_target{};
   if (dbias != nullptr) bias_target = destination(dbias, bias_parts, shape.k, of_bias, pass.schedule);
   const bool in_chunks = lies_in_chunks(shape, dy, x);
-  launch_tensor_core_tiles(op, pass.product, pass.schedule, in_chunks, stream,
-                           [&](auto tile, auto copies, const LaunchConfig& config) {
-                             launch(conv2d_backward_weight_tensor_core_kernel<Arithmetic, tile, copies>, config, dy,
-                                    patches_of(x, shape, in_chunks), target, bias_target, shape.group_k());
-                           });
+  launch_tensor_core_tiles<Arithmetic>(
+      op, pass.product, pass.schedule, in_chunks, stream, [&](auto tile, auto copies, const LaunchConfig& config) {
+        launch(conv2d_backward_weight_tensor_core_kernel<Arithmetic, tile, copies>, config, dy,
+               patches_of(x, shape, in_chunks), target, bias_target, shape.group_k());
+      });
   if (splits == 1) return;
   sum_parts(op, workspace, splits, shape.k, depth, of_weight, result, depth, stream);
   if (dbias != nullptr) sum_parts(op, bias_parts, splits, 1, shape.k, of_bias, dbias, shape.k, stream);

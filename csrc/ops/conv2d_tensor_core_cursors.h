@@ -36,11 +36,12 @@ bool lies_in_chunks(const ConvShape& shape, const T* a, const T* b) {
 
 // Patches as rows: the outer index is the output pixel, the reduction runs along the patch. All chunks of a thread are
 // of one tap.
-template <class T, int TILE, Copies COPIES, class Order = MemoryOrder>
+template <class Arithmetic, int TILE, Copies COPIES, class Order = MemoryOrder>
 class PatchRowChunks {
  public:
-  using Layout = SliceLayout<T, TILE, Along::reduction>;
-  using Mine = ThreadChunks<Layout>;
+  using Mine = SliceChunks<Arithmetic, TILE, Along::reduction>;
+  using Layout = typename Mine::Layout;
+  using T = typename Arithmetic::Element;
 
   __device__ PatchRowChunks(const Patches<T>& patches, int first_row, int first_k)
       : patches_(patches),
@@ -87,11 +88,12 @@ class PatchRowChunks {
 
 // Patches as columns: the outer index runs along the patch, the reduction over the output pixels. All chunks of a
 // thread are of one tap, each of the pixel ROWS_APART behind the last one's.
-template <class T, int TILE, Copies COPIES>
+template <class Arithmetic, int TILE, Copies COPIES>
 class PatchColumnChunks {
  public:
-  using Layout = SliceLayout<T, TILE, Along::outer>;
-  using Mine = ThreadChunks<Layout>;
+  using Mine = SliceChunks<Arithmetic, TILE, Along::outer>;
+  using Layout = typename Mine::Layout;
+  using T = typename Arithmetic::Element;
 
   __device__ PatchColumnChunks(const Patches<T>& patches, int first_entry, int first_pixel)
       : patches_(patches),
@@ -131,11 +133,12 @@ class PatchColumnChunks {
 
 // The filters of a group as an operand: the outer index is the channel, the reduction runs over (tap of the class,
 // filter).
-template <class T, int TILE, Copies COPIES>
+template <class Arithmetic, int TILE, Copies COPIES>
 class FilterChunks {
  public:
-  using Layout = SliceLayout<T, TILE, Along::outer>;
-  using Mine = ThreadChunks<Layout>;
+  using Mine = SliceChunks<Arithmetic, TILE, Along::outer>;
+  using Layout = typename Mine::Layout;
+  using T = typename Arithmetic::Element;
 
   __device__ FilterChunks(const T* w, const ResidueClass& residue, const Patches<T>& dy, int channels,
                           int first_channel, int first_k)

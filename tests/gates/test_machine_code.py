@@ -50,7 +50,7 @@ NARROW_STORES = NARROW | {
 # Of the instructions of the main loop, those that multiply: a bound on the share of the float32 rate, no speed.
 MULTIPLYING = {
     r"gemm_4_vectorized_kernel<128, Access 0": 0.86,
-    r"gemm_4_vectorized_kernel<64, Access 0": 0.79,
+    r"gemm_4_vectorized_kernel<64, Access 0": 0.78,
     r"conv2d_\w*forward_kernel<128, Access 0": 0.79,
     r"conv2d_\w*backward_\w+_kernel<128, Access 0": 0.76,
     r"linear_backward_weight_sgd_kernel<128, Access 0": 0.86,
@@ -58,7 +58,11 @@ MULTIPLYING = {
 }
 
 # Tiles of 16 rows and of 8 columns of a warp, by the block's tile of the tensor-core kernels.
-WARP_TILES = {r"\w*tensor_core\w*<\w+, 128,": (4, 8), r"\w*tensor_core\w*<\w+, 64,": (2, 4)}
+WARP_TILES = {
+    r"\w*tensor_core\w*<Tf32x3Arithmetic, 128,": (4, 4),
+    r"\w*tensor_core\w*<(?!Tf32x3)\w+, 128,": (4, 8),
+    r"\w*tensor_core\w*<\w+, 64,": (2, 4),
+}
 
 
 def least_products_a_load(row_tiles, column_tiles):
@@ -72,7 +76,7 @@ FEW_INSTANCES = 8
 INSTANCES = {
     "conv2d_first_layer.cu": 20,
     "conv2d_implicit.cu": 12,
-    "conv2d_maxpool2d.cu": 11,
+    "conv2d_maxpool2d.cu": 12,
     "conv2d_tensor_core.cu": 24,
     "gemm_4_vectorized.cu": 12,
     "gemm_5_tensor_core.cu": 24,
@@ -134,27 +138,9 @@ def test_kernels_have_few_instances(compiled):
         assert {file: count for file, count in counts.items() if count > FEW_INSTANCES} == INSTANCES
 
 
-# Bytes that registers lack where ptxas makes code for Blackwell of 8.0's PTX, of which it makes others: cursors for the
-# pass over special numbers, the tile's place. In the main loop that is six accesses a slice at most on 12.0.
-MAXPOOL = "conv2d_maxpool2d_forward_kernel<128, Access 0>"
-BLACKWELL = {
-    "sm_100": {MAXPOOL: 32},
-    "sm_120": {
-        MAXPOOL: 24,
-        "conv2d_forward_kernel<128, Access 0>": 24,
-        "conv2d_backward_input_tensor_core_kernel<Tf32x3Arithmetic, 128, Copies 0, float>": 8,
-        "conv2d_backward_weight_tensor_core_kernel<Tf32x3Arithmetic, 128, Copies 0, float>": 16,
-        "gemm_5_tensor_core_kernel<Tf32x3Arithmetic, 128, Copies 0, Operand<Along 0, float>, Operand<Along 1, float>>": 8,
-        "gemm_5_tensor_core_kernel<Tf32x3Arithmetic, 128, Copies 0, Operand<Along 1, float>, Operand<Along 1, float>>": 48,
-    },
-}
-
-
 def test_registers_hold_everything(code, compiled):
-    assert not spilled(code), names_of(spilled(code))
-    for architecture in {kernel.architecture for kernel in compiled}:
-        lacking = {k.name: k.stack for k in spilled(compiled) if k.architecture == architecture}
-        assert lacking == BLACKWELL.get(architecture, {}), architecture
+    for kernels in (code, compiled):
+        assert not spilled(kernels), names_of(spilled(kernels))
 
 
 def test_memory_bound_kernels_move_16_bytes_at_once(code, recorded):
