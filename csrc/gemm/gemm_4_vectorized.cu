@@ -11,8 +11,9 @@
 // Idea: a thread moves four neighbours at a time, from global memory, into shared memory and out of it. So 4 loads
 // bring the 16 numbers of 64 multiply-adds, where rung 3 has 8 loads for 16. Predicted, not measured: of some 600
 // instructions of the main loop, compiled, 512 multiply, so at most 86 % of the float32 rate: at 4096^3 on an H100 (67
-// TFLOP/s) 2.4 ms. A block issues instructions for 1,200 clocks a slice, and then waits for the next one, some 700
-// clocks from global memory. Two blocks share an SM (at most 109 registers a thread); where both wait, it is lost.
+// TFLOP/s) 2.4 ms. A block issues instructions for 1,200 clocks a slice, in 1,090 of which shared memory is busy, and
+// then waits for the next one, some 700 clocks from global memory. Two blocks share an SM (at most 107 registers a
+// thread); where both wait, it is lost.
 //
 // Assumes nothing of alignment or sizes: off a 16-byte boundary, and at tails, the accesses are 4 bytes wide.
 // Source of the idea: the vectorised kernel of Boehm 2022, "How to optimize a CUDA matmul kernel".

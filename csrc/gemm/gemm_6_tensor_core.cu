@@ -20,15 +20,24 @@
 #include "gemm/warp_tile.h"
 
 namespace minicnn {
+namespace {
 
-// sums += the product of two slices. The sum does not ask in which order k comes: what device/mma.h calls k = t and
-// t + 4 is here 2 t and 2 t + 1, whose rows lie in other banks for each of the four t.
-__device__ inline void multiply_slice(const float (&a)[TILE_K][128 + 4], const float (&b)[TILE_K][128 + 4],
-                                      WarpTile& sums) {
-  const auto word = [](const float (&slice)[TILE_K][128 + 4], int outer, int half) {
-    const int lane = threadIdx.x % 32;
-    return __float_as_uint(slice[2 * (lane % 4) + half][outer + lane / 4]);
-  };
+constexpr int TILE = 128, THREADS = tile_threads<TILE>();
+using TileSlice = float[TILE_K][TILE + 4];
+
+// This lane's word of a fragment's eight outer indices, from `outer` on. A sum does not ask in which order k comes:
+// what device/mma.h calls k = t and t + 4 are here 2 t and 2 t + 1, so that the rows of the four t lie in different
+// banks.
+__device__ uint32_t word(const TileSlice& slice, int outer, int half) {
+  const int lane = threadIdx.x % 32;
+  return __float_as_uint(slice[2 * (lane % 4) + half][outer + lane / 4]);
+}
+
+}  // namespace
+
+// sums += the product of two slices, as rung 5's multiply_slices calls it: outside the unnamed namespace, for it is
+// found by the kind of its sums.
+__device__ inline void multiply_slice(const TileSlice& a, const TileSlice& b, WarpTile& sums) {
   WarpFragments bits;
   for (int i = 0; i < WarpTile::ROWS; ++i)
     for (int w = 0; w < 4; ++w) bits.a[i][w] = word(a, WarpTile::first_row() + 16 * i + 8 * (w % 2), w / 2);
@@ -38,8 +47,6 @@ __device__ inline void multiply_slice(const float (&a)[TILE_K][128 + 4], const f
 }
 
 namespace {
-
-constexpr int TILE = 128, THREADS = tile_threads<TILE>();
 
 template <class A, class B>
 __global__ void __launch_bounds__(THREADS)

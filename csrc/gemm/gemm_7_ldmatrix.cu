@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(THREADS)
   const auto store = [&](int stage) {
     a_quads.store(shared.a[stage]);
     b_quads.store(shared.b[stage]);
-    __syncthreads();
+    __syncthreads();  // the slice is there for all, and nobody reads the other stage any more
   };
   WarpTile sums;
   a_quads.load();
