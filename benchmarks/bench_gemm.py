@@ -28,12 +28,17 @@ RUNGS = {
         "1 naive": ("gemm_1_naive", None, 1e-3),
         "2 shared": ("gemm_2_shared", None, 1e-3),
         "3 register": ("gemm_3_register", None, 1e-3),
-        "4 vectorized": ("gemm_4_vectorized", Math.float32, 1e-3),
-        "5 tensor cores, 3xTF32": ("gemm_5_tensor_core", Math.tf32x3, 1e-3),
+        "4 vectorized": ("gemm_4_vectorized", None, 1e-3),
+        "5 pipelined": ("gemm_5_pipelined", Math.float32, 1e-3),
+        "8 asynchronous, 3xTF32": ("gemm_8_asynchronous", Math.tf32x3, 1e-3),
     },
-    "tf32": {"5 tensor cores, TF32": ("gemm_5_tensor_core", Math.tf32, 5e-3)},
-    "bfloat16": {"5 tensor cores, bfloat16": ("gemm_bfloat16", Math.float32, 2e-2)},
-    "float16": {"5 tensor cores, float16": ("gemm_float16", Math.float32, 5e-3)},
+    "tf32": {
+        "6 tensor cores, TF32": ("gemm_6_tensor_core", None, 5e-3),
+        "7 ldmatrix, TF32": ("gemm_7_ldmatrix", None, 5e-3),
+        "8 asynchronous, TF32": ("gemm_8_asynchronous", Math.tf32, 5e-3),
+    },
+    "bfloat16": {"8 asynchronous, bfloat16": ("gemm_bfloat16", Math.float32, 2e-2)},
+    "float16": {"8 asynchronous, float16": ("gemm_float16", Math.float32, 5e-3)},
 }
 
 
@@ -50,7 +55,7 @@ def products(batch: int):
 
 
 def contender(session: Session, how: tuple, precision: str, a, b, c, shape: GemmShape):
-    """The call of one rung; from the fourth on they have a schedule, and a workspace for it."""
+    """The call of one rung; those that networks train with have a schedule, and a workspace for it."""
     kernels, (name, math, _) = session.device.kernels, how
     arguments = [a, b, None, c, shape, Layout.nt, Accumulate.overwrite]
     if math is not None:
@@ -109,11 +114,13 @@ def race(session: Session, name: str, m: int, n: int, k: int) -> None:
 
 
 def draw_ladder(session: Session, path: str) -> None:
-    """Every rung of float32 and of TF32. The picture says whose time it is: that of the emulation tells nothing of a GPU."""
+    """Every rung of TF32 and of float32, from 1 upwards. The picture says whose time it is: that of the emulation tells
+    nothing of a GPU.
+    """
     on_gpu = device_place(session.device) == "cuda"
     side = session.arguments.side or (LADDER_SIDE if on_gpu else EMULATED_LADDER_SIDE)
     rivals = {}
-    for session.precision in ("float32", "tf32"):
+    for session.precision in ("tf32", "float32"):
         torch.backends.cuda.matmul.allow_tf32 = session.precision == "tf32"
         race(session, f"{side} x {side} x {side}", side, side, side)
         of_this = [row["rival_ms"] for row in session.rows if row["precision"] == session.precision]
@@ -121,7 +128,8 @@ def draw_ladder(session: Session, path: str) -> None:
     if not plots.available():
         return print(f"no {path}: pictures need matplotlib")
     product = f"c = a b, {side} x {side} x {side}"
-    rates = {row["pass"]: row["gflops"] for row in session.rows}
+    rows = sorted(session.rows, key=lambda row: int(row["pass"].split()[0]))
+    rates = {row["pass"]: row["gflops"] for row in rows}
     if on_gpu:
         rungs = {rung: rate / 1e3 for rung, rate in rates.items()}
         plots.ladder(rungs, rivals, path, f"{product}, {torch.cuda.get_device_name()}", "TFLOP/s")

@@ -213,7 +213,10 @@ void bind_device_kernels(py::module_& m) {
   bind(m, "gemm_2_shared", gemm_2_shared);
   bind(m, "gemm_3_register", gemm_3_register);
   bind(m, "gemm_4_vectorized", gemm_4_vectorized);
-  bind(m, "gemm_5_tensor_core", gemm_5_tensor_core);
+  bind(m, "gemm_5_pipelined", gemm_5_pipelined);
+  bind(m, "gemm_6_tensor_core", gemm_6_tensor_core);
+  bind(m, "gemm_7_ldmatrix", gemm_7_ldmatrix);
+  bind(m, "gemm_8_asynchronous", gemm_8_asynchronous);
   bind(m, "gemm_bfloat16", gemm_bfloat16);
   bind(m, "gemm_float16", gemm_float16);
   bind(m, "linear_backward_weight_sgd", linear_backward_weight_sgd);

@@ -160,10 +160,16 @@ void gemm_2_shared(const float* a, const float* b, const float* bias, float* c, 
                    Accumulate accumulate, Stream stream);
 void gemm_3_register(const float* a, const float* b, const float* bias, float* c, GemmShape shape, Layout layout,
                      Accumulate accumulate, Stream stream);
-void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
-                       Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
-void gemm_5_tensor_core(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
-                        Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
+void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, GemmShape shape, Layout layout,
+                       Accumulate accumulate, Stream stream);
+void gemm_5_pipelined(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
+                      Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
+void gemm_6_tensor_core(const float* a, const float* b, const float* bias, float* c, GemmShape shape, Layout layout,
+                        Accumulate accumulate, Stream stream);
+void gemm_7_ldmatrix(const float* a, const float* b, const float* bias, float* c, GemmShape shape, Layout layout,
+                     Accumulate accumulate, Stream stream);
+void gemm_8_asynchronous(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
+                         Layout layout, Accumulate accumulate, Schedule schedule, Stream stream);
 
 // The same of numbers of 16 bits: bias float32; c in the format of a and b, or, where that is null, float32 `wide_c`.
 void gemm_bfloat16(const Bfloat16* a, const Bfloat16* b, const float* bias, Bfloat16* c, float* wide_c,

@@ -30,7 +30,16 @@ from minicnn.tensor import Accumulate, GradSlot, Tensor
 MACS = 400_000  # of one case at most: milliseconds on the emulated device
 TILE_EDGES = (31, 33, 63, 64, 65, 127, 129, 130)
 CUTS = ((conv2d_op, "PATCH_BYTES"), (conv2d_op, "SHARE_BYTES"), (windows, "CHUNK"), (lrn_op, "CHUNK"))
-RUNGS = ("gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized", "gemm")
+RUNGS = (
+    "gemm_1_naive",
+    "gemm_2_shared",
+    "gemm_3_register",
+    "gemm_4_vectorized",
+    "gemm_5_pipelined",
+    "gemm_6_tensor_core",
+    "gemm_7_ldmatrix",
+    "gemm",
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 BATCHES = st.integers(0, 3)
@@ -385,7 +394,7 @@ def run_gemm(device, rung, extents, layout, gaps, offsets, has_bias, accumulate,
     pitches = [v.shape[1] + gap for v, gap in zip((lying_a, lying_b, before), gaps, strict=True)]
     shape = GemmShape(m, n, k, *pitches)
     arguments = [arrays[0][0], arrays[1][0], device.array(bias) if has_bias else None, arrays[2][0]]
-    if rung in ("gemm", "gemm_4_vectorized"):
+    if rung in ("gemm", "gemm_5_pipelined"):
         workspace = device.empty((device.kernels.gemm_workspace(shape, schedule),))
         getattr(device.kernels, rung)(*arguments, workspace, shape, layout, accumulate, schedule)
     else:

@@ -169,13 +169,16 @@ def test_the_ladder_is_drawn_on_the_device_at_hand(benchmarks, words, tmp_path, 
     monkeypatch.setattr("sys.argv", ["bench_gemm", *words, *common])
     bench.main()
     ((rates, rivals, path, title, unit),) = drawn
-    assert list(rates) == [*bench.RUNGS["float32"], *bench.RUNGS["tf32"]] and all(rates.values())
+    assert set(rates) == {*bench.RUNGS["float32"], *bench.RUNGS["tf32"]} and all(rates.values())
+    assert [name[0] for name in rates] == list("123456788")
+    assert list(rates)[-2:] == ["8 asynchronous, TF32", "8 asynchronous, 3xTF32"]  # the first beside the rung below it
     assert (rivals, path, title) == ({}, str(picture), "c = a b, 9 x 9 x 9, emulated")
     assert unit.endswith("of a GPU this says nothing")
     assert capsys.readouterr().out.endswith(f"the ladder is in {picture}\n")
     _, rows = benchmarks("report").read_rows(table)
     precisions = {row["pass"]: row["precision"] for row in rows}
-    assert precisions["4 vectorized"] == "float32" and precisions["5 tensor cores, 3xTF32"] == "tf32x3"
+    assert precisions["5 pipelined"] == "float32" and precisions["8 asynchronous, 3xTF32"] == "tf32x3"
+    assert precisions["6 tensor cores, TF32"] == "tf32"
 
 
 def test_the_ladder_has_every_rung(benchmarks):

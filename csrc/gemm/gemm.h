@@ -8,10 +8,10 @@ namespace minicnn {
 void fused_gemm(const float* a, const float* b, float* c, float* workspace, GemmShape shape, Layout layout,
                 const Epilogue& epilogue, Schedule schedule, Stream stream);
 
-// The same by rung 4, and by rung 5.
-void gemm_4_fused(const float* a, const float* b, float* c, float* workspace, GemmShape shape, Layout layout,
-                  const Epilogue& epilogue, Schedule schedule, Stream stream);
+// The same by rung 5, and by rung 8.
 void gemm_5_fused(const float* a, const float* b, float* c, float* workspace, GemmShape shape, Layout layout,
+                  const Epilogue& epilogue, Schedule schedule, Stream stream);
+void gemm_8_fused(const float* a, const float* b, float* c, float* workspace, GemmShape shape, Layout layout,
                   const Epilogue& epilogue, Schedule schedule, Stream stream);
 
 }  // namespace minicnn

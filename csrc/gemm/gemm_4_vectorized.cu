@@ -1,78 +1,69 @@
 // GEMM, rung 4: 16-byte accesses.
 //
-// c[i,j] (+)= bias[j] + sum over k of op(a)[i,k] op(b)[k,j];   gemm_4_fused: with all of operand.h's epilogue
+// c[i,j] (+)= bias[j] + sum over k of op(a)[i,k] op(b)[k,j]
 //
 // a (m, k) or (k, m), b (k, n) or (n, k), bias (n) or null, c (m, n) float32; rows lda, ldb, ldc apart.
-// workspace (splits, m, n) float32 where the reduction is cut.
 //
-// A block owns a tile of c for one part of the reduction, a thread 8 x 8 elements of it (8 x 4 in a tile of 64).
-// Grid ceil(m / tile) * ceil(n / tile) x 1 x splits, block 2 * tile threads, 16,912 (8,720) bytes shared.
-// FLOPs an element of c: 2k. Bytes from global memory: k / 16 (k / 8).
+// A block owns a 128 x 128 tile of c, a thread 8 x 8 elements of it, in quads of neighbours (gemm/tile.h).
+// Grid ceil(m / 128) x ceil(n / 128), block 256 threads, 8,448 bytes shared.
+// FLOPs an element of c: 2k. Bytes from global memory: k / 16.
 //
-// Idea: a thread moves four neighbours at a time, from global memory, into shared memory and out of it, so that an
-// 8 x 8 block of sums takes 4 instructions for the 16 numbers of 64 multiply-adds. With it come two stages of shared
-// memory, the next slice on its way meanwhile, and for small products a cut reduction; the inner tile is gemm/tile.h's,
-// which convolution shares. Predicted, not measured: of every 68 instructions for a column of a slice 64 multiply; with
-// the rest of the loop, compiled, 87 to 90 % of them, so at most that share of the float32 rate: at 4096^3 on an H100
-// (67 TFLOP/s) 2.3 ms, where 2 m n k / rate is 2.05.
+// Idea: a thread moves four neighbours at a time, from global memory, into shared memory and out of it. So 4 loads
+// bring the 16 numbers of 64 multiply-adds, where rung 3 has 8 loads for 16. Predicted, not measured: of some 600
+// instructions of the main loop, compiled, 512 multiply, so at most 86 % of the float32 rate: at 4096^3 on an H100 (67
+// TFLOP/s) 2.4 ms. A block issues instructions for 1,200 clocks a slice, in 1,090 of which shared memory is busy, and
+// then waits for the next one, some 700 clocks from global memory. Two blocks share an SM (at most 107 registers a
+// thread); where both wait, it is lost.
 //
 // Assumes nothing of alignment or sizes: off a 16-byte boundary, and at tails, the accesses are 4 bytes wide.
-// Source of the idea: the vectorised and double-buffered kernels of Boehm 2022, "How to optimize a CUDA matmul kernel".
-#include "gemm/gemm.h"
-#include "gemm/schedule.h"
+// Source of the idea: the vectorised kernel of Boehm 2022, "How to optimize a CUDA matmul kernel".
+#include "gemm/tile.h"
 #include "launch.h"
 
 namespace minicnn {
 namespace {
 
-template <int TILE, Access ACCESS, class A, class B>
-__global__ void __launch_bounds__(tile_threads<TILE>())  // a second block's worth of registers would spill on sm_90a
-    gemm_4_vectorized_kernel(A a, B b, Destination c, int64_t pitch, int k) {
-  const int column_tiles = ceil_div(b.extent, TILE);
-  const int first_row = blockIdx.x / column_tiles * TILE, first_column = blockIdx.x % column_tiles * TILE;
-  const PartOfReduction part = part_of_reduction(k, gridDim.z, blockIdx.z);
-  auto& shared = shared_memory<TileStorage<TILE>>();
-  shared.tile.keep(first_row, first_column);
-  ThreadSums<TILE> sums;
-  multiply_slices<TILE>(matrix_cursor<TILE, ACCESS>(a, first_row, part.first_k, k),
-                        matrix_cursor<TILE, ACCESS>(b, first_column, part.first_k, k), part.slices, shared, sums);
-  finish_sums(sums, c.epilogue.bias, c.epilogue.activation, shared.tile.first_column, b.extent);
-  write_tile<TILE>(sums, c.result, c.epilogue.mask, c.epilogue.accumulate,
-                   MatrixRows{c.result + blockIdx.z * c.part_stride, pitch}, shared.tile.first_row, a.extent,
-                   shared.tile.first_column, b.extent);
-}
+constexpr int TILE = 128, THREADS = tile_threads<TILE>();
 
-template <Along ALONG>
-bool lies_in_quads(const Operand<ALONG>& operand, int k) {
-  const int along_memory = ALONG == Along::reduction ? k : operand.extent;
-  return is_aligned(operand.data) && operand.pitch % 4 == 0 && along_memory % 4 == 0;
+struct Storage {
+  float a[TILE_K][TILE + 4], b[TILE_K][TILE + 4];  // padded as TileStorage is
+};
+
+template <class A, class B>
+__global__ void __launch_bounds__(THREADS)
+    gemm_4_vectorized_kernel(A a, B b, const float* bias, float* c, GemmShape shape, Accumulate accumulate) {
+  auto& shared = shared_memory<Storage>();
+  const int first_row = blockIdx.x * TILE, first_column = blockIdx.y * TILE;
+  auto a_cursor = matrix_cursor<TILE, Access::any>(a, first_row, 0, shape.k);
+  auto b_cursor = matrix_cursor<TILE, Access::any>(b, first_column, 0, shape.k);
+  ThreadSums<TILE> sums;
+  for (int first_k = 0; first_k < shape.k; first_k += TILE_K) {
+    store_quad<A::along>(shared.a, quad_place<TILE, A::along>(), a_cursor.load());
+    store_quad<B::along>(shared.b, quad_place<TILE, B::along>(), b_cursor.load());
+    __syncthreads();
+    multiply_slice(shared.a, shared.b, sums);
+    __syncthreads();
+    a_cursor.advance();
+    b_cursor.advance();
+  }
+  finish_sums(sums, bias, Activation::none, first_column, shape.n);
+  write_tile<TILE>(sums, c, nullptr, accumulate, MatrixRows{c, shape.ldc}, first_row, shape.m, first_column, shape.n);
 }
 
 }  // namespace
 
-void gemm_4_fused(const float* a, const float* b, float* c, float* workspace, GemmShape shape, Layout layout,
-                  const Epilogue& epilogue, Schedule schedule, Stream stream) {
-  const char* const op = "gemm_4_vectorized";
-  const Product product{shape.m, shape.n, shape.k, 1};
-  schedule = choose_schedule(op, product, schedule);
+void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, GemmShape shape, Layout layout,
+                       Accumulate accumulate, Stream stream) {
   if (shape.m == 0 || shape.n == 0) return;
-  const Destination target = destination(c, workspace, product.m * product.n, epilogue, schedule);
-  const int64_t pitch = has_second_pass(epilogue, schedule) ? shape.n : shape.ldc;
   with_operands(a, b, shape, layout, [&](auto a_operand, auto b_operand) {
-    const bool quads = lies_in_quads(a_operand, shape.k) && lies_in_quads(b_operand, shape.k);
-    launch_tiles(op, product, schedule, quads ? Access::quads : Access::elements, stream,
-                 [&](auto tile, auto access, const LaunchConfig& config) {
-                   launch(gemm_4_vectorized_kernel<tile, access, decltype(a_operand), decltype(b_operand)>, config,
-                          a_operand, b_operand, target, pitch, shape.k);
-                 });
+    launch(gemm_4_vectorized_kernel<decltype(a_operand), decltype(b_operand)>,
+           {.op = "gemm_4_vectorized",
+            .grid = dim3(ceil_div(shape.m, TILE), ceil_div(shape.n, TILE)),
+            .block = THREADS,
+            .shared_bytes = sizeof(Storage),
+            .stream = stream},
+           a_operand, b_operand, bias, c, shape, accumulate);
   });
-  if (has_second_pass(epilogue, schedule))
-    sum_parts(op, workspace, schedule.splits, shape.m, shape.n, epilogue, c, shape.ldc, stream);
-}
-
-void gemm_4_vectorized(const float* a, const float* b, const float* bias, float* c, float* workspace, GemmShape shape,
-                       Layout layout, Accumulate accumulate, Schedule schedule, Stream stream) {
-  gemm_4_fused(a, b, c, workspace, shape, layout, {.bias = bias, .accumulate = accumulate}, schedule, stream);
 }
 
 }  // namespace minicnn

@@ -12,8 +12,7 @@
 //   void advance()                 TILE_K further along the reduction
 //
 // Two tiles: 128 x 128 by 256 threads, 8 x 8 sums a thread; 64 x 64 by 128 threads, 8 x 4 sums a thread, where the
-// large one would leave processors idle or reach far over the result's edge. A tensor-core path replaces multiply_slice
-// and what a stage looks like, and keeps the cursors.
+// large one would leave processors idle or reach far over the result's edge.
 #pragma once
 #include "device/relu.h"
 #include "device/vec4.h"
@@ -86,8 +85,9 @@ struct ThreadSums {
 };
 
 // How cursors read. By quads where every quad is whole and lies on a 16-byte boundary: operands that start on one, and
-// whose extent and pitch along memory are multiples of 4. Else element by element.
-enum class Access { quads, elements };
+// whose extent and pitch along memory are multiples of 4. Else element by element. Or by what each quad allows when it
+// is loaded: one kernel in place of two, for those that are there to be read.
+enum class Access { quads, elements, any };
 
 inline bool is_aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % alignof(Vec4) == 0; }
 
@@ -97,6 +97,8 @@ __device__ inline Vec4 load_quad(const float* quad, int count) {
   Vec4 result{};
   if constexpr (ACCESS == Access::quads) {
     if (count > 0) result = *reinterpret_cast<const Vec4*>(quad);
+  } else if constexpr (ACCESS == Access::any) {
+    result = load_vec4(quad, 0, count);
   } else {
     for (int i = 0; i < 4; ++i)
       if (i < count) result.values[i] = quad[i];
@@ -129,10 +131,11 @@ __device__ inline void multiply_slice(const float (&a)[TILE_K][TILE + 4], const 
 }
 
 // sums += the product of the next `slices` slices of the operands, and see(quad) is called for each quad of a that this
-// thread brings. All threads of the block take part.
-template <int TILE, class ACursor, class BCursor, class See>
-__device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileStorage<TILE>& shared,
-                                       ThreadSums<TILE>& sums, const See& see) {
+// thread brings. All threads of the block take part. Sums of another kind than ThreadSums bring a multiply_slice of
+// their own.
+template <int TILE, class ACursor, class BCursor, class Sums, class See>
+__device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileStorage<TILE>& shared, Sums& sums,
+                                       const See& see) {
   if (slices == 0) return __syncthreads();  // as what was kept of the tile expects
   Vec4 next_a = a.load(), next_b = b.load();
   for (int stage = 0;; stage = 1 - stage) {  // which nobody reads: all have passed the barrier behind its last slice
@@ -145,14 +148,13 @@ __device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileSto
     b.advance();
     if (!is_last) next_a = a.load();  // on their way while the threads multiply
     if (!is_last) next_b = b.load();
-    multiply_slice<TILE>(shared.a[stage], shared.b[stage], sums);
+    multiply_slice(shared.a[stage], shared.b[stage], sums);
     if (is_last) return;
   }
 }
 
-template <int TILE, class ACursor, class BCursor>
-__device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileStorage<TILE>& shared,
-                                       ThreadSums<TILE>& sums) {
+template <int TILE, class ACursor, class BCursor, class Sums>
+__device__ inline void multiply_slices(ACursor a, BCursor b, int slices, TileStorage<TILE>& shared, Sums& sums) {
   multiply_slices<TILE>(a, b, slices, shared, sums, [](const Vec4&) {});
 }
 

@@ -14,7 +14,7 @@
 // groups in each of the three, three times that with tf32x3. Elements from the second-level cache at a tile of 128: 1 /
 // 128 a FLOP. Bound by the matrix rate, or by that cache's bandwidth where it is lower, from 64 channels and filters a
 // group on; below, by the tile's empty edge. Floors, batch 128 on an H100 at the 514 (260, 87) TFLOP/s of
-// gemm_5_tensor_core.cu, nothing measured: AlexNet owt conv2 0.11 (0.22, 0.66) ms, VGG 64 -> 64 at 224 x 224 0.92
+// gemm_8_asynchronous.cu, nothing measured: AlexNet owt conv2 0.11 (0.22, 0.66) ms, VGG 64 -> 64 at 224 x 224 0.92
 // (1.8, 5.4) ms a pass.
 //
 // Assumes what conv2d_implicit.cu does. Where a group's channels and filters are no multiples of 16 bytes, or arrays

@@ -7,7 +7,7 @@
 // dy (n, k), x (n, c), weight, velocity (k, c) float32; hyper (2) float32: lr, the scale of gradients.
 //
 // A block owns a tile of the weights for the whole reduction, a thread 8 x 8 of them (8 x 4 in a tile of 64), as in
-// gemm_4_vectorized.cu. Grid ceil(k / tile) * ceil(c / tile), block 2 * tile threads, 16,912 (8,720) bytes shared.
+// gemm_5_pipelined.cu. Grid ceil(k / tile) * ceil(c / tile), block 2 * tile threads, 16,912 (8,720) bytes shared.
 // FLOPs: 2nck and some 6 an element. Bytes an element: 16 (read weight and velocity, write both), where a gradient in
 // memory takes 24: 4 to write it, 20 in sgd.cu. Bound by memory bandwidth at small n, by the float32 rate from about
 // n = 180 on (67 TFLOP/s, 3 TB/s): 0.31 ms for AlexNet's 58.6 million fully connected weights at n = 128, where the two

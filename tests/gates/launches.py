@@ -165,11 +165,18 @@ def matrices(device) -> None:
     for layout, a_shape, b_shape in ((0, (m, k), (k, n)), (1, (m, k), (n, k)), (2, (k, m), (k, n))):
         a, b, c = (numbers(device, *shape).data for shape in (a_shape, b_shape, (m, n)))
         shape = (m, n, k, a_shape[1], b_shape[1], n)
-        for rung in ("gemm_1_naive", "gemm_2_shared", "gemm_3_register"):
-            getattr(kernels, rung)(a, b, None, c, shape, layout, accumulate)
+        for rung in (
+            kernels.gemm_1_naive,
+            kernels.gemm_2_shared,
+            kernels.gemm_3_register,
+            kernels.gemm_4_vectorized,
+            kernels.gemm_6_tensor_core,
+            kernels.gemm_7_ldmatrix,
+        ):
+            rung(a, b, None, c, shape, layout, accumulate)
         for tile, splits in ((64, 1), (128, 2)):
             for how in Math:
-                rung = kernels.gemm_4_vectorized if how is Math.float32 else kernels.gemm_5_tensor_core
+                rung = kernels.gemm_5_pipelined if how is Math.float32 else kernels.gemm_8_asynchronous
                 rung(a, b, None, c, workspace, shape, layout, accumulate, Schedule(tile, splits, how))
             for kernel, dtype in ((kernels.gemm_bfloat16, np.uint16), (kernels.gemm_float16, np.float16)):
                 halves = [device.array(np.zeros(extents, dtype)) for extents in (a_shape, b_shape)]

@@ -11,7 +11,7 @@ CSRC = Path(__file__).parents[2] / "csrc"
 
 
 def short_name(demangled: str) -> str:
-    """Without namespaces, result and parameters: "gemm_4_vectorized_kernel<128, Access 0, Operand<Along 0>>"."""
+    """Without namespaces, result and parameters: "gemm_5_pipelined_kernel<128, Access 0, Operand<Along 0>>"."""
     name = demangled.removeprefix("void ").replace("(anonymous namespace)::", "").replace("minicnn::", "")
     return re.sub(r"\((\w+)\)(\d+)", r"\1 \2", name).partition("(")[0].replace("> >", ">>")
 

@@ -93,7 +93,7 @@ PASSES = {
         ["lrn_forward_kernel"],
         ["lrn_backward_kernel"],
     ),
-    "fully_connected": (fully_connected, ["dropout_draw_kernel", "gemm_4_vectorized_kernel", "sum_parts_kernel"], None),
+    "fully_connected": (fully_connected, ["dropout_draw_kernel", "gemm_5_pipelined_kernel", "sum_parts_kernel"], None),
     "cross_entropy": (
         loss,
         ["cross_entropy_forward_kernel", "cross_entropy_reduce_kernel"],

@@ -49,19 +49,26 @@ NARROW_STORES = NARROW | {
 
 # Of the instructions of the main loop, those that multiply: a bound on the share of the float32 rate, no speed.
 MULTIPLYING = {
-    r"gemm_4_vectorized_kernel<128, Access 0": 0.86,
-    r"gemm_4_vectorized_kernel<64, Access 0": 0.78,
+    "gemm_4_vectorized_kernel": 0.84,
+    r"gemm_5_pipelined_kernel<128, Access 0": 0.86,
+    r"gemm_5_pipelined_kernel<64, Access 0": 0.78,
     r"conv2d_\w*forward_kernel<128, Access 0": 0.79,
     r"conv2d_\w*backward_\w+_kernel<128, Access 0": 0.76,
     r"linear_backward_weight_sgd_kernel<128, Access 0": 0.86,
     r"linear_backward_weight_sgd_kernel<64, Access 0": 0.79,
 }
 
+# The instruction that an idea of the ladder is, and the rung that brings it.
+BROUGHT_BY = {"HMMA": 6, "LDSM": 7, "LDGSTS": 8}
+
+ON_TENSOR_CORES = re.compile(r"\w*tensor_core|gemm_[78]_")
+
 # Tiles of 16 rows and of 8 columns of a warp, by the block's tile of the tensor-core kernels.
 WARP_TILES = {
-    r"\w*tensor_core\w*<Tf32x3Arithmetic, 128,": (4, 4),
-    r"\w*tensor_core\w*<(?!Tf32x3)\w+, 128,": (4, 8),
-    r"\w*tensor_core\w*<\w+, 64,": (2, 4),
+    r"gemm_[67]_": (4, 4),
+    r"(\w*tensor_core|gemm_8_)\w*<Tf32x3Arithmetic, 128,": (4, 4),
+    r"(\w*tensor_core|gemm_8_)\w*<(?!Tf32x3)\w+, 128,": (4, 8),
+    r"(\w*tensor_core|gemm_8_)\w*<\w+, 64,": (2, 4),
 }
 
 
@@ -78,8 +85,8 @@ INSTANCES = {
     "conv2d_implicit.cu": 12,
     "conv2d_maxpool2d.cu": 12,
     "conv2d_tensor_core.cu": 24,
-    "gemm_4_vectorized.cu": 12,
-    "gemm_5_tensor_core.cu": 24,
+    "gemm_5_pipelined.cu": 12,
+    "gemm_8_asynchronous.cu": 24,
     "lrn.cu": 12,
     "map.h": 12,
     "maxpool2d.cu": 16,
@@ -159,8 +166,9 @@ def test_most_of_the_main_loop_multiplies(pattern, code):
 
 
 # What ldmatrix cannot transpose: elements of 32 bits along the outer index, in both operands of gradients of weights.
+# And the rung of the ladder that does without.
 WITHOUT_LDMATRIX = re.compile(
-    r"conv2d_(first_layer_)?backward_weight_.*float>|gemm_5.*(Operand<Along 1, float>,? ?){2}"
+    r"conv2d_(first_layer_)?backward_weight_.*float>|gemm_[78].*(Operand<Along 1, float>,? ?){2}|gemm_6_"
 )
 
 
@@ -177,17 +185,26 @@ def starving(kernels):
 
 
 def test_tensor_cores_are_fed(code):
-    claiming = [kernel for kernel in code if "tensor_core" in kernel.name and kernel.architecture != "sm_75"]
+    claiming = [kernel for kernel in code if ON_TENSOR_CORES.match(kernel.name) and kernel.architecture != "sm_75"]
     assert not starving(claiming), names_of(starving(claiming))
+
+
+@pytest.mark.parametrize("instruction", BROUGHT_BY)
+def test_no_rung_has_the_idea_of_a_higher_one(instruction, code):
+    ladder = [kernel for kernel in named(r"gemm_\d_", code) if kernel.architecture != "sm_75"]
+    if not ladder:
+        pytest.skip("sm_75 has none of these in float32")
+    having = {int(kernel.name[len("gemm_")]) for kernel in ladder if kernel.count(instruction)}
+    assert having == set(range(BROUGHT_BY[instruction], 9))
 
 
 @pytest.fixture(scope="session")
 def turing_code(code, compile_file):
     """Tensor-core kernels for sm_75: those of the module where it has them, else of the ladder."""
     found = (
-        code if any(kernel.architecture == "sm_75" for kernel in code) else compile_file("gemm/gemm_5_tensor_core.cu")
+        code if any(kernel.architecture == "sm_75" for kernel in code) else compile_file("gemm/gemm_8_asynchronous.cu")
     )
-    return [kernel for kernel in found if "tensor_core" in kernel.name and kernel.architecture == "sm_75"]
+    return [kernel for kernel in found if ON_TENSOR_CORES.match(kernel.name) and kernel.architecture == "sm_75"]
 
 
 def test_turing_multiplies_float16_in_halves(turing_code):

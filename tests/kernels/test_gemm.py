@@ -9,9 +9,19 @@ import pytest
 from minicnn.shapes import Math
 from minicnn.tensor import Accumulate
 
-SCHEDULED = ("gemm_4_vectorized", "gemm_5_tensor_core", "gemm")
+SCHEDULED = ("gemm_5_pipelined", "gemm_8_asynchronous", "gemm")
 LAYOUTS = {"nn": 0, "nt": 1, "tn": 2}
-RUNGS = ["gemm_1_naive", "gemm_2_shared", "gemm_3_register", "gemm_4_vectorized", "gemm_5_tensor_core", "gemm"]
+RUNGS = [
+    "gemm_1_naive",
+    "gemm_2_shared",
+    "gemm_3_register",
+    "gemm_4_vectorized",
+    "gemm_5_pipelined",
+    "gemm_6_tensor_core",
+    "gemm_7_ldmatrix",
+    "gemm_8_asynchronous",
+    "gemm",
+]
 SIZES = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (31, 33, 17), (64, 64, 8), (65, 63, 9), (130, 66, 20), (31, 130, 9)]
 FEW = [(31, 33, 17), (64, 64, 8), (130, 131, 9), (132, 260, 8)]
 
@@ -31,9 +41,12 @@ def operands(layout: str, m: int, n: int, k: int, rng):
     return stored_a, stored_b, a @ b
 
 
-def launch(device, name, layout, a, b, bias, c, shape, accumulate, *, workspace=None, schedule=None):
-    """One rung on arrays of `device`; those with a schedule have a workspace too."""
-    arrays = [None if v is None else device.array(v) for v in (a, b, bias)]
+def launch(device, name, layout, a, b, bias, c, shape, accumulate, *, schedule=None, shift=0):
+    """One rung on arrays of `device`; those with a schedule have a workspace too. `shift`: elements that the operands lie
+    behind the beginning of their memory.
+    """
+    shifted = [device.array(np.pad(v.ravel(), (shift, 0)))[shift:].reshape(v.shape) for v in (a, b)]
+    arrays = [*shifted, None if bias is None else device.array(bias)]
     target = device.array(c)
     arguments = [*arrays, target]
     if schedule is not None:
@@ -57,6 +70,20 @@ def test_every_rung_is_exact(rung, layout, kernel_device, rng):
             np.testing.assert_array_equal(
                 got, product + bias + before * accumulate, err_msg=f"{rung} {layout} {m}x{n}x{k}"
             )
+
+
+@pytest.mark.parametrize("shift", [0, 1, 4])
+def test_every_rung_takes_operands_that_begin_anywhere(shift, rung, kernel_device, rng):
+    """Five slices of the deepest, so that every stage is filled again."""
+    m, n, k = 36, 40, 76
+    for layout in LAYOUTS:
+        a, b, product = operands(layout, m, n, k, rng)
+        schedule = (128, 1) if rung in SCHEDULED else None
+        shape, c = (m, n, k, a.shape[1], b.shape[1], n), np.zeros((m, n), np.float32)
+        got = launch(
+            kernel_device, rung, layout, a, b, None, c, shape, Accumulate.overwrite, schedule=schedule, shift=shift
+        )
+        np.testing.assert_array_equal(got, product, err_msg=layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -45,6 +45,7 @@ def integers(rng, *shape):
     return rng.integers(-4, 5, shape).astype(np.float32)
 
 
+TF32_RUNGS = ["gemm_6_tensor_core", "gemm_7_ldmatrix"]  # of the ladder, below the one that takes every format
 SIZES = [(1, 1, 1), (3, 5, 7), (16, 8, 64), (65, 63, 33), (72, 136, 40), (132, 130, 17)]
 
 
@@ -128,6 +129,21 @@ def test_real_numbers_are_as_near_as_the_format_lets_them_be(k, layout, format, 
     assert excess.max() <= 1
     if format.math is Math.tf32:
         assert excess.max() > 0.02, "rounded less than TF32 does"
+
+
+@layouts
+@pytest.mark.parametrize("rung", TF32_RUNGS)
+def test_every_rung_in_tf32_rounds_its_operands_as_the_highest(rung, layout, ladder_device, rng):
+    """They differ by the rounding of sums, which is a thousandth of what that of the operands does."""
+    m, n, k = 70, 66, 40
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((m, k), (k, n)))
+    highest = multiply(ladder_device, TF32, layout, a, b, np.zeros((m, n)))
+    a_array, b_array = (ladder_device.array(np.ascontiguousarray(v)) for v in stored(layout, a, b))
+    c = ladder_device.empty((m, n))
+    shape = (m, n, k, a_array.shape[1], b_array.shape[1], n)
+    getattr(ladder_device.kernels, rung)(a_array, b_array, None, c, shape, layout, Accumulate.overwrite)
+    differences = np.abs(ladder_device.to_numpy(c) - highest) / (np.abs(a) @ np.abs(b))
+    assert differences.max() <= (k / TF32.depth + 2) * 2.0**-24
 
 
 def test_three_products_are_as_good_as_float32(ladder_device, rng):
@@ -230,6 +246,14 @@ def test_bfloat16_on_turing_is_refused(turing_device):
     message = "^gemm_bfloat16: bfloat16 wants a GPU of compute capability 8.0, this one has 7.5: use float32$"
     with pytest.raises(ValueError, match=message):
         multiply(turing_device, BFLOAT16, Layout.nn, one, one, one)
+
+
+@pytest.mark.parametrize("rung", TF32_RUNGS)
+def test_rungs_in_tf32_on_turing_are_refused(rung, turing_device):
+    one = turing_device.array(np.ones((1, 1), np.float32))
+    message = f"^{rung}: tf32 wants a GPU of compute capability 8.0, this one has 7.5: use float32$"
+    with pytest.raises(ValueError, match=message):
+        getattr(turing_device.kernels, rung)(one, one, None, one, (1,) * 6, Layout.nn, Accumulate.overwrite)
 
 
 @pytest.mark.parametrize("math", [Math.tf32, Math.tf32x3], ids=lambda math: math.name)

@@ -26,6 +26,8 @@ OTHER_WRITER = "thread 1 writes in the place of thread 0, and block_sum() has gi
 FEWER_THREADS = "a thread takes every blockDim.x-th element: half of the threads take twice as many"
 BLOCKS_WITHOUT_WORK = "more blocks than needed: their threads own nothing and leave at the kernel's own guard"
 NO_ROWS = "a launch over one chunk of no rows writes nothing: the early return saves the launch alone"
+SLICE_OF_ZEROS = "a slice more, of which the cursors bring zeros"
+NEXT_WORD = "what is too much of a fragment lies where the next one is read, or behind the last"
 ADD_RELU_LAUNCH = (
     'launch(add_relu_forward_kernel, {.op = "add_relu_forward", .grid = vec4_blocks(count, THREADS), .block = THREADS, '
     ".stream = stream}, %s, y, count)"
@@ -69,6 +71,11 @@ EQUIVALENT = (
         "norm.channels * width",
         "more threads side by side than a pixel has runs, up to a block: those past its channels own nothing",
     ),
+    Equivalent("csrc/gemm/gemm_4_vectorized.cu", "first_k < shape.k", "first_k <= shape.k", SLICE_OF_ZEROS),
+    Equivalent("csrc/gemm/gemm_7_ldmatrix.cu", "first_k < shape.k", "first_k <= shape.k", SLICE_OF_ZEROS),
+    Equivalent("csrc/gemm/gemm_6_tensor_core.cu", "i < WarpTile::ROWS", "i <= WarpTile::ROWS", NEXT_WORD),
+    Equivalent("csrc/gemm/gemm_6_tensor_core.cu", "w < 4", "w <= 4", NEXT_WORD),
+    Equivalent("csrc/gemm/gemm_7_ldmatrix.cu", "i < WarpTile::ROWS", "i <= WarpTile::ROWS", NEXT_WORD),
     Equivalent("csrc/gemm/schedule.cu", "m * ceil_div(n, 4)", "m * ceil_div(n, 4) + 1", BLOCKS_WITHOUT_WORK),
     Equivalent(
         "csrc/ops/conv2d_maxpool2d.h",
@@ -100,13 +107,6 @@ EQUIVALENT = (
         "true",
         "the other columns' blocks add up sums, too, that they do not write",
         "gradients.see(slice)",
-    ),
-    Equivalent(
-        "csrc/gemm/tensor_core_tile.h",
-        "__syncwarp()",
-        "void(0)",
-        "it moves no data and orders none: the compiler keeps loads behind it, for which it has no registers",
-        "or the compiler brings loads forward",
     ),
     Equivalent(
         "csrc/ops/maxpool2d.cu",
