@@ -30,23 +30,25 @@ inline int64_t parts_workspace(Schedule schedule, int64_t elements) {
 dim3 tile_grid(const char* op, const Product& product, Schedule schedule);
 
 // Calls launch_with(tile, access, config): tile and access as compile-time constants, and what the launch needs for
-// them.
+// them. What is not read by quads goes to the small tile.
 template <class Launch>
 void launch_tiles(const char* op, const Product& product, Schedule schedule, Access access, Stream stream,
                   const Launch& launch_with) {
-  LaunchConfig config{.op = op, .grid = tile_grid(op, product, schedule), .block = 0, .stream = stream};
-  const auto with_tile = [&](auto tile) {
-    config.block = tile_threads<tile>();
-    config.shared_bytes = sizeof(TileStorage<tile>);
-    if (access == Access::quads)
-      launch_with(tile, std::integral_constant<Access, Access::quads>(), config);
-    else
-      launch_with(tile, std::integral_constant<Access, Access::elements>(), config);
+  const auto launch_tile = [&](auto tile, auto access) {
+    schedule.tile = tile;
+    launch_with(tile, access,
+                LaunchConfig{.op = op,
+                             .grid = tile_grid(op, product, schedule),
+                             .block = tile_threads<tile>(),
+                             .shared_bytes = sizeof(TileStorage<tile>),
+                             .stream = stream});
   };
-  if (schedule.tile == 128)
-    with_tile(std::integral_constant<int, 128>());
+  if (access == Access::elements)
+    launch_tile(std::integral_constant<int, 64>(), std::integral_constant<Access, Access::elements>());
+  else if (schedule.tile == 64)
+    launch_tile(std::integral_constant<int, 64>(), std::integral_constant<Access, Access::quads>());
   else
-    with_tile(std::integral_constant<int, 64>());
+    launch_tile(std::integral_constant<int, 128>(), std::integral_constant<Access, Access::quads>());
 }
 
 // Where the blocks of part p write: result[p * part_stride ...].

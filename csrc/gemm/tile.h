@@ -12,7 +12,7 @@
 //   void advance()                 TILE_K further along the reduction
 //
 // Two tiles: 128 x 128 by 256 threads, 8 x 8 sums a thread; 64 x 64 by 128 threads, 8 x 4 sums a thread, where the
-// large one would leave processors idle or reach far over the result's edge.
+// large one would leave processors idle or reach far over the result's edge, and where operands do not lie in quads.
 #pragma once
 #include "device/relu.h"
 #include "device/vec4.h"

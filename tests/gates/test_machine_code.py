@@ -82,10 +82,10 @@ def least_products_a_load(row_tiles, column_tiles):
 FEW_INSTANCES = 8
 INSTANCES = {
     "conv2d_first_layer.cu": 20,
-    "conv2d_implicit.cu": 12,
-    "conv2d_maxpool2d.cu": 12,
+    "conv2d_implicit.cu": 9,
+    "conv2d_maxpool2d.cu": 11,
     "conv2d_tensor_core.cu": 24,
-    "gemm_5_pipelined.cu": 12,
+    "gemm_5_pipelined.cu": 9,
     "gemm_8_asynchronous.cu": 24,
     "lrn.cu": 12,
     "map.h": 12,
