@@ -8,14 +8,13 @@
 // dbias (K), dw (K, R, S, C / groups) float32; workspace (splits, result) float32 where the reduction is cut.
 //
 // A block owns a tile of the result for one part of the reduction, a warp a quarter of it (of tf32x3's large tile an
-// eighth). Of the blocks of the
-// weight's gradient those of the first column of tiles add up the rows of dy too, from the slices in shared memory:
-// dbias. Grid tiles x groups x splits, block 128 (256) threads, 49,168 (24,592) bytes shared. FLOPs: 2 N P Q K R S C /
-// groups in each of the three, three times that with tf32x3. Elements from the second-level cache at a tile of 128: 1 /
-// 128 a FLOP. Bound by the matrix rate, or by that cache's bandwidth where it is lower, from 64 channels and filters a
-// group on; below, by the tile's empty edge. Floors, batch 128 on an H100 at the 514 (260, 87) TFLOP/s of
-// gemm_8_asynchronous.cu, nothing measured: AlexNet owt conv2 0.11 (0.22, 0.66) ms, VGG 64 -> 64 at 224 x 224 0.92
-// (1.8, 5.4) ms a pass.
+// eighth). Of the blocks of the weight's gradient those of the first column of tiles add up the rows of dy too, from
+// the slices in shared memory: dbias. Grid tiles x groups x splits, block 128 (256) threads, 49,168 (24,592) bytes
+// shared. FLOPs: 2 N P Q K R S C / groups in each of the three, three times that with tf32x3. Elements from the
+// second-level cache at a tile of 128: 1 / 128 a FLOP. Bound by the matrix rate, or by that cache's bandwidth where it
+// is lower, from 64 channels and filters a group on; below, by the tile's empty edge. Floors, batch 128 on an H100 at
+// the 514 (260, 87) TFLOP/s of gemm_8_asynchronous.cu, nothing measured: AlexNet owt conv2 0.11 (0.22, 0.66) ms, VGG 64
+// -> 64 at 224 x 224 0.92 (1.8, 5.4) ms a pass.
 //
 // Assumes what conv2d_implicit.cu does. Where a group's channels and filters are no multiples of 16 bytes, or arrays
 // lie off them, the small tile finds its elements one by one. Sources: those of conv2d_implicit.cu and of
