@@ -94,10 +94,14 @@ class RunFolder:
 
     def keep(self, step: int, count: int) -> None:
         """Keep last.safetensors, of this step, under its number too, and of the numbered ones the `count` newest."""
-        if count > 1:
-            with files.replacing(self.path / NUMBERED.format(step)) as copy:
+        numbered = self.path / NUMBERED.format(step)
+        is_there = numbered.exists() and numbered.samefile(
+            self.last
+        )  # to rename one name of a file to another does nothing
+        if count > 1 and not is_there:
+            with files.replacing(numbered) as copy:
                 _link(self.last, copy)
-        of_this_run = [path for path in self.checkpoints() if path.name <= NUMBERED.format(step)]
+        of_this_run = [path for path in self.checkpoints() if path.name <= numbered.name]
         for old in [*of_this_run[: -count if count > 1 else None], *self.checkpoints()[len(of_this_run) :]]:
             old.unlink(missing_ok=True)
 

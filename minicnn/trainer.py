@@ -351,6 +351,7 @@ class Trainer:
             self.step.loss_scale = LossScale(**description.get("loss_scale", {}))
         self.schedule.total_steps = self.settings.epochs * self.steps_per_epoch
         self.folder.forget_after(self.step_number)
+        self.folder.keep(self.step_number, self.settings.keep)  # as the killed process was about to
         self.history.epochs = self.folder.rows(self.folder.metrics)
 
     def read_last(self) -> tuple[dict[str, np.ndarray], dict]:

@@ -202,6 +202,22 @@ def test_stopped_between_two_saves_and_resumed_equals_straight(tmp_path, monkeyp
     assert_same_bytes(tmp_path / "straight", tmp_path / "run")
 
 
+def test_killed_behind_its_last_checkpoint_and_resumed_keeps_what_straight_keeps(tmp_path, monkeypatch):
+    train(linear, images(), out=tmp_path / "straight", keep=2, **QUICK)
+    keep = RunFolder.keep
+
+    def stopped(self, step, count):
+        if step == 24:  # the last of the run
+            raise Stop
+        keep(self, step, count)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(RunFolder, "keep", stopped)
+        train(linear, images(), out=tmp_path / "run", keep=2, **QUICK)
+    train(linear, images(), out=tmp_path / "run", resume=True, device="numpy", quiet=True)
+    assert_same_bytes(tmp_path / "straight", tmp_path / "run")
+
+
 def test_a_damaged_checkpoint_names_the_one_before_it(tmp_path):
     train(linear, images(), out=tmp_path / "run", keep=2, **QUICK)
     last = tmp_path / "run/last.safetensors"

@@ -7,11 +7,13 @@ namespace minicnn {
 struct KeptTile {
   int first_row, first_column;
 
-  // To be read behind the block's next barrier.
+  // All threads of the block take part.
   __device__ void keep(int row, int column) {
-    if (threadIdx.x > 0) return;
-    first_row = row;
-    first_column = column;
+    if (threadIdx.x == 0) {
+      first_row = row;
+      first_column = column;
+    }
+    __syncthreads();
   }
 };
 
