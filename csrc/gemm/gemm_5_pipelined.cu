@@ -15,7 +15,7 @@
 // reduction may be cut, are gemm/schedule.h's matter, for small products. Predicted, not measured: with the rest of the
 // loop, compiled, 87 to 89 % of the instructions multiply, so at most that share of the float32 rate: at 4096^3 on an
 // H100 (67 TFLOP/s) 2.3 ms, where 2 m n k / rate is 2.05. That hardly differs from rung 4's bound: what is gained is
-// that one block an SM comes near it, which is all that 127 to 141 registers a thread leave room for (sm_90a).
+// that one block an SM comes near it, which is all that 129 registers a thread leave room for (nt on sm_90a).
 //
 // Assumes nothing of alignment or sizes: off a 16-byte boundary, and at tails, the accesses are 4 bytes wide.
 // Source of the idea: the double-buffered kernel of Boehm 2022, "How to optimize a CUDA matmul kernel".
