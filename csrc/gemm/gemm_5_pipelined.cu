@@ -17,7 +17,8 @@
 // H100 (67 TFLOP/s) 2.3 ms, where 2 m n k / rate is 2.05. That hardly differs from rung 4's bound: what is gained is
 // that one block an SM comes near it, which is all that 129 registers a thread leave room for (nt on sm_90a).
 //
-// Assumes nothing of alignment or sizes: off a 16-byte boundary, and at tails, the accesses are 4 bytes wide.
+// Assumes nothing of alignment or sizes: off a 16-byte boundary, and at tails, the accesses are 4 bytes wide, and the
+// tile is the small one.
 // Source of the idea: the double-buffered kernel of Boehm 2022, "How to optimize a CUDA matmul kernel".
 #include "gemm/gemm.h"
 #include "gemm/schedule.h"

@@ -32,8 +32,8 @@
 // 512 (256) multiply-adds that it does of a slice, and the blocks of the weight's first column of tiles write the sums.
 //
 // Assumes an image below 2^31 elements, N*H*W, N*P*Q and the elements of w too. Channel counts that are no multiple of
-// 4 are read 4 bytes at a time. Sources: Chetlur et al. 2014, "cuDNN", section 3 (im2col in the load path); the
-// residues follow CUTLASS's strided dgrad.
+// 4 are read 4 bytes at a time, by the small tile. Sources: Chetlur et al. 2014, "cuDNN", section 3 (im2col in the load
+// path); the residues follow CUTLASS's strided dgrad.
 #include "gemm/schedule.h"
 #include "launch.h"
 #include "ops/conv2d.h"
