@@ -2,7 +2,8 @@
 
 --total 480       faults drawn (0: all there are)
 --seed COMMIT     what draws them; the commit's hash where none is given
---minutes 3       stops when the time is over, that of the build not counted, and fails under 90 %
+--minutes 3       stops when the time is over, that of the build and of the tests without a fault not counted, and fails
+                  under 90 %
 --checked         runs what survived once more on the instrumented kernels, with the detector
 --processes 2     tests at a time; also the jobs of the build
 --kind, --file    only faults of this class, of files with this in their path
@@ -57,7 +58,7 @@ def main() -> int:
     print(report.markdown())
     if arguments.write:
         report.write(RESULTS)
-    complaints = report.complaints(LEAST_OF_A_SAMPLE if math.isfinite(arguments.minutes) else 0.0)
+    complaints = report.complaints(LEAST_OF_A_SAMPLE if math.isfinite(arguments.minutes) else 0.0, len(numbers))
     print("\n".join(f"mutants: {complaint}" for complaint in complaints), file=sys.stderr)
     return bool(complaints)
 

@@ -12,6 +12,7 @@ from .rules import CLASSES, Mutant
 from .run import Result
 
 KILLED = ("killed", "killed by time")
+FEWEST = 50  # faults: of fewer a score says little
 
 
 @dataclasses.dataclass
@@ -51,9 +52,12 @@ class Report:
         faults = set(self.of_class(kind)) - set(self.equivalent(kind))
         return len(faults & set(self.killed(kind))) / len(faults) if faults else 1.0
 
-    def complaints(self, least: float) -> list[str]:
-        """What must not be: too low a score, too many equivalent faults or one that was killed."""
+    def complaints(self, least: float, drawn: int = 0) -> list[str]:
+        """What must not be: too few faults tried of those drawn to tell, too low a score, too many equivalent faults or
+        one that was killed."""
         found = []
+        if len(self.outputs) < min(FEWEST, drawn):
+            found.append(f"{len(self.outputs)} of {drawn} faults were tried, at least {min(FEWEST, drawn)} must be")
         if self.score() < least:
             found.append(f"{self.score():.1%} of the faults were killed, at least {least:.0%} must be")
         if len(self.equivalent()) > MOST * max(len(self.outputs), 100):

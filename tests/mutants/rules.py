@@ -140,7 +140,7 @@ def off_by_one(source: Source, at: Expression) -> Iterator[Edit]:
 
 
 def other_member(source: Source, at: Expression) -> Iterator[Edit]:
-    """threadIdx.y for threadIdx.x, shape.w for shape.h, .b_strides for .a_strides."""
+    """threadIdx.y for threadIdx.x, shape.w for shape.h, .b_strides for .a_strides, .columns(i) for .rows(i)."""
     for i in source.outermost(at.first, at.last):
         if i < at.first + 2:
             continue
@@ -148,9 +148,9 @@ def other_member(source: Source, at: Expression) -> Iterator[Edit]:
         if dot == "." and base in BUILT_INS:
             yield i, i + 1, "y" if member == "x" else "x"
         elif dot == ".":
-            seen = re.findall(rf"\b{re.escape(base)}\.(\w+)", source.text)
             for partner in PARTNERS.get(member, ()):
-                if partner in seen and not (i + 1 == at.last and differ_in_type(source, member, partner)):
+                is_seen = (partner, source.arguments(i)) in source.members[base]
+                if is_seen and not (i + 1 == at.last and differ_in_type(source, member, partner)):
                     yield i, i + 1, partner
 
 

@@ -58,7 +58,8 @@ def run_mutants(
     seconds: float,
     on_result: Callable[[Result], None],
 ) -> None:
-    """Tells what these tests (all, where none is named) say of these faults, in this order, while there is time.
+    """Tells what these tests (all, where none is named) say of these faults, in this order, while there is time: the
+    seconds count from when the tests have passed without a fault.
 
     To be called before minicnn is imported.
     """
@@ -72,7 +73,7 @@ def run_mutants(
     with contextlib.suppress(ImportError):
         for name in ("torch", "torch._dynamo"):
             importlib.import_module(name)
-    conductor = Conductor(switch, numbers, tests, processes, time.monotonic() + seconds, on_result)
+    conductor = Conductor(switch, numbers, tests, processes, seconds, on_result)
     checked = ["--checked"] if switch.name == "_emulated_checked" else []
     with silence():
         pytest.main([*OPTIONS, *checked, "--rootdir", str(ROOT), *TESTS], plugins=[conductor])
@@ -100,9 +101,9 @@ def silence() -> Iterator[None]:
 class Conductor:
     """A pytest plugin that takes the place of the loop over the tests."""
 
-    def __init__(self, switch, numbers, tests, processes, stop, on_result):
+    def __init__(self, switch, numbers, tests, processes, seconds, on_result):
         self.switch, self.numbers, self.tests, self.on_result = switch, numbers, tests, on_result
-        self.processes, self.stop = processes, stop
+        self.processes, self.seconds = processes, seconds
         self.complaint = "the tests could not be collected"
         self.failure = ("", "")  # the test that failed first, and why
 
@@ -124,11 +125,16 @@ class Conductor:
         return True
 
     def run(self, items) -> None:
-        ((_, measured),) = in_forks([(0, lambda: self.measure(items))], 1)
-        if isinstance(measured, signal.Signals):
-            raise RuntimeError(f"without a fault, {measured.name} ended the tests")
-        if isinstance(measured, tuple):
-            raise RuntimeError(f"without a fault, {measured[0]} fails: {measured[1]}")
+        measured: Baseline = [(0.0, frozenset())] * len(items)
+        shares = [
+            (share, functools.partial(self.measure, items[share :: self.processes])) for share in range(self.processes)
+        ]
+        for share, baseline in in_forks(shares, self.processes):
+            if isinstance(baseline, signal.Signals):
+                raise RuntimeError(f"without a fault, {baseline.name} ended the tests")
+            if isinstance(baseline, tuple):
+                raise RuntimeError(f"without a fault, {baseline[0]} fails: {baseline[1]}")
+            measured[share :: self.processes] = baseline
         tests = {number: tests_of(number, measured) for number in self.numbers}
         for number in self.numbers:
             if not tests[number]:
@@ -138,7 +144,7 @@ class Conductor:
             for number in self.numbers
             if tests[number]
         )
-        for number, outcome in in_forks(jobs, self.processes, self.stop):
+        for number, outcome in in_forks(jobs, self.processes, time.monotonic() + self.seconds):
             result = Result(number, *outcome_of(outcome))
             if result.outcome == "survived":
                 result = replace(result, passed=tuple(items[i].nodeid for i in tests[number]))

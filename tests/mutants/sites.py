@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import bisect
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 TOKEN = re.compile(
@@ -119,6 +121,22 @@ class Source:
         while i < last:
             yield i
             i = self.partner[i] + 1 if self.partner.get(i, -1) > i else i + 1
+
+    @cached_property
+    def members(self) -> dict[str, set[tuple[str, int]]]:
+        """What the file names behind a dot, by what stands before it, each with its count of arguments."""
+        found = defaultdict(set)
+        for i in range(2, len(self.tokens)):
+            if self.tokens[i - 1].text == ".":
+                found[self.tokens[i - 2].text].add((self.tokens[i].text, self.arguments(i)))
+        return found
+
+    def arguments(self, i: int) -> int:
+        """How many arguments the name at i is called with; -1: it is not called."""
+        if i + 1 == len(self.tokens) or self.tokens[i + 1].text != "(":
+            return -1
+        begin, end = i + 2, self.partner[i + 1]
+        return sum(self.tokens[j].text == "," for j in self.outermost(begin, end)) + (begin < end)
 
     def words(self, first: int, last: int, edit: tuple[int, int, str] | None = None) -> str:
         """Tokens [first, last) on one line without comments; edit (begin, end, text) replaces some of them."""

@@ -139,6 +139,17 @@ def test_the_draw_follows_the_seed_and_is_balanced(all_faults):
     assert {file for file, count in of_file.items() if count >= 30} <= {all_faults[n - 1].file for n in drawn}
 
 
+def test_a_member_is_mistaken_only_for_one_that_takes_as_many_arguments():
+    calls = sites.Source(
+        "f.cu", "int f(Sums s, Shape t) {\n  return s.row(1, 2) + s.column(3) + t.row(4) + t.column(5);\n}\n"
+    )
+    faults = [m.faulty for m in rules.mutants(calls) if m.rule == "other_member"]
+    assert faults == [
+        "s.row(1, 2) + s.column(3) + t.column(4) + t.column(5)",
+        "s.row(1, 2) + s.column(3) + t.row(4) + t.row(5)",
+    ]
+
+
 def test_a_loop_that_steps_by_four_loses_its_last_step():
     loop = sites.Source("f.cu", "void f(int n) {\n  for (int i = 0; i < n; i += 4) g(i);\n}\n")
     assert "i + 4 < n" in [m.faulty for m in rules.mutants(loop) if m.rule == "narrower_bound"]
@@ -155,6 +166,9 @@ def test_a_report_counts_and_complains(all_faults):
     assert found.score() == 0.5 and found.survivors() == [3, 4]
     assert found.complaints(0.5) == []
     assert found.complaints(0.9) == ["50.0% of the faults were killed, at least 90% must be"]
+    assert found.complaints(0.5, 4) == [] and found.complaints(0.5, 480) == [
+        "4 of 480 faults were tried, at least 50 must be"
+    ]
     found.detector = {3: run.Result(3, "killed")}
     assert found.score() == 0.75 and found.killed_by_outputs() == [1, 2]
 
