@@ -192,7 +192,7 @@ class Math(enum.IntEnum):
 
 class Schedule(NamedTuple):
     """How a kernel cuts a product: tiles of tile x tile (64 or 128), the reduction in `splits`; 0 leaves it to the kernel.
-    And how it multiplies.
+    Operands that do not lie in quads of 16 bytes are cut in tiles of 64 whatever is asked. And how it multiplies.
     """
 
     tile: int = 0

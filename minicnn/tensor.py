@@ -131,7 +131,9 @@ class Writes:
 class Tensor:
     """An n-dimensional array of one dtype on one device. Made by `minicnn.tensor`, by ops and by nn.
 
-    data           the device's own array: NumPy's on "numpy", "cpu" and "emulated", CuPy's on "cuda"; C-contiguous
+    data           the device's own array: NumPy's on "numpy", "cpu" and "emulated", CuPy's on "cuda"; C-contiguous.
+                   To change it, copy_(): what is written into the array itself nobody counts, and copies of a
+                   parameter in 16 bits stay as they were
     requires_grad  whether gradients flow to it
     op             the op that made it, None for a leaf
     version        counts the writes in place, so that backward can refuse values that changed since forward
