@@ -54,7 +54,7 @@ class OneArrayOff:
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.__name__)
-def test_each_array_by_itself(run, ladder_device, monkeypatch):
+def test_each_array_off_a_16_byte_boundary_by_itself(run, ladder_device, monkeypatch):
     kernels = OneArrayOff(ladder_device)
     monkeypatch.setattr(ladder_device, "kernels", kernels)
     run(ladder_device)
