@@ -110,23 +110,4 @@ inline void pack_transposed(const float* matrix, int64_t pitch, int64_t rows, in
   zero_tail(to, rows, columns);
 }
 
-// Stores of whole vectors that leave no trace in the caches, to aligned addresses; plain stores where there are none.
-inline bool is_aligned(const float* address) { return reinterpret_cast<uintptr_t>(address) % sizeof(Floats) == 0; }
-inline void store_past_caches(float* to, Floats values) {
-#if defined(__AVX512F__)
-  _mm512_stream_ps(to, __m512(values));
-#elif defined(__AVX2__)
-  _mm256_stream_ps(to, __m256(values));
-#else
-  store(to, values);
-#endif
-}
-
-// Such stores are seen by other threads before what the thread stores afterwards: nothing less orders them.
-inline void fence_stores_past_caches() {
-#if defined(__AVX2__)
-  _mm_sfence();
-#endif
-}
-
 }  // namespace minicnn

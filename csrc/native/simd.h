@@ -83,6 +83,32 @@ inline void store_some(float* to, Floats values, int count) {
 #endif
 }
 
+// Results (rows, columns) that are many times a second-level cache are stored past the caches, which spares reading
+// their lines first: whole vectors, at aligned addresses. Plain stores where there are no others.
+constexpr int64_t PAST_CACHES = 4 << 20;  // floats: 16 MiB
+
+inline bool is_stored_past_caches(const float* results, int64_t rows, int64_t columns) {
+  return rows * columns >= PAST_CACHES && columns % LANES == 0 &&
+         reinterpret_cast<uintptr_t>(results) % sizeof(Floats) == 0;
+}
+inline void store_past_caches(float* to, Floats values, Whole) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, __m512(values));
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, __m256(values));
+#else
+  store(to, values);
+#endif
+}
+inline void store_past_caches(float* to, Floats values, int count) { store_some(to, values, count); }
+
+// Such stores are seen by other threads before what the thread stores afterwards: nothing less orders them.
+inline void fence_stores_past_caches() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
 // step(i, lanes) for the elements i, ... of each vector of [begin, end): `lanes` is Whole, or for the last their count.
 template <class Step>
 void in_vectors(int64_t begin, int64_t end, const Step& step) {

@@ -15,10 +15,10 @@
 // The running statistics, weight, bias, dweight and dbias may be null.
 //
 // A thread owns chunks of rows, at most 64 chunks, which follow from the extents alone: the same bits with any number
-// of threads. In its rows it takes a vector of channels at a time. Bytes an element: statistics 4, forward 8, sums 8,
-// input gradient 12 (16 with Accumulate::add), and 4 more where the processor reads a line before it overwrites it; the
-// last two read 4 more each where y is not null. ReLU as an op of its own is 8 more forward, 12 more backward. Bound by
-// memory bandwidth.
+// of threads. It reads its rows from front to back. Bytes an element: statistics 4, forward 8, sums 8, input gradient
+// 12 (16 with Accumulate::add), and 4 more where the processor reads a line before it overwrites it, as results that
+// are not stored past the caches have it; the last two read 4 more each where y is not null. ReLU as an op of its own
+// is 8 more forward, 12 more backward. Bound by memory bandwidth.
 //
 // The sum of squares never meets a large mean: eight rows at a time are taken from x - x[0], sums first, squared
 // deviations second; such groups are then merged.
@@ -31,22 +31,86 @@ namespace {
 
 constexpr int ROWS_A_GROUP = 8;
 constexpr int64_t MOST_CHUNKS = 64, FEWEST_ROWS = 64;  // of a chunk
-constexpr int64_t ROWS_IN_REACH = 16;  // of one vector after the other, so that all lines of a row are met together
+constexpr int BLOCK = 512;                             // channels whose states fit into the first-level cache
+constexpr int RUN = 256;                               // floats of narrow rows that are met together
+constexpr int AHEAD = 1024;                            // floats: a page
 
 int64_t chunk_rows(int64_t rows) { return std::max(FEWEST_ROWS, ceil_div(rows, MOST_CHUNKS)); }
 
 // Of an empty batch the sums are still zeros that somebody must write.
 int64_t count_chunks(int64_t rows) { return std::max<int64_t>(1, ceil_div(rows, chunk_rows(rows))); }
 
-// body(chunk, begin, end, c, lanes) for each chunk of `size` rows and each vector of channels in it.
-template <class Body>
-void each_chunk(int64_t rows, int64_t size, int channels, const Body& body) {
-  const int64_t chunks = std::max<int64_t>(1, ceil_div(rows, size));
-  parallel(chunks, ceil_div(GRAIN, size * (channels + 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t chunk = begin; chunk < end; ++chunk)
-      in_vectors(0, channels, [&](int64_t c, auto lanes) {
-        body(chunk, chunk * size, std::min(rows, (chunk + 1) * size), c, lanes);
+// What is read from front to back: no processor by itself looks ahead over the end of a page.
+template <class Lanes>
+Floats load_next(const float* from, Lanes lanes) {
+  __builtin_prefetch(from + AHEAD);
+  return load_some(from, lanes);
+}
+template <class Lanes>
+Floats load_next_gradient(const float* dy, const float* y, int64_t at, Lanes lanes) {
+  const Floats gradient = load_next(dy + at, lanes);
+  return y == nullptr ? gradient : relu_gradient(gradient, load_next(y + at, lanes));
+}
+
+template <class Lanes>
+Floats load_or(const float* array, float otherwise, int64_t c, Lanes lanes) {
+  return array == nullptr ? broadcast(otherwise) : load_some(array + c, lanes);
+}
+
+// Rows in which a vector of channels is taken at once, its state in registers: a run of narrow ones, one wide one.
+int rows_together(int channels) { return std::max(1, RUN / channels); }
+
+// What a pass keeps of each vector of channels while rows pass by: made by make(c, lanes).
+template <class State>
+class Block {
+ public:
+  template <class Make>
+  Block(int first, int channels, const Make& make) : first_(first), last_(std::min(channels, first + BLOCK)) {
+    each([&](int64_t c, State& state, auto lanes) { state = make(c, lanes); });
+  }
+
+  // step(c, state, lanes) for each vector of channels.
+  template <class Step>
+  void each(const Step& step) {
+    in_vectors(first_, last_, [&](int64_t c, auto lanes) { step(c, states_[(c - first_) / LANES], lanes); });
+  }
+
+ private:
+  int first_, last_;
+  State states_[BLOCK / LANES];
+};
+
+// A pass that looks at rows for the second time begins with the last ones, which the caches still hold.
+enum class Order { forwards, backwards };
+
+// body(chunk, begin, end, block) for each chunk of rows and each block of channels: one block for all chunks that a
+// thread takes.
+template <class Make, class Body>
+void each_chunk(Order order, int64_t rows, int channels, const Make& make, const Body& body) {
+  const int64_t size = chunk_rows(rows);
+  parallel(count_chunks(rows), ceil_div(GRAIN, size * (channels + 1)), [&](int64_t begin, int64_t end) {
+    for (int first = 0; first < channels; first += BLOCK) {
+      Block<decltype(make(0, Whole{}))> block(first, channels, make);
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t chunk = order == Order::forwards ? i : begin + end - 1 - i;
+        body(chunk, chunk * size, std::min(rows, (chunk + 1) * size), block);
+      }
+    }
+  });
+}
+
+// step(at, constants, lanes) for each vector of channels in each row; what step() stores may go past the caches.
+template <class Make, class Step>
+void each_row(int64_t rows, int channels, const Make& make, const Step& step) {
+  each_chunk(Order::backwards, rows, channels, make, [&](int64_t, int64_t begin, int64_t end, auto& block) {
+    for (int64_t row = begin; row < end; row += rows_together(channels)) {
+      const int64_t last = std::min(row + rows_together(channels), end);
+      block.each([&](int64_t c, const auto& state, auto lanes) {
+        const auto constants = state;
+        for (int64_t at = row * channels + c; at < last * channels; at += channels) step(at, constants, lanes);
       });
+    }
+    fence_stores_past_caches();
   });
 }
 
@@ -66,7 +130,7 @@ Moments merged(const Moments& a, const Moments& b) {
 template <class Lanes>
 Moments group_moments(const float* x, Floats origin, int count, int channels, Lanes lanes) {
   Floats sum{}, squares{};
-  for (int r = 0; r < count; ++r) sum += load_some(x + int64_t(r) * channels, lanes) - origin;
+  for (int r = 0; r < count; ++r) sum += load_next(x + int64_t(r) * channels, lanes) - origin;
   const Floats mean = sum / float(count);
   for (int r = 0; r < count; ++r) {
     const Floats deviation = (load_some(x + int64_t(r) * channels, lanes) - origin) - mean;
@@ -82,18 +146,14 @@ void follow(float* running, Floats batch, float momentum, int64_t c, Lanes lanes
   store_some(running + c, (1.0f - momentum) * load_some(running + c, lanes) + momentum * batch, lanes);
 }
 
-template <class Lanes>
-Floats load_or(const float* array, float otherwise, int64_t c, Lanes lanes) {
-  return array == nullptr ? broadcast(otherwise) : load_some(array + c, lanes);
-}
-
 // z = (x - mean) * inverse_std.
 struct Normalizer {
   Floats mean, inverse_std;
 
   template <class Lanes>
-  Normalizer(const float* means, const float* variances, float eps, int64_t c, Lanes lanes)
-      : mean(load_some(means + c, lanes)), inverse_std(1.0f / square_root(load_some(variances + c, lanes) + eps)) {}
+  static Normalizer of(const float* means, const float* variances, float eps, int64_t c, Lanes lanes) {
+    return {load_some(means + c, lanes), 1.0f / square_root(load_some(variances + c, lanes) + eps)};
+  }
 
   Floats operator()(Floats x) const { return (x - mean) * inverse_std; }
 };
@@ -104,16 +164,26 @@ int64_t batch_norm_workspace(int64_t rows, int channels) { return count_chunks(r
 
 void batch_norm_statistics(const float* x, float* workspace, float* mean, float* variance, float* running_mean,
                            float* running_variance, float momentum, int64_t rows, int channels, Stream) {
-  each_chunk(rows, chunk_rows(rows), channels, [&](int64_t chunk, int64_t begin, int64_t end, int64_t c, auto lanes) {
-    const Floats origin = load_some(x + c, lanes);
-    Moments moments{};
-    for (int64_t row = begin; row < end; row += ROWS_A_GROUP) {
-      const int count = int(std::min<int64_t>(ROWS_A_GROUP, end - row));
-      moments = merged(moments, group_moments(x + row * channels + c, origin, count, channels, lanes));
-    }
-    store_some(workspace + 2 * chunk * channels + c, moments.mean, lanes);
-    store_some(workspace + (2 * chunk + 1) * channels + c, moments.squares, lanes);
-  });
+  struct State {
+    Floats origin;
+    Moments moments;
+  };
+  each_chunk(
+      Order::forwards, rows, channels, [&](int64_t c, auto lanes) { return State{load_some(x + c, lanes)}; },
+      [&](int64_t chunk, int64_t begin, int64_t end, auto& block) {
+        for (int64_t row = begin; row < end; row += ROWS_A_GROUP) {
+          const int count = int(std::min<int64_t>(ROWS_A_GROUP, end - row));
+          block.each([&](int64_t c, State& state, auto lanes) {
+            const float* const group = x + row * channels + c;
+            state.moments = merged(state.moments, group_moments(group, state.origin, count, channels, lanes));
+          });
+        }
+        block.each([&](int64_t c, State& state, auto lanes) {
+          store_some(workspace + 2 * chunk * channels + c, state.moments.mean, lanes);
+          store_some(workspace + (2 * chunk + 1) * channels + c, state.moments.squares, lanes);
+          state = State{state.origin};
+        });
+      });
   in_vectors(0, channels, [&](int64_t c, auto lanes) {
     const int64_t size = chunk_rows(rows);
     Moments moments{};
@@ -132,36 +202,63 @@ void batch_norm_statistics(const float* x, float* workspace, float* mean, float*
 void batch_norm_forward(const float* x, const float* mean, const float* variance, const float* weight,
                         const float* bias, Activation activation, float* y, float eps, int64_t rows, int channels,
                         Stream) {
-  each_chunk(rows, ROWS_IN_REACH, channels, [&](int64_t, int64_t begin, int64_t end, int64_t c, auto lanes) {
-    const Normalizer normalized(mean, variance, eps, c, lanes);
-    const Floats scale = load_or(weight, 1.0f, c, lanes), shift = load_or(bias, 0.0f, c, lanes);
-    for (int64_t at = begin * channels + c; at < end * channels; at += channels) {
-      const Floats value = normalized(load_some(x + at, lanes)) * scale + shift;
-      store_some(y + at, activation == Activation::relu ? relu(value) : value, lanes);
-    }
-  });
+  struct Constants {
+    Normalizer normalized;
+    Floats scale, shift;
+  };
+  const bool past_caches = is_stored_past_caches(y, rows, channels);
+  each_row(
+      rows, channels,
+      [&](int64_t c, auto lanes) {
+        return Constants{Normalizer::of(mean, variance, eps, c, lanes), load_or(weight, 1.0f, c, lanes),
+                         load_or(bias, 0.0f, c, lanes)};
+      },
+      [&](int64_t at, const Constants& of, auto lanes) {
+        const Floats affine = of.normalized(load_next(x + at, lanes)) * of.scale + of.shift;
+        const Floats value = activation == Activation::relu ? relu(affine) : affine;
+        if (past_caches)
+          store_past_caches(y + at, value, lanes);
+        else
+          store_some(y + at, value, lanes);
+      });
 }
 
 void batch_norm_backward_sums(const float* dy, const float* y, const float* x, const float* mean, const float* variance,
                               float* workspace, float* sums, float* dweight, Accumulate accumulate_dweight,
                               float* dbias, Accumulate accumulate_dbias, float eps, int64_t rows, int channels,
                               Stream) {
-  each_chunk(rows, chunk_rows(rows), channels, [&](int64_t chunk, int64_t begin, int64_t end, int64_t c, auto lanes) {
-    const Normalizer normalized(mean, variance, eps, c, lanes);
-    Floats sum_dy{}, sum_dy_z{};
-    for (; begin < end; begin += ROWS_A_GROUP) {
-      Floats group_dy{}, group_dy_z{};
-      for (int64_t row = begin; row < std::min(begin + ROWS_A_GROUP, end); ++row) {
-        const Floats gradient = load_gradient(dy, y, row * channels + c, lanes);
-        group_dy += gradient;
-        group_dy_z += gradient * normalized(load_some(x + row * channels + c, lanes));
-      }
-      sum_dy += group_dy;
-      sum_dy_z += group_dy_z;
-    }
-    store_some(workspace + 2 * chunk * channels + c, sum_dy, lanes);
-    store_some(workspace + (2 * chunk + 1) * channels + c, sum_dy_z, lanes);
-  });
+  struct State {
+    Normalizer normalized;
+    Floats group_dy, group_dy_z, sum_dy, sum_dy_z;
+  };
+  each_chunk(
+      Order::forwards, rows, channels,
+      [&](int64_t c, auto lanes) { return State{Normalizer::of(mean, variance, eps, c, lanes)}; },
+      [&](int64_t chunk, int64_t begin, int64_t end, auto& block) {
+        for (int64_t group = begin; group < end; group += ROWS_A_GROUP) {
+          const int64_t group_end = std::min(group + ROWS_A_GROUP, end);
+          for (int64_t row = group; row < group_end; row += rows_together(channels)) {
+            const int64_t last = std::min(row + rows_together(channels), group_end);
+            block.each([&](int64_t c, State& state, auto lanes) {
+              Floats sum_dy = state.group_dy, sum_dy_z = state.group_dy_z;
+              for (int64_t at = row * channels + c; at < last * channels; at += channels) {
+                const Floats gradient = load_next_gradient(dy, y, at, lanes);
+                sum_dy += gradient;
+                sum_dy_z += gradient * state.normalized(load_next(x + at, lanes));
+              }
+              state.group_dy = sum_dy, state.group_dy_z = sum_dy_z;
+            });
+          }
+          block.each([&](int64_t, State& of, auto) {
+            of = State{of.normalized, {}, {}, of.sum_dy + of.group_dy, of.sum_dy_z + of.group_dy_z};
+          });
+        }
+        block.each([&](int64_t c, State& state, auto lanes) {
+          store_some(workspace + 2 * chunk * channels + c, state.sum_dy, lanes);
+          store_some(workspace + (2 * chunk + 1) * channels + c, state.sum_dy_z, lanes);
+          state = State{state.normalized};
+        });
+      });
   in_vectors(0, channels, [&](int64_t c, auto lanes) {
     Floats sum_dy{}, sum_dy_z{};
     for (int64_t chunk = 0; chunk < count_chunks(rows); ++chunk) {
@@ -179,16 +276,27 @@ void batch_norm_backward_input(const float* dy, const float* y, const float* x, 
                                const float* variance, const float* weight, const float* sums, float* dx,
                                Accumulate accumulate, float eps, int64_t rows, int channels, Stream) {
   const float share = 1.0f / float(rows);
-  each_chunk(rows, ROWS_IN_REACH, channels, [&](int64_t, int64_t begin, int64_t end, int64_t c, auto lanes) {
-    const Normalizer normalized(mean, variance, eps, c, lanes);
-    const Floats scale = load_or(weight, 1.0f, c, lanes) * normalized.inverse_std;
-    const Floats mean_dy = load_or(sums, 0.0f, c, lanes) * share;
-    const Floats mean_dy_z = load_or(sums == nullptr ? nullptr : sums + channels, 0.0f, c, lanes) * share;
-    for (int64_t at = begin * channels + c; at < end * channels; at += channels) {
-      const Floats through_batch = mean_dy + normalized(load_some(x + at, lanes)) * mean_dy_z;
-      write_some(dx + at, scale * (load_gradient(dy, y, at, lanes) - through_batch), accumulate, lanes);
-    }
-  });
+  struct Constants {
+    Normalizer normalized;
+    Floats scale, mean_dy, mean_dy_z;
+  };
+  const bool past_caches = accumulate == Accumulate::overwrite && is_stored_past_caches(dx, rows, channels);
+  each_row(
+      rows, channels,
+      [&](int64_t c, auto lanes) {
+        const Normalizer normalized = Normalizer::of(mean, variance, eps, c, lanes);
+        return Constants{normalized, load_or(weight, 1.0f, c, lanes) * normalized.inverse_std,
+                         load_or(sums, 0.0f, c, lanes) * share,
+                         load_or(sums == nullptr ? nullptr : sums + channels, 0.0f, c, lanes) * share};
+      },
+      [&](int64_t at, const Constants& of, auto lanes) {
+        const Floats through_batch = of.mean_dy + of.normalized(load_next(x + at, lanes)) * of.mean_dy_z;
+        const Floats gradient = of.scale * (load_next_gradient(dy, y, at, lanes) - through_batch);
+        if (past_caches)
+          store_past_caches(dx + at, gradient, lanes);
+        else
+          write_some(dx + at, gradient, accumulate, lanes);
+      });
 }
 
 }  // namespace minicnn

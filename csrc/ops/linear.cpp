@@ -66,9 +66,6 @@ struct WeightPlan {
 // a panel's 128 bytes to rows that are whole pages apart would all meet in one set of the first-level cache.
 constexpr int RUN_PANELS = 256 / PANEL;
 
-// What is larger than any cache is stored past them, which spares reading it first.
-constexpr int64_t PAST_CACHES = 8 << 20;  // floats: 32 MiB
-
 // Rows [first, last) of dweight (+)= dy^T x, all in one panel of dy.
 void weight_rows(const WeightPlan& plan, int64_t n, int64_t c, int64_t first, int64_t last, const Epilogue& dweight,
                  bool past_caches) {
@@ -82,8 +79,8 @@ void weight_rows(const WeightPlan& plan, int64_t n, int64_t c, int64_t first, in
     for (int64_t row = first; row < last; ++row)
       in_vectors(0, columns, [&](int64_t i, auto lanes) {
         const Floats sum = load_some(run.at(row - first, i), lanes);
-        if (past_caches && std::is_same_v<decltype(lanes), Whole>)
-          store_past_caches(dweight.result + row * c + column + i, sum);
+        if (past_caches)
+          store_past_caches(dweight.result + row * c + column + i, sum, lanes);
         else
           dweight.finish(sum, row * c + column + i, lane_count(lanes));
       });
@@ -142,8 +139,7 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
   pack_in_shares(dy, n, k, plan.dy);
   pack_in_shares(x, n, c, plan.x);
   const Epilogue epilogue{dweight, Activation::none, nullptr, accumulate};
-  const bool past_caches =
-      accumulate == Accumulate::overwrite && int64_t(c) * k >= PAST_CACHES && is_aligned(dweight) && c % LANES == 0;
+  const bool past_caches = accumulate == Accumulate::overwrite && is_stored_past_caches(dweight, k, c);
   constexpr int TILES = ceil_div(PANEL, TILE_ROWS);  // of a panel of dy
   parallel(panel_count(k) * TILES, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {

@@ -6,8 +6,10 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -38,6 +40,15 @@ class ArrayOf {
 using Array = ArrayOf<float>;
 
 inline Array unwritten(int64_t count) { return Array(count, std::numeric_limits<float>::quiet_NaN()); }
+
+// As many, but on a cache line, as results that are stored past the caches lie.
+struct Release {
+  void operator()(float* memory) const { std::free(memory); }
+};
+using Lines = std::unique_ptr<float, Release>;
+inline Lines lines(int64_t count) {
+  return Lines(static_cast<float*>(std::aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64)));
+}
 
 // Whole numbers of [-3, 3], and numbers of [low, high): a different row of them for each seed.
 Array integers(int64_t count, uint32_t seed);

@@ -1,7 +1,5 @@
 // Products: GEMM, fully connected layers, convolutions.
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 
 #include "device/philox.h"
 #include "driver.h"
@@ -103,15 +101,13 @@ void verify_linear(int n, int c, int k) {
 void verify_large_gradient() {
   constexpr int C = 4096, K = 2048 + 1;
   const Array x = integers(C, 1), dy = integers(K, 2);
-  const auto release = [](float* memory) { std::free(memory); };
-  const std::unique_ptr<float, decltype(release)> memory(
-      static_cast<float*>(std::aligned_alloc(64, sizeof(float) * C * K)), release);
+  const Lines dweight = lines(int64_t(C) * K);
   verify("linear_backward_weight", "past the caches",
          map(int64_t(C) * K, [&](int64_t i) { return double(dy[i / C]) * x[i % C]; }), EXACT, [&](float* to) {
            Array workspace = unwritten(linear_backward_weight_workspace(1, C, K, NO_SCHEDULE)), dbias = unwritten(K);
-           linear_backward_weight(dy, x, memory.get(), Accumulate::overwrite, dbias, Accumulate::overwrite, workspace,
+           linear_backward_weight(dy, x, dweight.get(), Accumulate::overwrite, dbias, Accumulate::overwrite, workspace,
                                   1, C, K, NO_SCHEDULE, nullptr);
-           std::copy_n(memory.get(), int64_t(C) * K, to);
+           std::copy_n(dweight.get(), int64_t(C) * K, to);
          });
 }
 

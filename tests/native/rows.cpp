@@ -164,6 +164,34 @@ void verify_batch_norm(int64_t n, int channels) {
   }
 }
 
+// Results that are stored past the caches: where mean and variance are constants, each row is as if it were alone.
+void verify_large_batch_norm() {
+  constexpr int64_t ROWS = 65536 + 3;
+  constexpr int CHANNELS = 64;
+  const Array x = integers(ROWS * CHANNELS, 1), dy = integers(ROWS * CHANNELS, 2), mean = integers(CHANNELS, 3),
+              weight = integers(CHANNELS, 4), bias = integers(CHANNELS, 5), variance(CHANNELS, 0.25f);
+  const Lines result = lines(ROWS * CHANNELS);
+  verify("batch_norm_forward", "past the caches",
+         map(ROWS * CHANNELS,
+             [&](int64_t i) {
+               const int64_t c = i % CHANNELS;
+               return std::max(0.0, (double(x[i]) - mean[c]) * 2 * weight[c] + bias[c]);
+             }),
+         EXACT, [&](float* to) {
+           batch_norm_forward(x, mean, variance, weight, bias, Activation::relu, result.get(), 0, ROWS, CHANNELS,
+                              nullptr);
+           std::copy_n(result.get(), ROWS * CHANNELS, to);
+         });
+  verify_gradient("batch_norm_backward_input", "past the caches",
+                  map(ROWS * CHANNELS, [&](int64_t i) { return 2.0 * weight[i % CHANNELS] * dy[i]; }), EXACT,
+                  [&](float* to, Accumulate mode) {
+                    std::copy_n(to, ROWS * CHANNELS, result.get());
+                    batch_norm_backward_input(dy, nullptr, x, mean, variance, weight, nullptr, result.get(), mode, 0,
+                                              ROWS, CHANNELS, nullptr);
+                    std::copy_n(result.get(), ROWS * CHANNELS, to);
+                  });
+}
+
 void verify_lrn(int64_t pixels, int channels, int below, int above, float beta) {
   const float scale = 0.25f, k = 2;
   const int64_t count = pixels * channels;
@@ -235,6 +263,8 @@ void verify_rows() {
   verify_cross_entropy(37, 10, 0.25f);
   verify_batch_norm(1031, 67);
   verify_batch_norm(9, 3);
+  verify_batch_norm(70, 1027);
+  verify_large_batch_norm();
   verify_lrn(700, 97, 2, 2, 0.75f);
   verify_lrn(50, 5, 3, 4, 0.5f);
   for (const Rows& rows : {Rows{1, 300000, 1}, Rows{70, 301, 1}, Rows{2, 1027, 67}, Rows{3, 5, 7}})
