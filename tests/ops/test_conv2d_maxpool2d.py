@@ -49,12 +49,29 @@ def test_it_is_one_op_where_there_is_a_kernel(case, device, rng):
     [
         ((3, 2, 0, False), (0, 0)),
         ((2, 1, 0, False), (0, 0)),
+        ((2, (1, 2), 0, False), (0, 0)),
+        ((2, (2, 1), 0, False), (0, 0)),
         ((2, 2, 1, False), (0, 0)),
+        ((2, 2, (1, 0), False), (0, 0)),
+        ((2, 2, (0, 1), False), (0, 0)),
         ((2, 2, 0, True), (0, 0)),
         (((2, 1), 2, 0, False), (0, 0)),
+        (((1, 2), 2, 0, False), (0, 0)),
         (SQUARES, (64, 2)),
     ],
-    ids=["overlapping", "dense", "padded", "past_the_edge", "oblong", "a_cut_reduction"],
+    ids=[
+        "overlapping",
+        "dense",
+        "dense_rows",
+        "dense_columns",
+        "padded",
+        "padded_rows",
+        "padded_columns",
+        "past_the_edge",
+        "tall",
+        "wide",
+        "a_cut_reduction",
+    ],
 )
 def test_else_it_is_two(window, asked, ladder_device, rng, monkeypatch):
     schedule(monkeypatch, Schedule(*asked))
