@@ -84,12 +84,17 @@ inline void store_some(float* to, Floats values, int count) {
 }
 
 // Results (rows, columns) that are many times a second-level cache are stored past the caches, which spares reading
-// their lines first: whole vectors, at aligned addresses. Plain stores where there are no others.
-constexpr int64_t PAST_CACHES = 4 << 20;  // floats: 16 MiB
+// their lines first: whole vectors, at aligned addresses, by instruction sets that have such stores.
+constexpr int64_t PAST_CACHES = 3 << 20;  // floats: 12 MiB
 
-inline bool is_stored_past_caches(const float* results, int64_t rows, int64_t columns) {
+inline bool is_stored_past_caches([[maybe_unused]] const float* results, [[maybe_unused]] int64_t rows,
+                                  [[maybe_unused]] int64_t columns) {
+#if defined(__AVX2__)
   return rows * columns >= PAST_CACHES && columns % LANES == 0 &&
          reinterpret_cast<uintptr_t>(results) % sizeof(Floats) == 0;
+#else
+  return false;
+#endif
 }
 inline void store_past_caches(float* to, Floats values, Whole) {
 #if defined(__AVX512F__)

@@ -62,29 +62,53 @@ struct WeightPlan {
       : dy(panels_of(scratch.take(panels_size(n, k)), n)), x(panels_of(scratch.take(panels_size(n, c)), n)) {}
 };
 
-// Columns of the weights' gradient that a tile's rows gather before they are stored, in runs of 1 KiB a row: stores of
-// a panel's 128 bytes to rows that are whole pages apart would all meet in one set of the first-level cache.
+// Finish: the sums as they are, into rows `pitch` apart, past the caches.
+struct StorePastCaches {
+  float* result;
+  int64_t pitch;
+
+  template <int ROWS, int VECTORS>
+  void operator()(int64_t first_row, Sums<ROWS, VECTORS>& sums) const {
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < VECTORS; ++j)
+        store_past_caches(result + (first_row + i) * pitch + j * LANES, sums[i][j], Whole());
+  }
+};
+
+// Columns of x that a first-level cache keeps while the rows pass by. What a tile's rows are in them is gathered before
+// it is stored, in runs of 1 KiB a row, unless it is stored past the caches: stores of a panel's 128 bytes to rows that
+// are whole pages apart would all meet in one set of the cache.
 constexpr int RUN_PANELS = 256 / PANEL;
 
-// Rows [first, last) of dweight (+)= dy^T x, all in one panel of dy.
-void weight_rows(const WeightPlan& plan, int64_t n, int64_t c, int64_t first, int64_t last, const Epilogue& dweight,
-                 bool past_caches) {
-  alignas(64) float sums[RUN_PANELS * TILE_ROWS * PANEL];
-  const Panels run = panels_of(sums, TILE_ROWS), dy = {plan.dy.at(0, first), plan.dy.stride};
-  for (int64_t column = 0; column < c; column += RUN_PANELS * PANEL) {
-    const int64_t columns = std::min<int64_t>(RUN_PANELS * PANEL, c - column);
-    for (int64_t i = 0; i < columns; i += PANEL)
-      multiply_panel<Along::outer>(dy, last - first, plan.x.at(0, column + i), n, columns - i, Before{nullptr, 0},
-                                   StoreInPanel{run.at(0, i)});
-    for (int64_t row = first; row < last; ++row)
-      in_vectors(0, columns, [&](int64_t i, auto lanes) {
-        const Floats sum = load_some(run.at(row - first, i), lanes);
-        if (past_caches)
-          store_past_caches(dweight.result + row * c + column + i, sum, lanes);
+// A tile's rows of dweight (+)= dy^T x, in a run of columns.
+void weight_run(const WeightPlan& plan, int64_t n, int64_t c, Share rows, Share columns, const Epilogue& dweight,
+                bool past_caches) {
+  const Panels dy = {plan.dy.at(0, rows.begin), plan.dy.stride};
+  const auto multiply = [&](const auto& finish_at) {
+    with_constant<TILE_ROWS>(int(rows.end - rows.begin), [&](auto count) {
+      for (int64_t column = columns.begin; column < columns.end; column += PANEL) {
+        const float* const x = plan.x.at(0, column);
+        if (columns.end - column > LANES)
+          multiply_tile<Along::outer, count, 2>(dy.data, dy.stride, x, n, Before{nullptr, 0}, 0, finish_at(column));
         else
-          dweight.finish(sum, row * c + column + i, lane_count(lanes));
-      });
+          multiply_tile<Along::outer, count, 1>(dy.data, dy.stride, x, n, Before{nullptr, 0}, 0, finish_at(column));
+      }
+    });
+  };
+  if (past_caches) {
+    multiply([&](int64_t column) { return StorePastCaches{dweight.result + rows.begin * c + column, c}; });
+    return;
   }
+  alignas(64) float sums[RUN_PANELS * TILE_ROWS * PANEL];
+  const Panels run = panels_of(sums, TILE_ROWS);
+  multiply([&](int64_t column) { return StoreInPanel{run.at(0, column - columns.begin)}; });
+  for (int64_t row = rows.begin; row < rows.end; ++row)
+    in_vectors(columns.begin, columns.end, [&](int64_t column, auto lanes) {
+      const Floats sum = load_some(run.at(row - rows.begin, column - columns.begin), lanes);
+      dweight.finish(sum, row * c + column, lane_count(lanes));
+    });
 }
 
 void pack_in_shares(const float* matrix, int64_t rows, int64_t columns, Panels to) {
@@ -142,11 +166,13 @@ void linear_backward_weight(const float* dy, const float* x, float* dweight, Acc
   const bool past_caches = accumulate == Accumulate::overwrite && is_stored_past_caches(dweight, k, c);
   constexpr int TILES = ceil_div(PANEL, TILE_ROWS);  // of a panel of dy
   parallel(panel_count(k) * TILES, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t tile = begin; tile < end; ++tile) {
-      const int64_t panel = tile / TILES * PANEL, part = tile % TILES;
-      const int64_t first = panel + PANEL * part / TILES,
-                    last = std::min<int64_t>(panel + PANEL * (part + 1) / TILES, k);
-      if (first < last) weight_rows(plan, n, c, first, last, epilogue, past_caches);
+    for (int64_t column = 0; column < c; column += RUN_PANELS * PANEL) {
+      const Share columns = {column, std::min<int64_t>(column + RUN_PANELS * PANEL, c)};
+      for (int64_t tile = begin; tile < end; ++tile) {
+        const int64_t panel = tile / TILES * PANEL, part = tile % TILES;
+        const Share rows = {panel + PANEL * part / TILES, std::min<int64_t>(panel + PANEL * (part + 1) / TILES, k)};
+        if (rows.begin < rows.end) weight_run(plan, n, c, rows, columns, epilogue, past_caches);
+      }
     }
     if (past_caches) fence_stores_past_caches();
   });

@@ -97,9 +97,10 @@ void verify_linear(int n, int c, int k) {
   });
 }
 
-// A gradient that is larger than any cache and lies on a line of it: it is stored past them.
+// A gradient that is larger than any cache and lies on a line of it: it is stored past them. Its last panel is a half
+// one of AVX-512's.
 void verify_large_gradient() {
-  constexpr int C = 4096, K = 2048 + 1;
+  constexpr int C = 4096 + 16, K = 2048 + 1;
   const Array x = integers(C, 1), dy = integers(K, 2);
   const Lines dweight = lines(int64_t(C) * K);
   verify("linear_backward_weight", "past the caches",
