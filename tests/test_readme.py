@@ -51,7 +51,7 @@ def test_whole_steps(name, batch, cells):
 
 
 def test_memory_of_a_step():
-    sentence = section("How fast").partition("A step of ")[2].partition(".\n")[0].replace("\n", " ")
+    sentence = section("How fast").replace("\n", " ").partition("A step of ")[2].partition(". ")[0]
     pairs = re.findall(r"`(\w+)` (?:takes )?(\d+) (?:MiB )?(?:beyond .*?)?where (?:PyTorch's|it) takes (\d+)", sentence)
     assert len(pairs) >= 2
     for name, ours, theirs in pairs:

@@ -122,29 +122,23 @@ def test_a_product_and_its_transpose_are_cut_alike(ladder_device):
     assert workspace((200, 200, k, k, 200, 200), (0, 0)) / (200 * 200) < wide / (3 * 200)
 
 
-@pytest.mark.parametrize("math", Math, ids=lambda math: math.name)
-@pytest.mark.parametrize("apart", [(3, 3), (1, 2)], ids=["off_any_boundary", "on_a_boundary"])
-def test_rows_may_lie_apart(apart, math, kernel_device, rng):
-    """Leading dimensions beyond the width: columns past the product stay as they were, what lies between is not read."""
-    a, b, product = operands("nn", 9, 10, 11, rng)
-    wide_a, wide_b = (
-        np.pad(v, ((0, 0), (0, extra)), constant_values=np.nan) for v, extra in zip((a, b), apart, strict=True)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("extents", [(9, 10, 11), (31, 33, 20), (32, 36, 17), (32, 36, 20)], ids=str)
+@pytest.mark.parametrize("off", [0, 1], ids=["in_quads", "off_quads"])
+def test_rows_may_lie_apart(off, extents, layout, rung, kernel_device, rng):
+    """Between them lies NaN, which nobody reads or writes; a row may begin where quads do, and yet end within one."""
+    m, n, k = extents
+    *ab, product = operands(layout, m, n, k, rng)
+    gaps = [((0, 0), (0, 4 - array.shape[1] % 4 + off)) for array in (*ab, product)]
+    a, b, c = (
+        np.pad(v, gap, constant_values=np.nan) for v, gap in zip((*ab, np.ones_like(product)), gaps, strict=True)
     )
-    c = np.full((9, 13), 7.0, np.float32)
-    got = launch(
-        kernel_device,
-        "gemm",
-        "nn",
-        wide_a,
-        wide_b,
-        None,
-        c,
-        (9, 10, 11, 11 + apart[0], 10 + apart[1], 13),
-        Accumulate.overwrite,
-        schedule=(0, 1, math),
-    )
-    np.testing.assert_array_equal(got[:, :10], product)
-    np.testing.assert_array_equal(got[:, 10:], c[:, 10:])
+    shape = (m, n, k, a.shape[1], b.shape[1], c.shape[1])
+    schedules = {"gemm": [(64, 1, math) for math in Math]}.get(rung, [(64, 1) if rung in SCHEDULED else None])
+    for schedule in schedules:
+        got = launch(kernel_device, rung, layout, a, b, None, c, shape, Accumulate.add, schedule=schedule)
+        np.testing.assert_array_equal(got[:, :n], product + 1)
+        np.testing.assert_array_equal(got[:, n:], c[:, n:])
 
 
 def test_nothing_to_sum_gives_the_bias(kernel_device):

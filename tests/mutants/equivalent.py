@@ -71,10 +71,22 @@ EQUIVALENT = (
         "norm.channels * width",
         "more threads side by side than a pixel has runs, up to a block: those past its channels own nothing",
     ),
+    Equivalent(
+        "csrc/ops/conv2d_implicit.h",
+        'schedule.math != Math::float32 && compute_capability("conv2d") >= 80',
+        'schedule.math != Math::float32 && compute_capability("conv2d") + 1 >= 80',
+        "no device is of capability 7.9",
+    ),
+    Equivalent(
+        "csrc/ops/conv2d_first_layer.cu",
+        "dbias != nullptr",
+        "workspace != nullptr",
+        "the bias's sums have their place in the workspace, where nobody reads them then",
+        line="workspace + gradient.bias",
+    ),
     Equivalent("csrc/gemm/gemm_4_vectorized.cu", "first_k < shape.k", "first_k <= shape.k", SLICE_OF_ZEROS),
     Equivalent("csrc/gemm/gemm_7_ldmatrix.cu", "first_k < shape.k", "first_k <= shape.k", SLICE_OF_ZEROS),
     Equivalent("csrc/gemm/gemm_6_tensor_core.cu", "i < WarpTile::ROWS", "i <= WarpTile::ROWS", NEXT_WORD),
-    Equivalent("csrc/gemm/gemm_6_tensor_core.cu", "w < 4", "w <= 4", NEXT_WORD),
     Equivalent("csrc/gemm/gemm_7_ldmatrix.cu", "i < WarpTile::ROWS", "i <= WarpTile::ROWS", NEXT_WORD),
     Equivalent("csrc/gemm/schedule.cu", "m * ceil_div(n, 4)", "m * ceil_div(n, 4) + 1", BLOCKS_WITHOUT_WORK),
     Equivalent(
