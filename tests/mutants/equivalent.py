@@ -27,7 +27,6 @@ FEWER_THREADS = "a thread takes every blockDim.x-th element: half of the threads
 BLOCKS_WITHOUT_WORK = "more blocks than needed: their threads own nothing and leave at the kernel's own guard"
 NO_ROWS = "a launch over one chunk of no rows writes nothing: the early return saves the launch alone"
 SLICE_OF_ZEROS = "a slice more, of which the cursors bring zeros"
-NEXT_WORD = "what is too much of a fragment lies where the next one is read, or behind the last"
 ADD_RELU_LAUNCH = (
     'launch(add_relu_forward_kernel, {.op = "add_relu_forward", .grid = vec4_blocks(count, THREADS), .block = THREADS, '
     ".stream = stream}, %s, y, count)"
@@ -86,20 +85,12 @@ EQUIVALENT = (
     ),
     Equivalent("csrc/gemm/gemm_4_vectorized.cu", "first_k < shape.k", "first_k <= shape.k", SLICE_OF_ZEROS),
     Equivalent("csrc/gemm/gemm_7_ldmatrix.cu", "first_k < shape.k", "first_k <= shape.k", SLICE_OF_ZEROS),
-    Equivalent("csrc/gemm/gemm_6_tensor_core.cu", "i < WarpTile::ROWS", "i <= WarpTile::ROWS", NEXT_WORD),
-    Equivalent("csrc/gemm/gemm_7_ldmatrix.cu", "i < WarpTile::ROWS", "i <= WarpTile::ROWS", NEXT_WORD),
     Equivalent("csrc/gemm/schedule.cu", "m * ceil_div(n, 4)", "m * ceil_div(n, 4) + 1", BLOCKS_WITHOUT_WORK),
     Equivalent(
         "csrc/ops/conv2d_maxpool2d.h",
         "i < Sums::ROWS",
         "i + 1 < Sums::ROWS",
         "i counts in fours up to 8",
-    ),
-    Equivalent(
-        "csrc/ops/conv2d_tensor_core_cursors.h",
-        "COPIES == Copies::chunks || patches_.in_chunks",
-        "COPIES == Copies::chunks && patches_.in_chunks",
-        "what lies in whole chunks is brought element by element: the same numbers, later",
     ),
     Equivalent(
         "csrc/ops/conv2d_tensor_core_cursors.h",
